@@ -1,0 +1,49 @@
+/** When what failed may be tried again: later and later, as long as it fails in the same sandbox. */
+import { jittered } from "./queue.ts";
+
+/** A tcpdump that lived this long was a good start: when it dies it is started again at once. */
+const HEALTHY_MS = 10_000;
+const FIRST_RETRY_MS = 250;
+const LAST_RETRY_MS = 30_000;
+
+export class Backoff {
+  readonly #again: () => void;
+  #last:
+    | {
+      readonly sandboxId: string | undefined;
+      readonly failures: number;
+      readonly until: number;
+      readonly why: string;
+    }
+    | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** @param again is called when it may be tried again. */
+  constructor(again: () => void) {
+    this.#again = again;
+  }
+
+  /** Why it may not be tried in this sandbox yet; undefined: it may. What went wrong in another one says nothing of this one. */
+  reason(sandboxId: string | undefined): string | undefined {
+    const last = this.#last;
+    return last && last.sandboxId === sandboxId && last.until > performance.now() ? last.why : undefined;
+  }
+
+  /** It has failed. @param livedMs how long it had worked. @returns in how many milliseconds it may be tried again. */
+  failed(sandboxId: string | undefined, why: string, livedMs: number): number {
+    const before = this.#last?.sandboxId === sandboxId && livedMs < HEALTHY_MS ? this.#last?.failures ?? 0 : 0;
+    this.clear();
+    const ms = livedMs >= HEALTHY_MS
+      ? 0
+      : jittered(Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(before, 20)));
+    this.#last = { sandboxId, failures: before + 1, until: performance.now() + ms, why };
+    this.#timer = setTimeout(this.#again, ms + 1);
+    return ms;
+  }
+
+  /** All is forgotten. */
+  clear(): void {
+    clearTimeout(this.#timer);
+    this.#last = undefined;
+  }
+}

@@ -1,0 +1,625 @@
+/**
+ * One `namespace/name`: its folder, its tcpdump, and the carrying out of the plan's steps. All methods that change something
+ * are called by the queue, one at a time for a key.
+ */
+import { join } from "@std/path";
+import { type Asked, readAnnotations } from "../pods/annotations.ts";
+import { formatDuration } from "../duration.ts";
+import type { PodEvent } from "../pods/events.ts";
+import { type Pod, podKey } from "../pods/pod.ts";
+import type { Sandbox } from "../sandboxes/sandbox.ts";
+import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
+import type { Settings } from "../settings.ts";
+import { Backoff } from "./backoff.ts";
+import type { CaptureDir } from "./capture_dir.ts";
+import { CaptureFiles } from "./files.ts";
+import { Ledger } from "./ledger.ts";
+import { type Goal, goalOf, plan, type Room, type View } from "./plan.ts";
+import { bytesClaimed, type CaptureRequest, fingerprint } from "./request.ts";
+import { listRing, ringFileBase } from "./ring.ts";
+import { Running } from "./running.ts";
+import { eventFor } from "./told.ts";
+import { settlesWithin } from "./within.ts";
+
+/** How long the runtime is waited for where tcpdump has ended by itself; it answers within some milliseconds. */
+const RUNTIME_MS = 500;
+/** A pod that has had no sandbox for so long may never have one again: it has finished, or cannot be started. */
+const SANDBOX_AWAITED_MS = 60_000;
+/** The plan never needs more steps to come to rest; more would be a defect, and must not spin. */
+const MAX_STEPS = 20;
+
+/** States that are restored after a restart of the controller; the others are found out anew. */
+const RESTED = ["held", "completed", "rejected", "waiting", "paused"] as const;
+const YES: Room = { kind: "yes" };
+
+/** What a capture needs of the rest of the program. */
+export interface CaptureContext {
+  readonly settings: Settings;
+  readonly directory: CaptureDir;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  record(pod: Pod, event: PodEvent): void;
+  sandboxOf(sandboxUid: string): Sandbox | undefined;
+  /** Has the runtime asked now; never rejects. */
+  lookForSandboxes(): Promise<void>;
+  synced(): boolean;
+  /** It is known of every pod whether it is there, and whether it has a sandbox. */
+  settled(): boolean;
+  stopping(): boolean;
+  paused(): string | undefined;
+  /** Why the request's filter does not compile; undefined: it does. Rejects if that could not be found out. */
+  filterProblem(request: CaptureRequest): Promise<string | undefined>;
+  roomFor(capture: Capture): Room;
+  /** Has the key worked on again. */
+  again(key: string): void;
+  /** A deleted pod's files have been moved to where they are retained. */
+  retained(uid: string, bytes: number): void;
+  /** What others may take of the limits has changed. */
+  roomChanged(): void;
+}
+
+export class Capture {
+  readonly key: string;
+  readonly folder: string;
+  /** The pod object of this name as the API has it. */
+  pod: Pod | undefined;
+  asked: Asked = { kind: "nothing" };
+  /** What the folder holds; undefined: there is no folder. */
+  ledger: Ledger | undefined;
+  running: Running | undefined;
+  /** It ran before the controller was started. */
+  ranBefore = false;
+  /** Its place within the limits: the bytes that were granted, and the fingerprint of the request that they were granted to. */
+  place: { readonly bytes: number; readonly request: string } | undefined;
+  /** What it was told last when it asked for a place. */
+  room: Room["kind"] = "yes";
+  readonly files: CaptureFiles;
+  /** Packets written and dropped by runs that have ended, since the controller was started. */
+  packetsBefore = 0;
+  droppedBefore = 0;
+  /** Where it rests. */
+  goal: Goal = { state: "none", reason: "" };
+  goalSince = new Date();
+  /** The pod had a READY sandbox here: it is really this node's. */
+  sawSandbox = false;
+
+  /** Order of first sight among all captures. */
+  firstSeen: number;
+  readonly namespace: string;
+  readonly name: string;
+  readonly #context: CaptureContext;
+  /** The request and its fingerprint, if `asked` is valid. */
+  #wish: CaptureRequest | undefined;
+  #print = "";
+  /** performance.now() when the present wish was first seen; undefined once it has been carried out. */
+  #wishedAt: number | undefined = performance.now();
+  /** The annotation was removed, and is perhaps there again: what it had comes to its end first. */
+  #removed = false;
+  /** The request has been another one meanwhile: it does not count as completed. */
+  #changed = false;
+  #refused: { request: string; problem: string | undefined } | undefined;
+  readonly #backoff: Backoff;
+  /** What is to be said once it is known that the pod is really on this node. */
+  #untold: PodEvent | undefined;
+  /** Ends the wait that the work on this key is in, if what it waits for may be of no use any more. */
+  #interrupt: (() => void) | undefined;
+  /** The last run was killed since its files were to go: its last record may be torn. */
+  #isTorn = false;
+  /** What is reported elsewhere about it may differ though it rests where it did. */
+  #isNews = false;
+  #lacksSandboxSince: number | undefined;
+  /** Why the next start is not the first. */
+  #restartedBy = "";
+
+  constructor(context: CaptureContext, namespace: string, name: string, firstSeen: number) {
+    this.#context = context;
+    this.namespace = namespace;
+    this.name = name;
+    this.firstSeen = firstSeen;
+    this.key = podKey({ namespace, name });
+    this.folder = context.directory.folderOf(namespace, name);
+    this.files = new CaptureFiles(this.folder, name);
+    this.#backoff = new Backoff(() => context.again(this.key));
+  }
+
+  /** What an earlier life of the controller left here. */
+  async adopt(): Promise<void> {
+    this.#restartedBy = "the controller was restarted";
+    this.ledger = new Ledger(this.folder, this.#context.settings.nodeName);
+    const { interrupted, damage } = await this.ledger.adopt();
+    if (damage !== undefined) this.#context.log.warn("manifest set aside", { ...this.fields(), problem: damage });
+    const { manifest } = this.ledger;
+    const rested = RESTED.find((state) => state === manifest?.state);
+    this.ranBefore = rested === undefined || rested === "paused";
+    if (manifest && rested) {
+      // It was told and noted then; a restart is no news.
+      this.goal = { state: rested, reason: manifest.reason };
+      this.goalSince = new Date(manifest.since);
+    }
+    if (interrupted) await this.#cutTorn();
+    await this.measure();
+  }
+
+  /** The pod object was seen, or has changed. */
+  seen(pod: Pod): void {
+    const isAnother = (this.pod?.uid ?? this.ledger?.manifest?.uid) !== pod.uid;
+    if (isAnother) {
+      // Nothing that was said, found or counted was of this one.
+      this.sawSandbox = false;
+      this.#untold = undefined;
+      this.goal = { state: "none", reason: "" };
+      this.#wishedAt = performance.now();
+      this.packetsBefore = this.droppedBefore = 0;
+      this.#backoff.clear();
+    }
+    const known = this.pod?.uid === pod.uid;
+    this.pod = pod;
+    const asked = readAnnotations(pod.annotations, this.#context.settings.annotationKey, this.#context.settings.limits);
+    const asksAnew = JSON.stringify(asked) !== JSON.stringify(this.asked);
+    if (asksAnew) {
+      const before = this.#print;
+      this.#ask(asked);
+      if (known && asked.kind === "nothing") this.#removed = true;
+      if (known && this.#print !== before) this.#changed = true;
+      this.#wishedAt = performance.now();
+      this.#backoff.clear();
+      // Ahead of need: where a sandbox is still to come, what tcpdump says of the filter is there before it.
+      if (asked.kind === "valid") void this.#context.filterProblem(asked.request).catch(() => {});
+    }
+    if (isAnother || asksAnew) this.#interrupt?.();
+  }
+
+  /** The pod object is gone. */
+  gone(uid: string): void {
+    if (this.pod?.uid !== uid) return;
+    this.pod = undefined;
+    this.#ask({ kind: "nothing" });
+    this.#interrupt?.();
+  }
+
+  #ask(asked: Asked): void {
+    this.asked = asked;
+    this.#wish = asked.kind === "valid" ? asked.request : undefined;
+    this.#print = this.#wish ? fingerprint(this.#wish) : "";
+    this.#lacksSandboxSince = undefined;
+  }
+
+  /** Bytes of its files, as of the last look. */
+  get bytes(): number {
+    return this.files.bytes;
+  }
+
+  get sandbox(): Sandbox | undefined {
+    return this.pod && this.#context.sandboxOf(this.pod.sandboxUid);
+  }
+
+  /** Whether the runtime is to be asked often about it: it runs, or waits for a sandbox that may come any moment. */
+  get needsRuntime(): boolean {
+    return this.running !== undefined || (this.#wish !== undefined && !this.sandbox &&
+      performance.now() - (this.#lacksSandboxSince ?? performance.now()) < SANDBOX_AWAITED_MS);
+  }
+
+  /** Whether it asks for a place within the limits: all else that it needs is there. */
+  get applies(): boolean {
+    if (this.running) return true;
+    const { state } = goalOf(this.#view(YES));
+    return state === "capturing" || (this.place !== undefined && (state === "paused" || state === "failing")) ||
+      this.#mayGoOn;
+  }
+
+  /** It ran before the controller was started, and it is not yet known whether it will again: nobody may take its place. */
+  get #mayGoOn(): boolean {
+    return this.ranBefore && !this.#context.settled();
+  }
+
+  /** Bytes that it may take while it runs. Once it has its place, it claims no more for the same request. */
+  get claim(): number {
+    const wish = this.#wish ?? (this.#mayGoOn ? this.ledger?.manifest?.request : undefined);
+    if (!wish) return this.files.bytes;
+    const print = wish === this.#wish ? this.#print : fingerprint(wish);
+    const claim = bytesClaimed(wish, this.files.notOverwrittenBy(wish, this.running?.fingerprint === print));
+    return this.place?.request === print ? Math.min(claim, this.place.bytes) : claim;
+  }
+
+  /** Nothing is there and nothing is asked: it can be forgotten. */
+  get isNothing(): boolean {
+    return !this.running && !this.ledger && this.asked.kind === "nothing";
+  }
+
+  /** Does what the plan says until there is nothing to be done. */
+  async reconcile(): Promise<void> {
+    for (let steps = 0; steps < MAX_STEPS; steps++) {
+      if (this.sandbox) this.#lacksSandboxSince = undefined;
+      else this.#lacksSandboxSince ??= performance.now();
+      if (!this.sawSandbox && this.sandbox) this.sawSandbox = this.#isNews = true;
+      if (this.#changed) this.ledger?.rearm();
+      this.#changed = false;
+      if (this.running?.exit) await this.#reap(this.running, this.running.exit.said || "tcpdump ended");
+      await this.#check();
+      const room = this.#context.roomFor(this);
+      this.room = room.kind;
+      const step = plan(this.#view(room));
+      switch (step.do) {
+        case "kill":
+          await this.running?.kill();
+          this.#forget(step.why);
+          break;
+        case "flush":
+          await this.#flush(step.why);
+          break;
+        case "retire":
+          await this.#retire(step.podGone);
+          break;
+        case "complete":
+          this.ledger?.complete(step.request);
+          await this.#save();
+          break;
+        case "start":
+          // The wish has changed during the check, or the check's back-off has just ended: it comes first.
+          if (this.#refused?.request !== fingerprint(step.request)) break;
+          this.#take();
+          await this.#start(step.request);
+          break;
+        case "rest":
+          if (this.#removed && this.asked.kind !== "nothing") {
+            // What it had is gone, as far as it can go now; the annotation is there again.
+            this.#removed = false;
+            this.goal = { state: "none", reason: "" };
+            break;
+          }
+          this.#removed = false;
+          await this.#rest(step.goal);
+          return;
+      }
+    }
+    throw new Error(`Cannot bring ${this.key} to rest in ${MAX_STEPS} steps`);
+  }
+
+  #view(room: Room): View {
+    const { pod, running, ledger } = this;
+    const asked: Asked = this.#removed ? { kind: "nothing" } : this.asked;
+    const { sandbox } = this;
+    const paused = this.#context.paused();
+    const backoff = this.#backoff.reason(sandbox?.id);
+    const manifest = ledger?.manifest;
+    const reached = asked.kind === "valid" && manifest?.uid === pod?.uid &&
+      ledger?.reached(asked.request, running?.seconds ?? 0) === true;
+    // What was found of another request says nothing of this one.
+    const refused = this.#wish && this.#refused?.request === this.#print ? this.#refused.problem : undefined;
+    return {
+      synced: this.#context.synced(),
+      stopping: this.#context.stopping(),
+      allowHostNetworkPods: this.#context.settings.allowHostNetworkPods,
+      retains: this.#context.settings.retentionSeconds > 0,
+      reached,
+      room,
+      ...(pod ? { pod: { uid: pod.uid, asked } } : {}),
+      ...(sandbox ? { sandbox } : {}),
+      ...(ledger
+        ? { folder: { uid: manifest?.uid, ...(manifest?.completed ? { completed: manifest.completed } : {}) } }
+        : {}),
+      ...(running ? { process: running } : {}),
+      ...(paused === undefined ? {} : { paused }),
+      ...(refused === undefined ? {} : { refused }),
+      ...(backoff === undefined ? {} : { backoff }),
+    };
+  }
+
+  /** Has the filter of a new request compiled once, before anything starts. */
+  async #check(): Promise<void> {
+    const print = this.#print;
+    if (!this.#wish || this.#removed || !this.sandbox || this.#refused?.request === print) return;
+    if (this.#context.stopping() || this.#backoff.reason(this.sandbox.id) !== undefined) return;
+    const found = await this.#unlessInterrupted(
+      this.#context.filterProblem(this.#wish).then(
+        (problem) => ({ problem }),
+        (error) => ({ failure: error instanceof Error ? error.message : String(error) }),
+      ),
+    );
+    if (!found || this.#context.stopping()) return;
+    if ("failure" in found) {
+      this.#failed("check", found.failure, 0);
+      return;
+    }
+    const { annotationKey } = this.#context.settings;
+    this.#refused = {
+      request: print,
+      problem: found.problem &&
+        `annotation ${annotationKey}/filter does not compile: ${found.problem}; accepted is a pcap filter expression`,
+    };
+  }
+
+  /** Waits for something, but no longer than until the pod's wish changes. @returns undefined then. */
+  async #unlessInterrupted<T>(promise: Promise<T>): Promise<T | undefined> {
+    const interrupted = Promise.withResolvers<undefined>();
+    this.#interrupt = () => interrupted.resolve(undefined);
+    try {
+      return await Promise.race([promise, interrupted.promise]);
+    } finally {
+      this.#interrupt = undefined;
+    }
+  }
+
+  async #start(request: CaptureRequest): Promise<void> {
+    const { pod, sandbox } = this;
+    if (!pod || !sandbox) return;
+    const { settings, directory, log } = this.#context;
+    let n = 0;
+    try {
+      // Before there is a folder: whatever comes of it, what is made of it is known to be there.
+      this.ledger ??= new Ledger(this.folder, settings.nodeName);
+      await directory.makeFolder(this.namespace, this.name);
+      if (this.#isTorn) await this.#cutTorn();
+      n = await this.files.makeRoomForRun(this.ledger.lastRun?.n ?? 0);
+      // The manifest is there before tcpdump is, so that a kill -9 leaves no file whose pod is unknown.
+      const left = await this.ledger.begin(pod, request, { n, sandboxId: sandbox.id });
+      this.running = new Running({
+        uid: pod.uid,
+        fingerprint: fingerprint(request),
+        sandboxId: sandbox.id,
+        remainingSeconds: left.seconds,
+        tcpdump: {
+          tcpdump: settings.tcpdump,
+          nsenter: settings.nsenter,
+          request,
+          netnsPath: sandbox.netnsPath,
+          file: join(this.folder, ringFileBase(this.name)),
+          ...(left.packets === undefined ? {} : { packets: left.packets }),
+          onLine: (line) => log.info("tcpdump", { ...this.fields(), said: line }),
+        },
+        onListening: (running) => this.#listening(running, request),
+        onEnd: () => this.#context.again(this.key),
+      });
+      this.#context.metrics.starts.inc();
+    } catch (error) {
+      this.ledger?.forget(n);
+      this.#failed("start", error instanceof Error ? error.message : String(error), 0);
+    }
+  }
+
+  #listening(running: Running, request: CaptureRequest): void {
+    const { pod, ledger } = this;
+    if (!ledger || this.running !== running || pod?.uid !== running.uid) return;
+    // Only what was asked for: a start after a pause or in another sandbox has no such beginning.
+    if (this.#wishedAt !== undefined) {
+      this.#context.metrics.startDuration.observe((performance.now() - this.#wishedAt) / 1000);
+    }
+    this.#wishedAt = undefined;
+    const what = `${request.files} files of ${request.fileSizeMB} MB, interface ${request.interface}` +
+      (request.filter === undefined ? "" : `, filter ${request.filter}`) +
+      (request.durationSeconds === undefined ? "" : `, for ${formatDuration(request.durationSeconds)}`) +
+      (request.packets === undefined ? "" : `, ${request.packets} packets`);
+    const last = ledger.manifest?.runs.at(-2);
+    this.#tell(
+      last
+        ? {
+          type: "Normal",
+          reason: "CaptureRestarted",
+          note: `Capturing again (${what}): ${this.#restartedBy}; not captured since ${last.endedAt}`,
+        }
+        : { type: "Normal", reason: "CaptureStarted", note: `Capturing: ${what}` },
+    );
+    this.#restartedBy = "";
+    ledger.amend({ linkType: running.linkType ?? "" });
+    this.#context.log.info("capture listening", { ...this.fields(), pid: running.pid, run: ledger.lastRun?.n });
+    this.#context.again(this.key);
+  }
+
+  async #flush(why: string): Promise<void> {
+    const { running } = this;
+    if (!running) return;
+    let cutShort: string | undefined;
+    this.#interrupt = () => {
+      // Where the files are to go after all, nobody waits for the last packets, least of all the next pod of the name.
+      const step = plan(this.#view(YES));
+      if (step.do !== "kill") return;
+      cutShort = step.why;
+      void running.kill();
+    };
+    const exit = await running.flush().finally(() => this.#interrupt = undefined);
+    if (cutShort !== undefined) {
+      this.#forget(cutShort);
+      return;
+    }
+    const unclean = exit.signal !== null || exit.code !== 0 || this.#context.paused() !== undefined;
+    await this.#endRun(running, why, unclean);
+    this.#restartedBy ||= why;
+  }
+
+  /** It ended by itself. */
+  async #reap(running: Running, why: string): Promise<void> {
+    const { pod } = this;
+    const exit = running.exit;
+    const clean = exit?.code === 0 && exit.signal === null;
+    await this.#endRun(running, why, !clean);
+    if (clean && this.#wish && this.ledger?.reached(this.#wish, 0)) {
+      this.#restartedBy ||= "completed";
+      return;
+    }
+    // A pod that goes takes its interfaces with it: no failure, if the runtime says so too. If it does not answer, what is known stays.
+    await this.#unlessInterrupted(settlesWithin(RUNTIME_MS, this.#context.lookForSandboxes()));
+    if (!pod || this.sandbox?.id !== running.sandboxId) {
+      this.#restartedBy ||= "sandbox ended";
+      return;
+    }
+    const how = running.givenUp !== undefined
+      ? `was ended: ${running.givenUp}`
+      : exit?.signal
+      ? `ended by ${exit.signal}`
+      : `ended with code ${exit?.code}${exit?.said ? `: ${exit.said}` : ""}`;
+    this.#restartedBy ||= `tcpdump ${how}`;
+    this.#failed(exit?.signal ? "killed" : "exit", `tcpdump ${how}`, running.livedMs);
+  }
+
+  /** Its run has ended, and its files stay. */
+  async #endRun(running: Running, why: string, unclean: boolean): Promise<void> {
+    if (this.running !== running) return;
+    this.#drop(running, why);
+    // A full disk tears any file, another end only the one that was written to.
+    if (unclean) await this.#cutTorn({ all: this.#context.paused() !== undefined });
+    await this.measure();
+    await this.#save();
+  }
+
+  /** It was killed, since its files go. If they stay after all (the annotation is there again, we stop), they are mended later. */
+  #forget(why: string): void {
+    if (!this.running) return;
+    this.#drop(this.running, why);
+    this.#isTorn = true;
+    this.#restartedBy ||= why;
+  }
+
+  /** Enters the end of the process, which has ended. */
+  #drop(running: Running, why: string): void {
+    const counters = running.counters ?? { captured: 0, received: 0, dropped: 0 };
+    this.running = undefined;
+    this.#context.metrics.removeCapture(this);
+    this.ledger?.end(counters, running.seconds, why);
+    if (running.uid !== this.pod?.uid) return;
+    this.packetsBefore += counters.captured;
+    this.droppedBefore += counters.dropped;
+  }
+
+  /** The file that the last run wrote to, or all that it wrote, ends with a whole record again. */
+  async #cutTorn({ all = false } = {}): Promise<void> {
+    this.#isTorn = false;
+    await this.files.cutTorn(this.ledger?.lastRun?.n, all, (message, fields) => {
+      this.#context.log.warn(message, { ...this.fields(), ...fields });
+    });
+  }
+
+  async #retire(podGone: boolean): Promise<void> {
+    const { directory, settings, log } = this.#context;
+    const { ledger } = this;
+    const uid = ledger?.manifest?.uid;
+    const files = await listRing(this.folder, this.name).catch(() => []);
+    const what = { uid, files: files.length, bytes: files.reduce((sum, file) => sum + file.bytes, 0) };
+    // Counters that are being written would find the folder gone, or another pod's in its place.
+    await ledger?.written;
+    if (podGone && settings.retentionSeconds > 0 && uid !== undefined && files.length > 0) {
+      if (this.#isTorn) await this.#cutTorn();
+      ledger?.retain();
+      await this.#save();
+      await directory.retainFolder(this.namespace, this.name, uid);
+      this.#context.retained(uid, what.bytes);
+      log.info("files retained", { ...this.fields(), ...what, for: formatDuration(settings.retentionSeconds) });
+    } else {
+      await directory.removeFolder(this.namespace, this.name);
+      const why = podGone ? "the pod was deleted" : "annotation removed";
+      log.info("files deleted", { ...this.fields(), ...what, why });
+    }
+    if (!podGone && (uid !== undefined || files.length > 0)) {
+      const note = `Annotation removed: ${what.files} files with ${what.bytes} bytes were deleted`;
+      this.#tell({ type: "Normal", reason: "CaptureStopped", note });
+    }
+    this.ledger = undefined;
+    this.ranBefore = false;
+    this.#isTorn = false;
+    this.#restartedBy = "";
+    this.files.count([], undefined);
+  }
+
+  /** Something did not work that may work later. */
+  #failed(reason: string, problem: string, livedMs: number): void {
+    const ms = this.#backoff.failed(this.sandbox?.id, problem, livedMs);
+    this.#context.metrics.failures.inc({ reason });
+    this.#context.log.warn("capture failed", { ...this.fields(), problem, retryInMs: Math.round(ms) });
+    this.#tell({ type: "Warning", reason: "CaptureFailed", note: `${problem}; it is tried again` });
+  }
+
+  /** It is where it ought to be: say so once. */
+  async #rest(goal: Goal): Promise<void> {
+    const had = this.place;
+    const isNews = this.#isNews;
+    this.#isNews = false;
+    if (!this.running && goal.state !== "paused" && goal.state !== "failing") {
+      this.place = undefined;
+      // The precedence of those that ran before lasts until it is known that this one does not go on.
+      if (goal.state !== "waiting" && this.#context.settled()) this.ranBefore = false;
+    } else if (this.running) this.ranBefore = false;
+    if (this.#isTorn && this.ledger) {
+      await this.#cutTorn();
+      await this.#save();
+    }
+    if (this.#untold) this.#tell(this.#untold);
+    if (goal.state === this.goal.state && goal.reason === this.goal.reason) {
+      if (had !== this.place || isNews) this.#context.roomChanged();
+      return;
+    }
+    const before = this.goal;
+    this.goal = goal;
+    this.goalSince = new Date();
+    if (this.pod && this.pod.uid === this.ledger?.manifest?.uid) {
+      const request = this.asked.kind === "valid" ? this.asked.request : undefined;
+      this.ledger.rest(this.pod, request, goal, this.goalSince);
+      await this.#save();
+    }
+    await this.measure();
+    const line = { ...this.fields(), state: goal.state, ...(goal.reason ? { reason: goal.reason } : {}) };
+    if (goal.state === "rejected") this.#context.log.warn("capture rejected", line);
+    else if (goal.state !== "none") this.#context.log.info(`capture ${goal.state}`, line);
+    // Other reasons for the same state are numbers that have changed: no news, but for what is wrong with a request.
+    const news = goal.state !== before.state || goal.state === "rejected";
+    const event = news && eventFor(goal, before.state, this.pod?.terminating === true || this.#context.stopping());
+    this.#untold = undefined;
+    if (event) this.#tell(event);
+    this.#context.roomChanged();
+  }
+
+  /** An Event, once the pod is known to be on this node: a server that ignores the field selector shows others' pods too. */
+  #tell(event: PodEvent): void {
+    this.#untold = this.sawSandbox ? undefined : event;
+    if (this.pod && this.sawSandbox) this.#context.record(this.pod, event);
+  }
+
+  /** Looks at the files: how much they take, and no more of them than N, whether it runs or not. */
+  async measure(): Promise<void> {
+    const { ledger } = this;
+    if (!ledger) return;
+    const n = (this.#wish ?? ledger.manifest?.request)?.files;
+    const files = await this.files.look(n);
+    // It may have been taken away meanwhile.
+    if (!files || this.ledger !== ledger) return;
+    this.files.count(files, n);
+    ledger.keepRunsOf(files);
+    // What an earlier, larger request has left may be gone.
+    if (this.place?.request === this.#print) this.#take();
+  }
+
+  /** Takes its place as large as its claim is now. What it had beyond that may be another's. */
+  #take(): void {
+    const had = this.place?.bytes ?? 0;
+    this.place = { bytes: this.claim, request: this.#print };
+    if (this.place.bytes < had) this.#context.roomChanged();
+  }
+
+  /** Writes what tcpdump has counted so far, so that a kill -9 loses at most a few seconds of it. */
+  async saveProgress(): Promise<void> {
+    const { running, ledger } = this;
+    if (!running || !ledger) return;
+    if (running.counters) ledger.amend(running.counters);
+    await ledger.save({ durable: false, seconds: running.seconds });
+  }
+
+  /** Here the manifest is a report: a disk that takes none must not stop the work. */
+  async #save(): Promise<void> {
+    await this.ledger?.save().catch((error) => {
+      this.#context.log.warn("manifest not written", { ...this.fields(), error });
+    });
+  }
+
+  /** What every log line about this capture says. */
+  fields(): Record<string, unknown> {
+    return { pod: this.key, uid: this.pod?.uid ?? this.ledger?.manifest?.uid };
+  }
+
+  /** We stop, and the queue has no turn for it: ends what still runs, with its last packets. */
+  async end(): Promise<void> {
+    await this.#flush("the controller is stopping");
+  }
+
+  close(): void {
+    this.#backoff.clear();
+  }
+}

@@ -1,0 +1,367 @@
+/**
+ * All captures of the node: who hears of pods and sandboxes, who shares the limits, and what is done every second.
+ *
+ * Pods and sandboxes only put keys on the queue; what is done for a key follows from what is then there (plan.ts).
+ */
+import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
+import type { PodEvent } from "../pods/events.ts";
+import type { Pod } from "../pods/pod.ts";
+import { podKey } from "../pods/pod.ts";
+import type { Sandbox } from "../sandboxes/sandbox.ts";
+import type { Settings } from "../settings.ts";
+import { admit, type Applicant } from "./admission.ts";
+import { Capture, type CaptureContext } from "./capture.ts";
+import type { CaptureDir } from "./capture_dir.ts";
+import { DiskFloor } from "./disk.ts";
+import { FilterChecks } from "./filter_checks.ts";
+import { watchHealth } from "./health.ts";
+import type { CaptureState } from "./manifest.ts";
+import type { Room } from "./plan.ts";
+import { KeyedQueue } from "./queue.ts";
+import { Retention } from "./retention.ts";
+import { writeNotCapturing } from "./not_capturing.ts";
+import { settlesWithin } from "./within.ts";
+
+/** How often the disk is looked at, rings are trimmed and processes are checked (design: "checked every second"). */
+const TICK_MS = 1000;
+/** At the end each capture's work has so long to come to an end (a flush takes 1.1 s, 6.1 s if tcpdump hangs). */
+const STOP_MS = 10_000;
+/** After that whoever still runs is flushed beside it; with this the pod's grace period of 30 s is not used up. */
+const STOP_FLUSH_MS = 8000;
+/** So many folders are taken over at a time: of each a file is read whole, if it ended in the middle of a run. */
+const ADOPTED_AT_ONCE = 8;
+/** Every so many ticks tcpdump is asked for its counters; a tick later they are written: at most 5 s old when read. */
+const COUNTER_TICKS = 3;
+
+export interface CapturesOptions {
+  readonly settings: Settings;
+  readonly directory: CaptureDir;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly record: (pod: Pod, event: PodEvent) => void;
+  readonly sandboxes: {
+    get(podUid: string): Sandbox | undefined;
+    refresh(): Promise<void>;
+    setUrgent(on: boolean): void;
+  };
+  readonly signal: AbortSignal;
+  /** Called once when the directory is no longer the one that is held: nothing can be right any more. */
+  readonly onDirectoryLost: () => void;
+  /** @default the real file system's */
+  readonly disk?: DiskFloor;
+}
+
+export class Captures {
+  readonly #options: CapturesOptions;
+  readonly #context: CaptureContext;
+  readonly #captures = new Map<string, Capture>();
+  /** Which capture a sandbox's UID belongs to. */
+  readonly #bySandbox = new Map<string, string>();
+  readonly #queue: KeyedQueue;
+  readonly #disk: DiskFloor;
+  readonly #retention: Retention;
+  #seen = 0;
+  #synced = false;
+  #settled = false;
+  #stopping = false;
+  #ticks = 0;
+  #lastTurn = performance.now();
+  #rooms: Map<string, Room> | undefined;
+  #turn: ReturnType<typeof setTimeout> | undefined;
+  #reported = "";
+  /** The report could not be written. */
+  #isReportOld = false;
+  #reporting: Promise<void> | undefined;
+  /** What is being done of that which is begun every second. */
+  readonly #underWay = new WeakMap<Captures | Capture, Set<string>>();
+
+  constructor(options: CapturesOptions) {
+    this.#options = options;
+    const { settings, directory, metrics, log, signal, sandboxes } = options;
+    this.#disk = options.disk ?? new DiskFloor(directory.path, settings.limits.minFreePercent);
+    const onLess = () => this.#roomChanged();
+    this.#retention = new Retention({ directory, seconds: settings.retentionSeconds, log, onLess });
+    const checks = new FilterChecks({ tcpdump: settings.tcpdump, signal });
+    this.#context = {
+      settings,
+      directory,
+      metrics,
+      log,
+      record: options.record,
+      sandboxOf: (uid) => sandboxes.get(uid),
+      lookForSandboxes: () => sandboxes.refresh().catch(() => {}),
+      synced: () => this.#synced,
+      settled: () => this.#settled,
+      stopping: () => this.#stopping,
+      paused: () => this.#disk.paused,
+      filterProblem: (request) => checks.problemOf(request),
+      roomFor: (capture) => this.#roomFor(capture),
+      again: (key) => this.#queue.add(key),
+      retained: (uid, bytes) => this.#retention.add(uid, bytes),
+      roomChanged: () => this.#roomChanged(),
+    };
+    this.#queue = new KeyedQueue((key) => this.#reconcile(key), (key, error, retryInMs) => {
+      metrics.failures.inc({ reason: "internal" });
+      log.error("reconcile failed", { pod: key, error, retryInMs: Math.round(retryInMs) });
+    });
+  }
+
+  /** Takes over what an earlier life of the controller left in the directory. A folder that resists is no reason not to start. */
+  async adopt(): Promise<void> {
+    const { directory, log } = this.#options;
+    await this.#disk.look().catch((error) => log.warn("the disk not seen to", { error }));
+    await directory.tidy();
+    const captures = (await directory.folders()).map(({ namespace, pod }) => this.#captureOf(namespace, pod));
+    const left = captures.values();
+    await Promise.all(Array.from({ length: ADOPTED_AT_ONCE }, async () => {
+      for (const capture of left) {
+        await capture.adopt().catch((error) => log.error("folder not seen to", { ...capture.fields(), error }));
+      }
+    }));
+    // In the order in which they once began, as far as it is known; not in the directory's.
+    const began = ({ ledger }: Capture) => ledger?.manifest?.runs[0]?.startedAt ?? "";
+    captures.sort((a, b) => began(a) < began(b) ? -1 : began(a) > began(b) ? 1 : 0);
+    for (const [i, capture] of captures.entries()) capture.firstSeen = i;
+    await this.#retention.adopt().catch((error) => log.error("retained files not seen to", { error }));
+  }
+
+  /** A pod object is new or has changed. */
+  onPod(pod: Pod): void {
+    const key = podKey(pod);
+    const wanted = pod.annotations[this.#options.settings.annotationKey] !== undefined;
+    if (!wanted && !this.#captures.has(key)) return;
+    try {
+      this.#captureOf(pod.namespace, pod.name).seen(pod);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      this.#options.log.error("pod ignored", { error, uid: pod.uid });
+      return;
+    }
+    this.#bySandbox.set(pod.sandboxUid, key);
+    if (wanted && this.#options.sandboxes.get(pod.sandboxUid) === undefined) {
+      // Not known yet, or on the node's network, which makes no netns file that would tell: ask at once.
+      void this.#context.lookForSandboxes().then(() => this.#queue.add(key));
+    }
+    this.#changed(key);
+  }
+
+  onGone(pod: Pod): void {
+    this.#bySandbox.delete(pod.sandboxUid);
+    this.#captures.get(podKey(pod))?.gone(pod.uid);
+    this.#changed(podKey(pod));
+  }
+
+  /** The first list is complete: folders of pods that it does not have can go. */
+  onSynced(): void {
+    this.#synced = true;
+    this.#roomChanged();
+    for (const key of this.#captures.keys()) this.#queue.add(key);
+    void this.#settle();
+  }
+
+  /** Once the runtime, too, has said all that it knows, the places of captures that do not come back are free. */
+  async #settle(): Promise<void> {
+    try {
+      await this.#options.sandboxes.refresh();
+    } catch {
+      return; // the next tick tries again
+    }
+    this.#settled = true;
+    this.#roomChanged();
+  }
+
+  onSandbox(podUid: string): void {
+    const key = this.#bySandbox.get(podUid);
+    if (key !== undefined) this.#changed(key);
+  }
+
+  /** performance.now() when the loop last turned. */
+  get lastTurn(): number {
+    return this.#lastTurn;
+  }
+
+  /** Does, until `signal` is aborted, what has to be done every second. */
+  async run(signal: AbortSignal): Promise<void> {
+    let wake = () => {};
+    const onAbort = () => wake();
+    signal.addEventListener("abort", onAbort);
+    try {
+      let next = performance.now();
+      while (!signal.aborted) {
+        this.#lastTurn = performance.now();
+        this.#tick();
+        next = Math.max(next + TICK_MS, performance.now());
+        const { promise, resolve } = Promise.withResolvers<void>();
+        const timer = setTimeout(resolve, Math.max(0, next - performance.now()));
+        wake = resolve;
+        if (!signal.aborted) await promise;
+        clearTimeout(timer);
+      }
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** Stops all captures with their last packets; their files stay. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const key of this.#captures.keys()) this.#queue.add(key);
+    const idle = await this.#queue.idle(STOP_MS);
+    this.#queue.close();
+    if (!idle) this.#options.log.warn("some captures' work hangs: they are stopped beside it");
+    // Its work may hang (a disk, a lock that a stopped reader holds), or have failed: its packets are not lost for that.
+    const left = [...this.#captures.values()].filter((capture) => capture.running);
+    await settlesWithin(STOP_FLUSH_MS, Promise.allSettled(left.map((capture) => capture.end())));
+    for (const capture of this.#captures.values()) capture.close();
+    clearTimeout(this.#turn);
+    await settlesWithin(STOP_FLUSH_MS, this.#reporting ?? Promise.resolve());
+  }
+
+  #captureOf(namespace: string, name: string): Capture {
+    const key = podKey({ namespace, name });
+    const known = this.#captures.get(key);
+    if (known) return known;
+    const capture = new Capture(this.#context, namespace, name, this.#seen++);
+    this.#captures.set(key, capture);
+    return capture;
+  }
+
+  #changed(key: string): void {
+    this.#rooms = undefined;
+    if (this.#captures.has(key)) this.#queue.add(key);
+  }
+
+  async #reconcile(key: string): Promise<void> {
+    const capture = this.#captures.get(key);
+    if (!capture) return;
+    await capture.reconcile();
+    if (capture.isNothing) {
+      capture.close();
+      this.#captures.delete(key);
+      this.#roomChanged();
+    }
+    if (capture.needsRuntime) this.#options.sandboxes.setUrgent(true);
+  }
+
+  #roomFor(capture: Capture): Room {
+    this.#rooms ??= this.#admit();
+    const room = this.#rooms.get(capture.key);
+    if (room) return room;
+    // It did not apply when the rooms were given.
+    if (!capture.applies) return { kind: "yes" };
+    this.#rooms = this.#admit();
+    return this.#rooms.get(capture.key) ?? { kind: "yes" };
+  }
+
+  #admit(): Map<string, Room> {
+    const applicants: Applicant[] = [];
+    let othersBytes = this.#retention.bytes;
+    for (const capture of this.#captures.values()) {
+      if (!capture.applies) {
+        othersBytes += capture.bytes;
+        continue;
+      }
+      const { key, ranBefore, firstSeen, claim, bytes } = capture;
+      const uid = capture.pod?.uid ?? "";
+      applicants.push({ key, granted: capture.place?.bytes, ranBefore, firstSeen, uid, claim, bytes });
+    }
+    return admit(applicants, othersBytes, this.#options.settings.limits);
+  }
+
+  /** Others may have the room now; and what is reported may differ. Many change at once: they are gone through once a turn. */
+  #roomChanged(): void {
+    this.#rooms = undefined;
+    this.#turn ??= setTimeout(() => {
+      this.#turn = undefined;
+      this.#goThrough();
+    });
+  }
+
+  /** Has those looked at who may go now, or no longer, and says how many are in which state. */
+  #goThrough(): void {
+    const states: Partial<Record<CaptureState, number>> = {};
+    let active = 0;
+    for (const capture of this.#captures.values()) {
+      const { state } = capture.goal;
+      if (capture.running) active++;
+      if (state !== "none") states[state] = (states[state] ?? 0) + 1;
+      if (capture.room !== "yes" && this.#roomFor(capture).kind !== capture.room) this.#queue.add(capture.key);
+    }
+    if (this.#retention.count > 0) states.retained = this.#retention.count;
+    this.#options.metrics.setRequests(states);
+    this.#options.metrics.active.set(active);
+    this.#report();
+  }
+
+  /** Writes, for `list`, what is asked for and has no folder to say so. */
+  #report(): void {
+    if (this.#stopping || this.#reporting) return;
+    this.#isReportOld = false;
+    this.#reporting = this.#writeReport().catch((error) => {
+      this.#isReportOld = true;
+      this.#options.log.warn("report not written", { error });
+    }).finally(() => this.#reporting = undefined);
+  }
+
+  async #writeReport(): Promise<void> {
+    for (;;) {
+      const requests = [];
+      for (const { ledger, bytes, pod, sawSandbox, goal, goalSince } of this.#captures.values()) {
+        if ((ledger?.manifest ?? bytes > 0) || !pod || !sawSandbox || goal.state === "none") continue;
+        const { namespace, name, uid } = pod;
+        requests.push({ namespace, pod: name, uid, ...goal, since: goalSince.toISOString() });
+      }
+      const text = JSON.stringify(requests);
+      if (text === this.#reported) return;
+      await writeNotCapturing(this.#options.directory.path, text);
+      this.#reported = text;
+    }
+  }
+
+  /** Begins what has to be done every second. Nothing is waited for: a disk may hang, and the others are looked after all the same. */
+  #tick(): void {
+    this.#begin(this, "the disk", () => this.#lookAtDisk());
+    this.#begin(this, "retained files", () => this.#retention.tick());
+    if (this.#synced && !this.#settled) this.#begin(this, "sandboxes", () => this.#settle());
+    const phase = this.#ticks++ % COUNTER_TICKS;
+    let urgent = false;
+    for (const capture of this.#captures.values()) {
+      urgent ||= capture.needsRuntime;
+      if (!capture.running && !capture.files.hasSurplus) continue;
+      this.#begin(capture, "files", async () => {
+        if (phase === 0 || capture.files.hasSurplus || await capture.files.haveEarlier()) await capture.measure();
+      });
+      if (!capture.running) continue;
+      this.#begin(capture, "health", () => watchHealth(capture, this.#context, phase === 0));
+      if (phase === 1) this.#begin(capture, "counters", () => capture.saveProgress());
+    }
+    this.#options.sandboxes.setUrgent(urgent);
+    if (this.#isReportOld) this.#report();
+  }
+
+  /** Does `work`, unless the same is still under way for this one. */
+  #begin(whose: Captures | Capture, what: string, work: () => Promise<void>): void {
+    const underWay = this.#underWay.get(whose) ?? new Set();
+    if (underWay.has(what)) return;
+    this.#underWay.set(whose, underWay.add(what));
+    work().catch((error) => {
+      if (this.#stopping) return;
+      this.#options.log.warn(`${what} not seen to`, { ...(whose instanceof Capture ? { pod: whose.key } : {}), error });
+    }).finally(() => underWay.delete(what));
+  }
+
+  async #lookAtDisk(): Promise<void> {
+    const { directory, metrics, log } = this.#options;
+    if (!await directory.isIntact()) {
+      // At the end it is given up.
+      if (!this.#stopping) this.#options.onDirectoryLost();
+      return;
+    }
+    const turned = await this.#disk.look();
+    if (this.#disk.freeBytes !== undefined) metrics.diskFree.set(this.#disk.freeBytes);
+    if (!turned) return;
+    log.warn(this.#disk.paused === undefined ? "captures resume" : "captures pause", { reason: this.#disk.paused });
+    for (const key of this.#captures.keys()) this.#queue.add(key);
+  }
+}

@@ -1,0 +1,91 @@
+/** Reading and writing `capture.json`: written whole or not at all, and never trusted when read. */
+import { join } from "@std/path";
+import type { Manifest } from "./manifest.ts";
+import { isUid } from "./names.ts";
+
+export const MANIFEST = "capture.json";
+/** The newest version of the manifest that this program can read. */
+export const MANIFEST_VERSION = 1;
+
+/**
+ * Reads a folder's manifest.
+ *
+ * @returns undefined if there is none.
+ * @throws SyntaxError if it is damaged or of a version this program does not know.
+ */
+export async function readManifest(folder: string): Promise<Manifest | undefined> {
+  const path = join(folder, MANIFEST);
+  let text: string;
+  try {
+    if (!(await Deno.lstat(path)).isFile) throw new SyntaxError(`Cannot read ${path}: it is not a regular file`);
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+  let value: Partial<Manifest> & { version?: number };
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new SyntaxError(`Cannot read ${path}: it is damaged (not JSON)`);
+  }
+  if (typeof value !== "object" || value === null || !Number.isInteger(value.version)) {
+    throw new SyntaxError(`Cannot read ${path}: it is damaged (no version)`);
+  }
+  if (value.version !== MANIFEST_VERSION) {
+    throw new SyntaxError(
+      `Cannot read ${path}: it is of version ${value.version}, known is version ${MANIFEST_VERSION}`,
+    );
+  }
+  if (!isWhole(value)) throw new SyntaxError(`Cannot read ${path}: it is damaged (a field is missing or wrong)`);
+  return value as Manifest;
+}
+
+/** Whether all that the program relies on is there; the UID becomes part of a path. */
+function isWhole(value: Partial<Manifest>): boolean {
+  const { uid, namespace, pod, node, state, since, annotations, request, runs, retainedSeconds = 0 } = value;
+  return [uid, namespace, pod, node, state, since].every((text) => typeof text === "string") && isUid(uid ?? "") &&
+    !Number.isNaN(Date.parse(since ?? "")) && isObject(annotations) && (request === undefined || isRequest(request)) &&
+    Array.isArray(runs) &&
+    runs.every((run: unknown) =>
+      isObject(run) && Number.isInteger(run["n"]) && isRequest(run["request"]) &&
+      ["captured", "received", "dropped"].every((key) => Number.isFinite(run[key]))
+    ) &&
+    isAmount(value.capturedSeconds) && isAmount(value.capturedPackets) && isAmount(retainedSeconds);
+}
+
+function isRequest(value: unknown): boolean {
+  return isObject(value) && ["files", "fileSizeMB", "snaplen"].every((key) => isAmount(value[key])) &&
+    ["interface", "direction"].every((key) => typeof value[key] === "string") &&
+    (value["filter"] === undefined || typeof value["filter"] === "string") &&
+    ["durationSeconds", "packets"].every((key) => value[key] === undefined || isAmount(value[key]));
+}
+
+function isAmount(value: unknown): boolean {
+  return Number.isFinite(value) && Number(value) >= 0;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+/**
+ * Replaces a folder's manifest in one step, so that a reader and a crash see the old or the new one.
+ *
+ * @param options.durable whether to wait until it is on disk (a change of state) or not (counters).
+ */
+export async function writeManifest(folder: string, manifest: Manifest, { durable = true } = {}): Promise<void> {
+  const path = join(folder, MANIFEST);
+  const temporary = `${path}.tmp`;
+  // A leftover, or a symlink that somebody planted, is removed rather than written through.
+  await Deno.remove(temporary).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+  {
+    using file = await Deno.open(temporary, { write: true, createNew: true, mode: 0o600 });
+    const bytes = new TextEncoder().encode(JSON.stringify(manifest) + "\n");
+    for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+    if (durable) await file.sync();
+  }
+  await Deno.rename(temporary, path);
+}

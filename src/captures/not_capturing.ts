@@ -1,0 +1,21 @@
+/** `<captureDir>/.not-capturing.json`: what pods ask for that has no folder (rejected, waiting, pending), for `list`. */
+import { join } from "@std/path";
+
+export const NOT_CAPTURING = ".not-capturing.json";
+
+/** Replaces the report in one step. @param text a JSON array of {namespace, pod, uid, state, reason, since}. */
+export async function writeNotCapturing(directory: string, text: string): Promise<void> {
+  const path = join(directory, NOT_CAPTURING);
+  const temporary = `${path}.tmp`;
+  await Deno.remove(temporary).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+  try {
+    await Deno.writeTextFile(temporary, text + "\n", { createNew: true, mode: 0o600 });
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    // A full disk takes the file and not what is in it.
+    await Deno.remove(temporary).catch(() => {});
+    throw error;
+  }
+}

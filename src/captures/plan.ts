@@ -1,0 +1,134 @@
+/**
+ * The heart: what is to be done next for one `namespace/name`, from what the API asks and what is there. Pure, so that the
+ * invariant can be tested by properties. The caller carries out one step, looks again, and asks again, until the step is
+ * `rest`; applying it to a state at rest changes nothing.
+ */
+import type { Asked } from "../pods/annotations.ts";
+import type { CaptureState } from "./manifest.ts";
+import { type CaptureRequest, fingerprint } from "./request.ts";
+
+/** Whether a capture may run within the node's limits. */
+export type Room =
+  | { readonly kind: "yes" }
+  /** Not now: `reason` says what it waits for. */
+  | { readonly kind: "wait"; readonly reason: string }
+  /** It can never fit. */
+  | { readonly kind: "never"; readonly reason: string };
+
+/** All that the next step depends on. */
+export interface View {
+  /** The first list is complete: a pod that is not known does not exist. */
+  readonly synced: boolean;
+  /** The controller is being stopped: nothing starts, what runs is flushed, files stay. */
+  readonly stopping: boolean;
+  /** The pod object of this name, if there is one. */
+  readonly pod?: { readonly uid: string; readonly asked: Asked };
+  /** The pod's newest READY sandbox, if the runtime has one. */
+  readonly sandbox?: { readonly id: string; readonly hostNetwork: boolean };
+  readonly allowHostNetworkPods: boolean;
+  /** A deleted pod's files are kept for a while. */
+  readonly retains: boolean;
+  /** The folder of this name, if it exists. Its `uid` is unknown where the manifest was damaged: it then belongs to whoever has the name now. */
+  readonly folder?: {
+    readonly uid: string | undefined;
+    /** Fingerprint of the request that was completed. */
+    readonly completed?: string;
+  };
+  /** The tcpdump that runs in this folder. */
+  readonly process?: { readonly uid: string; readonly fingerprint: string; readonly sandboxId: string };
+  /** The request's duration or packet count is used up. */
+  readonly reached: boolean;
+  readonly room: Room;
+  /** The request passed tcpdump's own check (its filter compiles); a string: the reason why not. */
+  readonly refused?: string;
+  /** Why no capture may write now (the disk is at its floor); undefined: they may. */
+  readonly paused?: string;
+  /** Why the last start failed, while its back-off lasts; undefined: it may be tried. */
+  readonly backoff?: string;
+}
+
+/** Where a capture ought to be. `none`: nothing is wanted, nothing is to be left. */
+export interface Goal {
+  readonly state: Exclude<CaptureState, "retained"> | "none";
+  /** One sentence for people; empty where the state says it all. */
+  readonly reason: string;
+}
+
+export type Step =
+  /** End tcpdump at once: its files go with it. */
+  | { readonly do: "kill"; readonly why: string }
+  /** Stop tcpdump with its last packets: its files stay. */
+  | { readonly do: "flush"; readonly why: string }
+  /** Take the folder away; `podGone`: it may be retained. */
+  | { readonly do: "retire"; readonly podGone: boolean }
+  | { readonly do: "start"; readonly request: CaptureRequest }
+  /** Record that the request is used up. */
+  | { readonly do: "complete"; readonly request: CaptureRequest }
+  /** Nothing to do but to say so. */
+  | { readonly do: "rest"; readonly goal: Goal };
+
+/** Where the capture of this view ought to be. */
+export function goalOf(view: View): Goal {
+  const asked = view.pod?.asked;
+  if (!asked || asked.kind === "nothing") return { state: "none", reason: "" };
+  if (asked.kind === "invalid") return { state: "rejected", reason: asked.problem };
+  if (view.refused !== undefined) return { state: "rejected", reason: view.refused };
+  if (isCompleted(view)) return { state: "completed", reason: "" };
+  if (asked.hold) return { state: "held", reason: "" };
+  if (view.sandbox?.hostNetwork && !view.allowHostNetworkPods) {
+    return {
+      state: "rejected",
+      reason: "the pod uses the node's network, which would record the node and every process on it; " +
+        "accepted are pods with a network of their own, unless the chart's allowHostNetworkPods is true",
+    };
+  }
+  if (view.room.kind === "never") return { state: "rejected", reason: view.room.reason };
+  if (!view.sandbox) return { state: "pending", reason: "the pod has no running sandbox on this node" };
+  if (view.stopping) return { state: "pending", reason: "the controller is stopping" };
+  if (view.paused !== undefined) return { state: "paused", reason: view.paused };
+  if (view.room.kind === "wait") return { state: "waiting", reason: view.room.reason };
+  if (view.backoff !== undefined) return { state: "failing", reason: view.backoff };
+  return { state: "capturing", reason: "" };
+}
+
+function isCompleted(view: View): boolean {
+  const asked = view.pod?.asked;
+  const completed = view.folder?.completed;
+  return asked?.kind === "valid" &&
+    (view.reached || (completed !== undefined && completed === fingerprint(asked.request)));
+}
+
+/** The next step towards the goal. */
+export function plan(view: View): Step {
+  const { pod, process, folder } = view;
+  const goal = goalOf(view);
+  if (process) {
+    if (pod && pod.uid !== process.uid) return { do: "kill", why: "another pod has the name" };
+    if (!pod && view.retains) return { do: "flush", why: "pod deleted" };
+    if (goal.state === "none") return { do: "kill", why: pod ? "annotation removed" : "pod deleted" };
+    if (goal.state !== "capturing") {
+      return { do: "flush", why: goal.reason || goal.state };
+    }
+    if (pod?.asked.kind === "valid" && fingerprint(pod.asked.request) !== process.fingerprint) {
+      return { do: "flush", why: "annotation changed" };
+    }
+    if (view.sandbox?.id !== process.sandboxId) return { do: "flush", why: "sandbox re-created" };
+    return { do: "rest", goal };
+  }
+  if (folder && view.synced && !view.stopping) {
+    const another = pod !== undefined && folder.uid !== undefined && folder.uid !== pod.uid;
+    if (another || goal.state === "none") return { do: "retire", podGone: another || !pod };
+  }
+  // A folder of another pod, before the list is complete: it cannot be written to, nor taken away yet.
+  if (folder && pod && folder.uid !== undefined && folder.uid !== pod.uid) {
+    return { do: "rest", goal: { state: "pending", reason: "files of an earlier pod of this name are there" } };
+  }
+  const asked = pod?.asked;
+  if (asked?.kind === "valid") {
+    if (goal.state === "completed" && folder && folder.completed !== fingerprint(asked.request)) {
+      return { do: "complete", request: asked.request };
+    }
+    if (goal.state === "capturing") return { do: "start", request: asked.request };
+  }
+  return { do: "rest", goal };
+}

@@ -1,0 +1,93 @@
+/** Work by key: serial for one key, parallel for different ones. A key is worked on until nobody has asked for it since. */
+import { settlesWithin } from "./within.ts";
+
+/** How a failing key is tried again: 0.2 s, doubling, at most 30 s; each ± 25 % so that many do not come at once. */
+const FIRST_RETRY_MS = 200;
+const LAST_RETRY_MS = 30_000;
+
+export class KeyedQueue {
+  readonly #work: (key: string) => Promise<void>;
+  readonly #onError: (key: string, error: unknown, retryInMs: number) => void;
+  /** Keys at work; `again`: asked for since the work began. */
+  readonly #running = new Map<string, { again: boolean }>();
+  readonly #retries = new Map<string, { timer: ReturnType<typeof setTimeout> | undefined; failures: number }>();
+  #idle: PromiseWithResolvers<void> | undefined;
+  #closed = false;
+
+  /**
+   * @param work is called for one key at a time per key. If it rejects, the key is tried again after a back-off, or at once if it
+   * was asked for meanwhile: what failed then may not be what is to be done now.
+   * @param onError is told of each rejection.
+   */
+  constructor(
+    work: (key: string) => Promise<void>,
+    onError: (key: string, error: unknown, retryInMs: number) => void,
+  ) {
+    this.#work = work;
+    this.#onError = onError;
+  }
+
+  /** Has the key worked on, now or once more after the present work on it. */
+  add(key: string): void {
+    if (this.#closed) return;
+    const running = this.#running.get(key);
+    if (running) {
+      running.again = true;
+      return;
+    }
+    const retry = this.#retries.get(key);
+    if (retry) clearTimeout(retry.timer);
+    void this.#run(key);
+  }
+
+  /** Resolves once nothing is at work, or after so many milliseconds. @returns whether nothing is. */
+  async idle(ms: number): Promise<boolean> {
+    const until = performance.now() + ms;
+    while (this.#running.size > 0) {
+      this.#idle ??= Promise.withResolvers();
+      if (!await settlesWithin(until - performance.now(), this.#idle.promise)) return false;
+    }
+    return true;
+  }
+
+  /** Nothing more is begun: retries that wait are forgotten. */
+  close(): void {
+    this.#closed = true;
+    for (const { timer } of this.#retries.values()) clearTimeout(timer);
+    this.#retries.clear();
+  }
+
+  async #run(key: string): Promise<void> {
+    const state = { again: true };
+    this.#running.set(key, state);
+    let failed = false;
+    while (state.again) {
+      state.again = false;
+      try {
+        await this.#work(key);
+        this.#retries.delete(key);
+        failed = false;
+      } catch (error) {
+        const failures = (this.#retries.get(key)?.failures ?? 0) + 1;
+        // Not twice in a row: work that fails and asks for itself each time must not spin.
+        const atOnce = state.again && !failed;
+        failed = true;
+        const ms = atOnce ? 0 : jittered(Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(failures - 1, 20)));
+        this.#onError(key, error, ms);
+        const timer = atOnce || this.#closed ? undefined : setTimeout(() => this.add(key), ms);
+        this.#retries.set(key, { failures, timer });
+        if (!atOnce) break;
+      }
+    }
+    this.#running.delete(key);
+    if (this.#running.size === 0) {
+      this.#idle?.resolve();
+      this.#idle = undefined;
+    }
+  }
+}
+
+/** ± 25 %. */
+export function jittered(ms: number): number {
+  return ms * (0.75 + Math.random() / 2);
+}

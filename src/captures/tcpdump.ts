@@ -1,0 +1,320 @@
+/**
+ * One tcpdump process: how it is started, what it says, how it is stopped. The only file that spawns. Behaviour of tcpdump
+ * that this relies on is of 4.99 (measured): it reads its signals only once it says `listening on`, SIGUSR1 prints its counters,
+ * SIGTERM loses what the kernel has not handed over yet, which is at most the last second.
+ */
+import type { CaptureRequest } from "./request.ts";
+import { settlesWithin } from "./within.ts";
+
+/** KiB of kernel buffer (-B): without loss in bursts where the 2 MiB default loses; tcpdump maps as much memory. */
+const BUFFER_KIB = 4096;
+/** libpcap hands a block of packets over after at most 1 s (to_ms in tcpdump.c); then all that came before is in the file. */
+const BLOCK_TIMEOUT_MS = 1100;
+/** After SIGTERM tcpdump writes its last counters and exits; if it has not by then, it hangs. */
+const TERM_TIMEOUT_MS = 5000;
+/** How long a tcpdump that does not capture (-d, -D) may take: it needs some 10 ms. */
+const ANSWER_TIMEOUT_MS = 2000;
+/** All that tcpdump gets of our environment. */
+const ENV = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
+const LINES_KEPT = 8;
+
+export interface Counters {
+  /** Packets that tcpdump has processed. */
+  readonly captured: number;
+  /** Packets that the kernel saw and that passed the filter. */
+  readonly received: number;
+  /** Packets lost since tcpdump was too slow. */
+  readonly dropped: number;
+}
+
+export interface Exit {
+  readonly code: number;
+  readonly signal: string | null;
+  /** What it last said on stderr, one line. */
+  readonly said: string;
+}
+
+export interface TcpdumpOptions {
+  /** Path of the tcpdump executable. */
+  readonly tcpdump: string;
+  /** Path of the nsenter executable. */
+  readonly nsenter: string;
+  readonly request: CaptureRequest;
+  /** The netns to enter; undefined: our own, for pods that use the node's network. */
+  readonly netnsPath: string | undefined;
+  /** What -w gets: absolute, without the number that tcpdump adds. */
+  readonly file: string;
+  /** Packets after which it ends by itself (-c). */
+  readonly packets?: number;
+  /** Called with each line of stderr. */
+  readonly onLine: (line: string) => void;
+}
+
+/** The argument vector for a capture; a filter is always the one argument behind `--`, whatever it holds. */
+export function tcpdumpArgv(options: Omit<TcpdumpOptions, "onLine">): string[] {
+  const { request } = options;
+  return [
+    ...enter(options),
+    options.tcpdump,
+    "-n",
+    ...["-C", String(request.fileSizeMB), "-W", String(request.files)],
+    ...["-i", request.interface],
+    ...["-Z", "root", "-U", "-B", String(BUFFER_KIB)],
+    ...["-s", String(request.snaplen)],
+    ...(request.direction === "inout" ? [] : ["-Q", request.direction]),
+    ...(options.packets === undefined ? [] : ["-c", String(options.packets)]),
+    ...["-w", options.file],
+    ...(request.filter === undefined ? [] : ["--", request.filter]),
+  ];
+}
+
+/** A running tcpdump. It must be ended by `kill` or `flush`, or end by itself: `exited` then resolves. */
+export class Tcpdump {
+  readonly pid: number;
+  /** The pcap link type's name once it listens; rejects with what tcpdump said if it ends before. */
+  readonly listening: Promise<string>;
+  readonly exited: Promise<Exit>;
+  /** Whether `listening` has resolved. */
+  isListening = false;
+  /** Undefined until tcpdump has answered the first time. */
+  counters: Counters | undefined;
+  /** performance.now() of the oldest SIGUSR1 that has no answer yet. */
+  unansweredSince: number | undefined;
+
+  readonly #child: Deno.ChildProcess;
+  readonly #lines: string[] = [];
+  #hasExited = false;
+
+  /** @throws Deno.errors.NotFound and the like if the program cannot be started. */
+  constructor(options: TcpdumpOptions) {
+    const [command = options.tcpdump, ...args] = tcpdumpArgv(options);
+    const child = new Deno.Command(command, {
+      args,
+      cwd: "/",
+      clearEnv: true,
+      env: ENV,
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    this.#child = child;
+    this.pid = child.pid;
+    const listening = Promise.withResolvers<string>();
+    this.listening = listening.promise;
+    this.listening.catch(() => {});
+    const said = this.#read(options.onLine, (linkType) => {
+      this.isListening = true;
+      listening.resolve(linkType);
+    });
+    this.exited = (async () => {
+      const { code, signal } = await child.status;
+      this.#hasExited = true;
+      await said;
+      listening.reject(new Error(this.#lines.at(-1) ?? `tcpdump ended with code ${code}`));
+      return { code, signal, said: this.#lines.filter((line) => !COUNTER.test(line)).at(-1) ?? "" };
+    })();
+  }
+
+  /** Asks for counters (SIGUSR1): they appear in `counters` a moment later. Does nothing before tcpdump listens: it would die. */
+  askCounters(): void {
+    if (!this.isListening || this.#hasExited) return;
+    this.unansweredSince ??= performance.now();
+    this.#signal("SIGUSR1");
+  }
+
+  /** Ends it at once. What the kernel still holds is lost. */
+  async kill(): Promise<Exit> {
+    this.#signal("SIGKILL");
+    return await this.exited;
+  }
+
+  /**
+   * Stops it with all packets that came before the call: waits until the kernel has handed them over, then ends it. Takes
+   * 1.1 s, or up to 6.1 s if tcpdump hangs.
+   */
+  async flush(): Promise<Exit> {
+    if (this.isListening) await settlesWithin(BLOCK_TIMEOUT_MS, this.exited);
+    if (this.#hasExited) return await this.exited;
+    this.#signal("SIGTERM");
+    if (!await settlesWithin(TERM_TIMEOUT_MS, this.exited)) this.#signal("SIGKILL");
+    return await this.exited;
+  }
+
+  #signal(signal: Deno.Signal): void {
+    if (this.#hasExited) return;
+    try {
+      this.#child.kill(signal);
+    } catch {
+      // It has ended between the check and the call, which is what `exited` tells.
+    }
+  }
+
+  async #read(onLine: (line: string) => void, onListening: (linkType: string) => void): Promise<void> {
+    let rest = "";
+    const take = (line: string) => {
+      if (line === "") return;
+      this.#lines.push(line);
+      if (this.#lines.length > LINES_KEPT) this.#lines.shift();
+      const listening = /listening on .*?, link-type (\S+)/.exec(line);
+      if (listening) onListening(listening[1] ?? "");
+      if (COUNTER.test(line)) this.#count(line);
+      else onLine(line);
+    };
+    for await (const chunk of this.#child.stderr.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + chunk).split("\n");
+      rest = (lines.pop() ?? "").slice(-4096);
+      lines.forEach(take);
+    }
+    take(rest);
+  }
+
+  /** SIGUSR1's one line and the three at the end are in the same words. */
+  #count(line: string): void {
+    const counters = { captured: 0, received: 0, dropped: 0, ...this.counters };
+    for (const [, number, what] of line.matchAll(new RegExp(COUNTER, "g"))) {
+      if (what === "captured") counters.captured = Number(number);
+      if (what === "received by filter") counters.received = Number(number);
+      if (what === "dropped by kernel") counters.dropped = Number(number);
+    }
+    this.counters = counters;
+    this.unansweredSince = undefined;
+  }
+}
+
+const COUNTER = /([0-9]+) packets? (captured|received by filter|dropped by kernel|dropped by interface)/;
+
+/**
+ * Has tcpdump compile a filter, without privileges on any network: in an empty network namespace of its own, where no resolver
+ * answers, so that a host name is an error and not a wait.
+ *
+ * @returns undefined if it compiles; otherwise one sentence why not.
+ * @throws if that could not be found out, in time or at all.
+ */
+export async function checkFilter(
+  options: { tcpdump: string; unshare: string; filter: string; linkType: string; signal?: AbortSignal },
+): Promise<string | undefined> {
+  const argv = [options.unshare, "--net", "--", options.tcpdump, "-d", "-y", options.linkType, "--", options.filter];
+  const env = { ...ENV, RES_OPTIONS: "timeout:1 attempts:1" };
+  const output = await outputOf(argv, { env, ...(options.signal ? { signal: options.signal } : {}) }).catch((error) => {
+    throw new Error(`Cannot check the filter: ${error instanceof Error ? error.message : error}`);
+  });
+  if (output.success) return undefined;
+  const said = new TextDecoder().decode(output.stderr).trim().split("\n").at(-1) ?? "";
+  // Not a word about the filter: the machine is short of something.
+  if (!said.startsWith("tcpdump: ")) throw new Error(`Cannot check the filter: ${said}`);
+  const unknownHost = /unknown host|unknown network|not an IPv[46] address/i.test(said);
+  return said.replace(/^tcpdump: /, "") + (unknownHost ? " (host names are not looked up: write the address)" : "");
+}
+
+/** Runs a program that ends by itself. @throws if it has not in time, or the signal is aborted; it is killed then. */
+async function outputOf(
+  [program = "", ...args]: readonly string[],
+  { env = ENV, signal }: { env?: Record<string, string>; signal?: AbortSignal } = {},
+): Promise<Deno.CommandOutput> {
+  const stopping = "the controller is stopping";
+  if (signal?.aborted) throw new Error(stopping);
+  const child = new Deno.Command(program, {
+    args,
+    cwd: "/",
+    clearEnv: true,
+    env,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const cut = Promise.withResolvers<never>();
+  const kill = (why: string) => {
+    try {
+      child.kill("SIGKILL");
+    } catch {
+      // It has ended just now.
+    }
+    cut.reject(new Error(why));
+  };
+  const timer = setTimeout(() => kill(`it took longer than ${ANSWER_TIMEOUT_MS / 1000} s`), ANSWER_TIMEOUT_MS);
+  const onAbort = () => kill(stopping);
+  signal?.addEventListener("abort", onAbort);
+  try {
+    // Not only for its end: a process that waits for a disk cannot even be killed.
+    return await Promise.race([child.output(), cut.promise]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/**
+ * Ends processes of an earlier life of the controller that still write below `directory`, which is ours alone while its lock
+ * is held.
+ *
+ * @param directory absolute, without symbolic links.
+ * @returns the ids of the processes that were ended.
+ */
+export async function endStrays(directory: string, signal: AbortSignal): Promise<number[]> {
+  const ended: number[] = [];
+  for await (const entry of Deno.readDir("/proc")) {
+    const pid = Number(entry.name);
+    if (!Number.isInteger(pid) || pid === Deno.pid) continue;
+    if (!await writesBelow(pid, directory)) continue;
+    try {
+      Deno.kill(pid, "SIGKILL");
+      ended.push(pid);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  // A killed process is gone, or a zombie without a command line, within moments; not our child, so that we can only look.
+  const deadline = AbortSignal.any([signal, AbortSignal.timeout(TERM_TIMEOUT_MS)]);
+  for (const pid of ended) {
+    while (await writesBelow(pid, directory)) {
+      deadline.throwIfAborted();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+  return ended;
+}
+
+/** Whether the process is a tcpdump (or the nsenter that becomes one) whose -w is below the directory. */
+async function writesBelow(pid: number, directory: string): Promise<boolean> {
+  const argv = (await Deno.readTextFile(`/proc/${pid}/cmdline`).catch(() => "")).split("\0");
+  const target = argv[argv.indexOf("-w") + 1];
+  return argv.indexOf("-w") > 0 && argv.includes("-W") && target !== undefined && target.startsWith(`${directory}/`);
+}
+
+/** Whether the process is stopped by a signal (SIGSTOP): it will never answer, nor end on SIGTERM. */
+export async function isStopped(pid: number): Promise<boolean> {
+  const stat = await Deno.readTextFile(`/proc/${pid}/stat`).catch(() => "");
+  return /^[Tt]$/.test(stat.slice(stat.lastIndexOf(")") + 2).charAt(0));
+}
+
+/** Whether the process has a file of this folder open that has been deleted: the kernel marks its name so. */
+export async function hasDeletedFile(pid: number, folder: string): Promise<boolean> {
+  try {
+    for await (const { name } of Deno.readDir(`/proc/${pid}/fd`)) {
+      const target = await Deno.readLink(`/proc/${pid}/fd/${name}`).catch(() => "");
+      if (target.startsWith(`${folder}/`) && target.endsWith(" (deleted)")) return true;
+    }
+  } catch {
+    // It has ended.
+  }
+  return false;
+}
+
+/**
+ * The interfaces of a netns with their flags, as `tcpdump -D` prints them (`eth0 [Up, Running, Connected]`); for people.
+ *
+ * @throws if tcpdump does not say, in time or at all.
+ */
+export async function listInterfaces(
+  options: { tcpdump: string; nsenter: string; netnsPath: string | undefined },
+): Promise<string[]> {
+  const { stdout } = await outputOf([...enter(options), options.tcpdump, "-D"]);
+  return new TextDecoder().decode(stdout).split("\n")
+    .map((line) => line.replace(/^[0-9]+\./, "").trim())
+    .filter((line) => /^\S+ .*\[/.test(line) && !/^(any|nflog|nfqueue|bluetooth|usbmon|dbus)/.test(line));
+}
+
+/** The words before a command that run it in a netns. */
+function enter({ nsenter, netnsPath }: { nsenter: string; netnsPath: string | undefined }): string[] {
+  return netnsPath === undefined ? [] : [nsenter, `--net=${netnsPath}`, "--"];
+}

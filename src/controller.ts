@@ -1,0 +1,172 @@
+/** Builds the parts of the controller, joins them, and stops them in order. */
+import { setTimeout as delay } from "node:timers/promises";
+import { CaptureDir, DirectoryHeld, DirectoryRefused } from "./captures/capture_dir.ts";
+import { Captures } from "./captures/captures.ts";
+import { jittered } from "./captures/queue.ts";
+import { endStrays } from "./captures/tcpdump.ts";
+import { serve } from "./http.ts";
+import { getLog } from "./log.ts";
+import { Metrics } from "./metrics.ts";
+import { ApiClient } from "./pods/api.ts";
+import { PodEvents } from "./pods/events.ts";
+import { PodWatch } from "./pods/watch.ts";
+import { Sandboxes } from "./sandboxes/sandboxes.ts";
+import type { Settings } from "./settings.ts";
+
+/** In milliseconds; an object, so that tests of faults can be less patient. */
+export const PATIENCE = {
+  /** Without a turn of its loops for so long the process cannot help itself (design: /healthz). */
+  stalled: 60_000,
+  /** The runtime must have answered within this (design: /readyz). */
+  runtimeSilent: 30_000,
+};
+/** How often a held directory is tried again. */
+const HELD_RETRY_MS = 1000;
+/** How long Events that are still to be sent may take when we stop. */
+const EVENTS_CLOSE_MS = 2000;
+
+/**
+ * Runs the controller until `signal` is aborted.
+ *
+ * @param options.heldRetryMs How often a held directory is tried again; for tests.
+ * @returns the exit code: 0 after a stop, 1 after a failure, 2 if captureDir is not ours.
+ * @throws {KubeConfigError} if the API server cannot be found or the way to it cannot be used.
+ */
+export async function runController(
+  settings: Settings,
+  signal: AbortSignal,
+  { heldRetryMs = HELD_RETRY_MS } = {},
+): Promise<number> {
+  const log = getLog();
+  const metrics = new Metrics();
+  // Files that tcpdump makes are ours alone.
+  Deno.umask(0o077);
+  const stop = new AbortController();
+  signal.addEventListener("abort", () => stop.abort(signal.reason), { once: true });
+  let exitCode = 0;
+  let notReady: () => string | undefined = () => "starting";
+  let stalled: () => string | undefined = () => undefined;
+  const http = serve({
+    port: settings.httpPort,
+    hostname: settings.httpHost,
+    log: getLog("http"),
+    healthy: () => stalled(),
+    ready: () => notReady(),
+    metrics: settings.metricsEnabled ? metrics : undefined,
+  });
+  log.info("serving http", { port: http.port });
+  try {
+    // First of all: what is wrong with the kubeconfig is found out before anything is taken or touched.
+    using api = await ApiClient.load();
+    using directory = await takeDirectory(settings, stop.signal, heldRetryMs, (reason) => notReady = () => reason);
+    if (!directory) return 0;
+    const strays = await endStrays(directory.path, stop.signal);
+    if (strays.length > 0) log.warn("stray tcpdump processes ended", { pids: strays.join(" ") });
+    const events = new PodEvents({
+      api,
+      nodeName: settings.nodeName,
+      instance: settings.podName,
+      log: getLog("events"),
+      enabled: settings.eventsEnabled,
+    });
+    const sandboxes = new Sandboxes({
+      socket: settings.criSocket,
+      netnsDir: settings.netnsDir,
+      onChange: (podUid) => captures.onSandbox(podUid),
+      log: getLog("sandboxes"),
+    });
+    const captures: Captures = new Captures({
+      settings,
+      directory,
+      metrics,
+      log: getLog("captures"),
+      record: (pod, event) => events.record(pod, event),
+      sandboxes,
+      signal: stop.signal,
+      onDirectoryLost: () => {
+        log.error("captureDir was replaced while in use: stopping, to be started anew", { path: directory.path });
+        exitCode = 1;
+        stop.abort(new Error("captureDir was replaced"));
+      },
+    });
+    await captures.adopt();
+    const watch = new PodWatch({
+      api,
+      nodeName: settings.nodeName,
+      annotationKey: settings.annotationKey,
+      onPod: (pod) => captures.onPod(pod),
+      onGone: (pod) => captures.onGone(pod),
+      onSynced: () => captures.onSynced(),
+      log: getLog("watch"),
+      metrics,
+    });
+    stalled = () => {
+      const loops = { watch: watch.lastTurn, captures: captures.lastTurn };
+      for (const [name, lastTurn] of Object.entries(loops)) {
+        const ms = performance.now() - lastTurn;
+        if (ms > PATIENCE.stalled) return `the ${name} loop has not turned for ${Math.round(ms / 1000)} s`;
+      }
+      return undefined;
+    };
+    notReady = () => {
+      if (stop.signal.aborted) return "stopping";
+      if (!watch.synced) return "the pods of this node have not been listed yet";
+      const { lastAnswer } = sandboxes;
+      if (lastAnswer === undefined) return `the container runtime at ${settings.criSocket} has not answered yet`;
+      const ms = performance.now() - lastAnswer;
+      return ms > PATIENCE.runtimeSilent
+        ? `the container runtime at ${settings.criSocket} has not answered for ${Math.round(ms / 1000)} s`
+        : undefined;
+    };
+    const parts = [sandboxes.run(stop.signal), watch.run(stop.signal), captures.run(stop.signal)];
+    await aborted(stop.signal);
+    log.info("stopping", { why: String(stop.signal.reason?.message ?? stop.signal.reason) });
+    await captures.stop();
+    await Promise.all(parts);
+    await events.close(AbortSignal.timeout(EVENTS_CLOSE_MS));
+    // Where nothing is kept, nothing of ours stays on the node; the next life makes the marker anew.
+    if (exitCode === 0) await directory.giveUp();
+    log.info("stopped", { exitCode });
+    return exitCode;
+  } catch (error) {
+    if (!(error instanceof DirectoryRefused)) throw error;
+    log.error(error.message);
+    return 2;
+  } finally {
+    stop.abort();
+    await http.close();
+  }
+}
+
+/** Takes the capture directory, however long another controller holds it. @returns undefined if told to stop before. */
+async function takeDirectory(
+  settings: Settings,
+  signal: AbortSignal,
+  retryMs: number,
+  onWait: (reason: string) => void,
+): Promise<CaptureDir | undefined> {
+  const log = getLog();
+  let said = "";
+  while (!signal.aborted) {
+    try {
+      return await CaptureDir.take({
+        path: settings.captureDir,
+        annotationKey: settings.annotationKey,
+        release: settings.release,
+        holder: `pod ${settings.podName} on node ${settings.nodeName} (process ${Deno.pid})`,
+      });
+    } catch (error) {
+      if (!(error instanceof DirectoryHeld)) throw error;
+      onWait(error.message);
+      if (error.message !== said) log.warn("waiting for captureDir", { reason: error.message });
+      said = error.message;
+      await delay(jittered(retryMs), undefined, { signal }).catch(() => {}); // aborted
+    }
+  }
+  return undefined;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}

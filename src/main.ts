@@ -1,0 +1,160 @@
+/** The command line: which command there is, what it takes, and where it is done. Each is loaded only when it is asked for. */
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { parseDuration } from "./duration.ts";
+import { getLog, setupLog, stderr } from "./log.ts";
+import { printable } from "./printable.ts";
+import { FLAGS, logEffective, readSettings, type Settings, UsageError } from "./settings.ts";
+import { VERSION } from "./version.ts";
+
+/** How long the last lines of the log may take at the end, if nobody reads them. */
+const FLUSH_MS = 1000;
+
+const program = new Command("packet-capture")
+  .description("Records the packets of annotated pods. Without a command it is the controller.")
+  .version(`packet-capture ${VERSION}`)
+  .configureOutput({ outputError() {} })
+  .exitOverride();
+
+/** For programs that run a command by `kubectl exec -i`; see src/reading/lifeline.ts. */
+const WHILE_STDIN = [
+  "--while-stdin",
+  "end when standard input does, as it does when the client of kubectl exec -i is gone",
+] as const;
+
+command("controller", "Capture the annotated pods of this node, until ended.").action((flags) =>
+  run(flags, async (settings, signal) => {
+    logEffective(settings, getLog());
+    const { runController } = await import("./controller.ts");
+    return runController(settings, signal);
+  }, ["nodeName"])
+);
+
+command("list", "List the captures of this node.", ["captureDir"])
+  .addOption(new Option("-o, --output <format>", "how").choices(["table", "json"]).default("table"))
+  .action((flags) =>
+    run(flags, async ({ captureDir }) => {
+      const { runList } = await import("./reading/list.ts");
+      return runList({ captureDir, output: flags.output });
+    })
+  );
+
+command("cat", "Write one pod's captured packets, in order of time, to stdout.", ["captureDir"])
+  .argument("<namespace/pod>", "whose, such as default/web-0; or the UID of a pod whose files were kept")
+  .addOption(new Option("--format <format>", "how").choices(["pcapng", "pcap"]).default("pcapng"))
+  .addOption(new Option("--since <duration>", "only the last 30s, 5m, 2h …").argParser(durationArgument))
+  .option(...WHILE_STDIN)
+  .action((pod, flags) =>
+    run(flags, async ({ captureDir }, signal) => {
+      if (flags.whileStdin) (await import("./reading/lifeline.ts")).endWithStdin();
+      const { runCat } = await import("./reading/cat.ts");
+      const since = flags.since === undefined ? {} : { sinceSeconds: flags.since };
+      return runCat({ captureDir, pod, format: flags.format, signal, whileStdin: flags.whileStdin === true, ...since });
+    })
+  );
+
+command("stream", "Write one pod's packets to stdout: those captured, then new ones as they come.", ["captureDir"])
+  .argument("<namespace/pod>", "whose, such as default/web-0")
+  .option(...WHILE_STDIN)
+  .action((pod, flags) =>
+    run(flags, async ({ captureDir }, signal) => {
+      if (flags.whileStdin) (await import("./reading/lifeline.ts")).endWithStdin();
+      const { runStream } = await import("./reading/stream.ts");
+      return runStream({ captureDir, pod, signal, whileStdin: flags.whileStdin === true });
+    })
+  );
+
+command("purge", "Delete every capture in captureDir, and its marker.", ["captureDir", "annotationKey", "release"])
+  .action((flags) =>
+    run(flags, async ({ captureDir, annotationKey, release }) => {
+      const { runPurge } = await import("./captures/purge.ts");
+      return runPurge({ captureDir, annotationKey, release });
+    })
+  );
+
+command("check", "Say whether all controllers of a Helm release are ready; waits a minute for it.", [])
+  .argument("<namespace/release>", "whose, such as packet-capture/packet-capture")
+  .action((release, flags) =>
+    run(flags, async (_settings, signal) => {
+      const { runCheck } = await import("./check.ts");
+      return runCheck({ release, signal });
+    })
+  );
+
+program.command("version").description("Print the version.").action(async () => {
+  await Deno.stdout.write(new TextEncoder().encode(`packet-capture ${VERSION}\n`));
+});
+
+/** A command with the flags of the settings named by `keys`; undefined: of all. */
+function command(name: string, description: string, keys?: readonly string[]): Command {
+  const command = program.command(name).description(description);
+  for (const { key, flag, help } of FLAGS) {
+    if (keys === undefined || [...keys, "logLevel", "logFormat"].includes(key)) {
+      command.addOption(new Option(`${flag} <value>`, help));
+    }
+  }
+  return command;
+}
+
+function durationArgument(text: string): number {
+  const seconds = parseDuration(text);
+  if (seconds !== undefined) return seconds;
+  throw new InvalidArgumentError("It takes a duration such as 30s, 5m or 2h.");
+}
+
+/**
+ * Runs a command until it is done, gives it a signal that SIGTERM and SIGINT abort, and leaves with its exit status.
+ *
+ * @param needed Settings without a default that it needs.
+ */
+async function run(
+  flags: Record<string, string>,
+  work: (settings: Settings, signal: AbortSignal) => Promise<number>,
+  needed: readonly "nodeName"[] = [],
+): Promise<never> {
+  const given = FLAGS.map(({ key, flag }) => [key, flags[new Option(`${flag} <value>`).attributeName()]]);
+  const settings = readSettings({ env: (name) => Deno.env.get(name), flags: Object.fromEntries(given) }, needed);
+  setupLog({ level: settings.logLevel, format: settings.logFormat });
+
+  const ended = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT"] as const) {
+    Deno.addSignalListener(name, () => ended.abort(new Error(`ended by ${name}`)));
+  }
+  // What nobody waited for or caught leaves the program in a state that nobody thought of.
+  globalThis.addEventListener("unhandledrejection", (event) => crash(event, "unhandled rejection", event.reason));
+  globalThis.addEventListener("error", (event) => crash(event, "uncaught error", event.error));
+  return exit(await work(settings, ended.signal));
+}
+
+function crash(event: Event, what: string, error: unknown): void {
+  getLog().error(what, { error, stack: error instanceof Error ? error.stack : undefined });
+  // Deno would end at once, without the line.
+  event.preventDefault();
+  void exit(1);
+}
+
+/** Leaves with the lines of the log written. */
+async function exit(code: number): Promise<never> {
+  await stderr.flush(FLUSH_MS);
+  Deno.exit(code);
+}
+
+/** Says what went wrong in one sentence; 2: the command line or a setting was wrong, 1: it could not be done. */
+function fail(error: unknown): Promise<never> {
+  const usage = error instanceof UsageError || error instanceof CommanderError;
+  // Commander puts its word before the sentence, and what may have been meant on a line of its own after it.
+  const words = (error instanceof Error ? error.message : String(error)).replace(/^error: /, "").replace(
+    /\n(?=\()/,
+    " ",
+  );
+  stderr.add(`packet-capture: ${printable(words)}`);
+  return exit(usage ? 2 : 1);
+}
+
+// Flags without a command are the controller's; those that commander answers itself are not.
+const [first] = Deno.args;
+const bare = first === undefined || (first.startsWith("-") && !["-h", "--help", "-V", "--version"].includes(first));
+// No await at the top level: the bundle is a CommonJS module (docs/adr/0011).
+program.parseAsync(bare ? ["controller", ...Deno.args] : Deno.args, { from: "user" }).catch((error) => {
+  if (error instanceof CommanderError && error.exitCode === 0) Deno.exit(0);
+  return fail(error);
+});

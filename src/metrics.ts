@@ -1,0 +1,129 @@
+/** The metrics of /metrics, all named `packet_capture_*`. */
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { CaptureState } from "./captures/manifest.ts";
+import { VERSION } from "./version.ts";
+
+/** Every state that a request can be in: all have a sample, so that a missing one is not mistaken for a zero. */
+const STATES: Readonly<Record<CaptureState, 0>> = {
+  capturing: 0,
+  pending: 0,
+  waiting: 0,
+  paused: 0,
+  failing: 0,
+  held: 0,
+  completed: 0,
+  rejected: 0,
+  retained: 0,
+};
+
+/** Seconds. A bare `nsenter … tcpdump` takes some 10 ms, a start within the promise 150 ms, one with a retry seconds. */
+const START_BUCKETS = [0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+/** One capture's numbers, summed over its runs. */
+export interface CaptureNumbers {
+  /** Packets written. */
+  readonly packets: number;
+  /** Packets that the kernel dropped since tcpdump was too slow. */
+  readonly dropped: number;
+  /** Bytes of its files. */
+  readonly ringBytes: number;
+}
+
+interface PodName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** One object per process, handed to those who have something to count. */
+export class Metrics {
+  readonly #registry = new Registry();
+  #watchActivity = performance.now();
+
+  /** Captures with a running tcpdump. */
+  readonly active = this.#gauge("active", "Captures with a running tcpdump.");
+  /** tcpdump processes started. */
+  readonly starts = this.#counter("starts_total", "tcpdump processes started.");
+  /** Captures that could not start or ended unasked. */
+  readonly failures = this.#counter("failures_total", "Captures that could not start or ended unasked.", ["reason"]);
+  /** Times the watch on pods was begun anew. */
+  readonly watchRestarts = this.#counter("watch_restarts_total", "Times the watch on pods was begun anew.", ["reason"]);
+  /** Free bytes of the file system that captureDir is on. */
+  readonly diskFree = this.#gauge("disk_free_bytes", "Free bytes of the file system with the capture files.");
+  /** Seconds from an annotation being seen to tcpdump listening. */
+  readonly startDuration = new Histogram({
+    name: "packet_capture_start_duration_seconds",
+    help: "From an annotation being seen to tcpdump listening.",
+    buckets: START_BUCKETS,
+    registers: [this.#registry],
+  });
+
+  readonly #requests = this.#gauge("requests", "Captures that are asked for, by state.", ["state"]);
+  readonly #packets = this.#counter("packets_total", "Packets written by a capture.", ["namespace", "pod"]);
+  readonly #dropped = this.#counter("packets_dropped_total", "Packets that the kernel dropped for want of time.", [
+    "namespace",
+    "pod",
+  ]);
+  readonly #ringBytes = this.#gauge("ring_bytes", "Bytes of a capture's files.", ["namespace", "pod"]);
+
+  constructor() {
+    this.setRequests({});
+    const buildInfo = this.#gauge("build_info", "Always 1; what runs here.", ["version", "deno"]);
+    buildInfo.set({ version: VERSION, deno: Deno.version.deno }, 1);
+    const age = () => (performance.now() - this.#watchActivity) / 1000;
+    new Gauge({
+      name: "packet_capture_last_watch_activity_seconds",
+      help: "Seconds since the API server last said anything on the watch.",
+      registers: [this.#registry],
+      collect() {
+        this.set(age());
+      },
+    });
+  }
+
+  /** How many captures are in each state; a state that is not named has none. */
+  setRequests(counts: Readonly<Partial<Record<CaptureState, number>>>): void {
+    for (const [state, count] of Object.entries({ ...STATES, ...counts })) this.#requests.set({ state }, count);
+  }
+
+  /** The numbers of a capture as they are now. */
+  setCapture(pod: PodName, numbers: CaptureNumbers): void {
+    const labels = { namespace: pod.namespace, pod: pod.name };
+    // prom-client's counters can only be added to; ours are counted by tcpdump.
+    this.#packets.remove(labels);
+    this.#packets.inc(labels, numbers.packets);
+    this.#dropped.remove(labels);
+    this.#dropped.inc(labels, numbers.dropped);
+    this.#ringBytes.set(labels, numbers.ringBytes);
+  }
+
+  /** Ends the series of a capture that is no more. */
+  removeCapture(pod: PodName): void {
+    const labels = { namespace: pod.namespace, pod: pod.name };
+    this.#packets.remove(labels);
+    this.#dropped.remove(labels);
+    this.#ringBytes.remove(labels);
+  }
+
+  /** The API server has just said something on the watch. */
+  watchActive(): void {
+    this.#watchActivity = performance.now();
+  }
+
+  /** The content type of text(). */
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** All metrics in the text format of Prometheus. */
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  #gauge<L extends string = never>(name: string, help: string, labelNames: L[] = []): Gauge<L> {
+    return new Gauge({ name: `packet_capture_${name}`, help, labelNames, registers: [this.#registry] });
+  }
+
+  #counter<L extends string = never>(name: string, help: string, labelNames: L[] = []): Counter<L> {
+    return new Counter({ name: `packet_capture_${name}`, help, labelNames, registers: [this.#registry] });
+  }
+}

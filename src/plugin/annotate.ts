@@ -1,0 +1,23 @@
+/** Changes a pod's annotations: the only file of the plugin that writes to the cluster. */
+import { explain, NotFound } from "./explain.ts";
+import { Failure } from "./failure.ts";
+import type { Kubectl } from "./kubectl.ts";
+import type { Changes } from "./request.ts";
+import type { Target } from "./targets.ts";
+
+/**
+ * Sets and removes annotations of exactly that pod in one patch: it carries the UID, so that a pod of the same name that has taken its
+ * place meanwhile is left alone.
+ *
+ * @throws {Failure} the pod has gone or was replaced, or the user may not (`Forbidden`).
+ */
+export async function annotate(kubectl: Kubectl, target: Target, changes: Changes): Promise<void> {
+  const patch = JSON.stringify({ metadata: { uid: target.uid, annotations: changes } });
+  const args = ["patch", "pod", "-n", target.namespace, "--type=merge", "-o", "name", "-p", patch, "--", target.name];
+  const { code, stderr } = await kubectl.run(args);
+  if (code === 0) return;
+  // The API server's words for a UID that is not the object's (apimachinery, ValidateObjectMetaAccessorUpdate and Preconditions.Check).
+  if (/metadata\.uid|UID in precondition/.test(stderr)) throw new Failure("another pod has taken its name meanwhile");
+  const failure = explain(stderr, `kubectl patch failed with exit code ${code}`);
+  throw failure instanceof NotFound ? new NotFound("the pod has gone meanwhile") : failure;
+}

@@ -1,0 +1,105 @@
+/** Runs `packet-capture …` in a controller's pod by `kubectl exec`, and says in one sentence why that did not work. */
+import { VERSION } from "../version.ts";
+import { explain } from "./explain.ts";
+import { Failure } from "./failure.ts";
+import { CONTAINER, type Controller } from "./installation.ts";
+import type { DeliverOptions, Delivery, Kubectl } from "./kubectl.ts";
+
+/** What kubectl adds as its last line when the command itself ended with an error (kubectl pkg/cmd/util, exec.CodeExitError). */
+const TERMINATED = /command terminated with exit code (\d+)\s*$/;
+// What runtimes say when the image has no such program (runc, crun, containerd).
+const NO_PROGRAM = /executable file .*not found|no such file or directory/;
+/** With it the controller's commands begin each line that they write to stderr (src/reading/io.ts, src/main.ts). */
+const COMMAND_PREFIX = "packet-capture: ";
+/** What `cat` says when it has written all (src/reading/cat.ts); it then waits for its standard input to end. */
+const WRITTEN = /^all (\d+) bytes are written$/;
+/** Exit code of the controller's commands for what they do not understand. */
+const USAGE = 2;
+
+/** The command in the controller's pod ended with an error of its own. */
+export class CommandFailed extends Failure {
+  override readonly name = "CommandFailed";
+  /** @param commandCode The command's own exit code. */
+  constructor(message: string, readonly commandCode: number) {
+    super(message);
+  }
+}
+
+/**
+ * The standard output of a command that ends soon.
+ *
+ * @throws {Failure} it failed; `CommandFailed` if kubectl did its part.
+ */
+export async function ask(kubectl: Kubectl, controller: Controller, command: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await kubectl.run(execArgs(controller, command));
+  if (code !== 0) throw await whyFailed(kubectl, controller, command, code, stderr);
+  return stdout;
+}
+
+/** The standard output of a command that delivers much, or without end, and ends in the pod when kubectl here does, however that ends. */
+export function deliver(
+  kubectl: Kubectl,
+  controller: Controller,
+  command: readonly string[],
+  options: DeliverOptions,
+): Delivery {
+  // Without standard input the process in the pod would not learn that kubectl is gone, or has all (src/reading/lifeline.ts).
+  const total = (line: string) => {
+    const bytes = WRITTEN.exec(commandWords(line) ?? "")?.[1];
+    return bytes === undefined ? undefined : Number(bytes);
+  };
+  return kubectl.deliver(execArgs(controller, [...command, "--while-stdin"], ["-i"]), { ...options, total });
+}
+
+/** The error behind a non-zero exit code of `kubectl exec`. */
+export async function whyFailed(
+  kubectl: Kubectl,
+  controller: Controller,
+  command: readonly string[],
+  code: number,
+  stderr: string,
+): Promise<Failure> {
+  const said = remoteLines(stderr).at(-1) ?? "";
+  const terminated = TERMINATED.exec(stderr)?.[1];
+  if (terminated === undefined && !NO_PROGRAM.test(stderr)) {
+    return explain(stderr, `kubectl exec failed with exit code ${code}`);
+  }
+  const commandCode = Number(terminated ?? 127);
+  // 126 and 127: not executable, not found. A usage error of a command line that we have made means that it knows other words than we.
+  if (commandCode === USAGE || commandCode === 126 || commandCode === 127) {
+    const version = await versionOf(kubectl, controller);
+    if (version !== VERSION) {
+      const its = version === undefined ? "does not say its version" : `has version ${version}`;
+      return new CommandFailed(
+        `The controller of node ${controller.node} ${its} and does not know "packet-capture ${
+          command[0]
+        }" as this plugin (version ${VERSION}) uses it: use the plugin and the chart in the same version`,
+        commandCode,
+      );
+    }
+  }
+  const fallback = `packet-capture ${command[0]} ended with exit code ${commandCode}`;
+  return new CommandFailed(`${said === "" ? fallback : said} (controller of node ${controller.node})`, commandCode);
+}
+
+/** What the command says in a line of stderr; undefined if the line is kubectl's. */
+export function commandWords(line: string): string | undefined {
+  return line.startsWith(COMMAND_PREFIX) ? line.slice(COMMAND_PREFIX.length) : undefined;
+}
+
+/** What the command wrote to stderr, without kubectl's own line behind it. */
+export function remoteLines(stderr: string): string[] {
+  return stderr.split("\n").map((line) => line.trim())
+    .filter((line) => line !== "" && !TERMINATED.test(line)).map((line) => commandWords(line) ?? line)
+    .filter((line) => !WRITTEN.test(line));
+}
+
+async function versionOf(kubectl: Kubectl, controller: Controller): Promise<string | undefined> {
+  const { code, stdout } = await kubectl.run(execArgs(controller, ["version"]));
+  return code === 0 ? /\d+\.\d+\.\d+[^\s,]*/.exec(stdout)?.[0] : undefined;
+}
+
+function execArgs(controller: Controller, command: readonly string[], flags: readonly string[] = []): string[] {
+  const { namespace, pod } = controller;
+  return ["exec", ...flags, "-n", namespace, pod, "-c", CONTAINER, "--", "packet-capture", ...command];
+}

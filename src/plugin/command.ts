@@ -1,0 +1,71 @@
+/** What every command of the plugin is given, and the steps that several share. */
+import { reasonOf } from "./failure.ts";
+import { Forbidden } from "./explain.ts";
+import {
+  DEFAULT_ANNOTATION_KEY,
+  findInstallation,
+  type Installation,
+  type InstallationOptions,
+} from "./installation.ts";
+import type { Kubectl } from "./kubectl.ts";
+import type { Target } from "./targets.ts";
+import type { Terminal } from "./terminal.ts";
+
+export interface Context {
+  readonly kubectl: Kubectl;
+  readonly terminal: Terminal;
+}
+
+/** Calls of kubectl that change pods, at once. */
+export const CHANGES_AT_ONCE = 8;
+
+/** Says what became of each pod as soon as it is known, and keeps count of what went wrong. */
+export class Report {
+  readonly #terminal: Terminal;
+  failures = 0;
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal;
+  }
+
+  good(target: Target, text: string): void {
+    this.#terminal.line(`${nameOf(target)}: ${text}`);
+  }
+
+  bad(target: Target, text: string): void {
+    this.failures++;
+    this.#terminal.note(`${nameOf(target)}: ${text}`);
+  }
+
+  /** Worth knowing, but nothing went wrong. */
+  warn(target: Target, text: string): void {
+    this.#terminal.note(`${nameOf(target)}: ${text}`);
+  }
+
+  get exitCode(): number {
+    return this.failures === 0 ? 0 : 1;
+  }
+}
+
+/**
+ * The installation, for commands that only change annotations: those need no right on the controller's namespace, so a user who may
+ * not look for the controllers gets the default key, a warning, and no installation.
+ */
+export async function installationIfAllowed(
+  { kubectl, terminal }: Context,
+  options: InstallationOptions,
+): Promise<{ readonly installation: Installation | undefined; readonly key: string }> {
+  try {
+    const installation = await findInstallation(kubectl, options);
+    return { installation, key: installation.annotationKey };
+  } catch (error) {
+    if (!(error instanceof Forbidden)) throw error;
+    const key = options.annotationKey ?? DEFAULT_ANNOTATION_KEY;
+    terminal.note(`Cannot look for the controllers (${reasonOf(error)}): taking annotation ${key}`);
+    return { installation: undefined, key };
+  }
+}
+
+export function nameOf(target: { readonly namespace: string; readonly name: string }): string {
+  return `${target.namespace}/${target.name}`;
+}

@@ -1,0 +1,166 @@
+/** Fetches one pod's capture from its controller, whole, starting again when the connection breaks. */
+import type { CaptureState } from "../captures/manifest.ts";
+import { CommandFailed, deliver, remoteLines, whyFailed } from "./ask.ts";
+import { count, formatBytes } from "./captures.ts";
+import { nameOf } from "./command.ts";
+import { Forbidden } from "./explain.ts";
+import { Failure, reasonOf } from "./failure.ts";
+import type { Controller } from "./installation.ts";
+import { Idle, type Kubectl } from "./kubectl.ts";
+import { fileFailure, type PartFile } from "./output_file.ts";
+import type { Progress } from "./progress.ts";
+import { checkWhole } from "./whole.ts";
+
+/**
+ * Milliseconds before the second attempt; doubled for each further one, and jittered so that many do not come back at once. Six attempts
+ * span half a minute: time for a controller that is being replaced.
+ */
+const FIRST_PAUSE_MS = 1000;
+
+export interface DownloadOptions {
+  readonly kubectl: Kubectl;
+  readonly pod: { readonly namespace: string; readonly name: string };
+  /** What the controller calls the capture: `NS/POD`, or the UID of one that is kept. */
+  readonly capture: string;
+  /** The controller to ask; called for each attempt, since an upgrade replaces controllers. */
+  readonly controller: () => Promise<Controller>;
+  /** Only packets of this last time (`5m`). */
+  readonly since?: string | undefined;
+  /** Times that it is begun before it is given up. */
+  readonly attempts: number;
+  /** Milliseconds without a byte after which the connection counts as broken. @default never */
+  readonly idleMs?: number | undefined;
+  /** The file to write. */
+  readonly file: PartFile;
+  readonly progress: Progress;
+}
+
+/** A capture that is there. */
+export interface Download {
+  readonly bytes: number;
+  readonly packets: number;
+  /** What the controller could not give, in its words: the file is whole, but the ring had overtaken the reader. */
+  readonly warning: string | undefined;
+}
+
+/**
+ * @throws {Failure} it cannot be had, after as many attempts as make sense.
+ */
+export async function download(options: DownloadOptions): Promise<Download> {
+  const { kubectl, pod, progress, attempts } = options;
+  for (let attempt = 1;; attempt++) {
+    const got = { bytes: 0 };
+    try {
+      return await downloadOnce(options, await controllerFor(options, attempt), got);
+    } catch (error) {
+      progress.add(-got.bytes);
+      if (!(error instanceof Broken)) throw error;
+      if (attempt >= attempts) {
+        throw new Failure(`the download failed ${count(attempts, "time")}, at last: ${error.message}`);
+      }
+      const pauseMs = FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random());
+      progress.note(
+        `${nameOf(pod)}: broken off after ${formatBytes(got.bytes)} (${error.message}); from the start in ${
+          (pauseMs / 1000).toFixed(1)
+        } s, attempt ${attempt + 1} of ${attempts}`,
+      );
+      await pause(pauseMs, kubectl.signal);
+    }
+  }
+}
+
+/** Its controller has nothing of the pod yet: no reason to do without the others' packets. */
+export class NothingYet extends Failure {
+  override readonly name = "NothingYet";
+  /** @param fault That is not how it ought to be. */
+  constructor(message: string, readonly fault: boolean) {
+    super(message);
+  }
+}
+
+/** What `cat` says then, with the capture's state if it is known (src/reading/cat.ts, src/reading/locate.ts). */
+const NO_PACKET = /: no packet has been captured yet(?:, it is (\w+))?/;
+/** A pod that is annotated, on a node whose controller has not seen that. */
+const NOT_SEEN = /^Cannot find a capture of /;
+/** States in which it is nobody's fault that there are no packets. */
+const QUIET_STATES: readonly (CaptureState | undefined)[] = [undefined, "capturing", "pending", "completed", "held"];
+
+/** The connection broke, or what came is not whole: another attempt may help. */
+class Broken extends Error {}
+
+/** Between two attempts a controller may be away for a while: that is no reason to give up. */
+async function controllerFor({ controller, kubectl }: DownloadOptions, attempt: number): Promise<Controller> {
+  try {
+    return await controller();
+  } catch (error) {
+    kubectl.signal.throwIfAborted();
+    if (attempt === 1 || error instanceof Forbidden || !(error instanceof Failure)) throw error;
+    throw new Broken(error.message);
+  }
+}
+
+async function downloadOnce(
+  options: DownloadOptions,
+  controller: Controller,
+  got: { bytes: number },
+): Promise<Download> {
+  const { kubectl, capture, file, progress, since, idleMs } = options;
+  const command = ["cat", capture, "--format", "pcapng", ...(since === undefined ? [] : ["--since", since])];
+  const { bytes, outcome } = deliver(kubectl, controller, command, idleMs === undefined ? {} : { idleMs });
+  let idle: Failure | undefined;
+  try {
+    await writeTo(file, bytes, (length) => {
+      got.bytes += length;
+      progress.add(length);
+    });
+  } catch (error) {
+    if (error instanceof Idle) idle = error;
+    else throw error;
+  }
+  const { code, stderr } = await outcome;
+  if (idle !== undefined) throw new Broken(idle.message);
+  const { missing, packets } = await checkWhole(file.path, kubectl.signal);
+  if (missing === undefined) {
+    return { bytes: got.bytes, packets, warning: code === 0 ? undefined : remoteLines(stderr).join("; ") };
+  }
+  if (code === 0) throw new Broken(missing);
+  const why = await whyFailed(kubectl, controller, command, code, stderr);
+  const nothing = NO_PACKET.exec(why.message);
+  if (nothing) throw new NothingYet(why.message, !QUIET_STATES.includes(nothing[1] as CaptureState | undefined));
+  if (NOT_SEEN.test(why.message)) throw new NothingYet(why.message, true);
+  // What the command itself refuses, and what is not allowed, another attempt does not change. 128 and more is a signal's doing.
+  if (why instanceof Forbidden || (why instanceof CommandFailed && why.commandCode < 128)) throw why;
+  throw new Broken(reasonOf(why));
+}
+
+async function writeTo(
+  { path, becomes }: PartFile,
+  bytes: ReadableStream<Uint8Array<ArrayBuffer>>,
+  wrote: (length: number) => void,
+): Promise<void> {
+  try {
+    using file = await Deno.open(path, { write: true, create: true, truncate: true, mode: 0o600 });
+    for await (const chunk of bytes) {
+      for (let at = 0; at < chunk.length;) at += await file.write(chunk.subarray(at));
+      wrote(chunk.length);
+    }
+  } catch (error) {
+    throw fileFailure(error, becomes);
+  }
+}
+
+/** @throws the signal's reason, when aborted. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason);
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", stop);
+      resolve();
+    }, ms);
+    signal.addEventListener("abort", stop, { once: true });
+  });
+}

@@ -1,0 +1,74 @@
+/** kubectl's error output as one sentence that says what is missing. Pure. */
+import { Failure, UsageFailure } from "./failure.ts";
+
+/** A right that the user lacks, as the API server named it. */
+export interface MissingRight {
+  readonly user: string;
+  readonly verb: string;
+  /** With its sub-resource and group, as RBAC writes it: `pods/exec`, `daemonsets.apps`. */
+  readonly resource: string;
+  /** undefined: in the whole cluster. */
+  readonly namespace: string | undefined;
+}
+
+/** The API server refused for want of a right. */
+export class Forbidden extends Failure {
+  override readonly name = "Forbidden";
+  /** @param hint What helps, beside having the right. */
+  constructor(readonly missing: MissingRight, hint = "") {
+    const where = missing.namespace === undefined ? "in the whole cluster" : `in namespace ${missing.namespace}`;
+    super(`User ${missing.user} lacks the permission "${missing.verb}" on "${missing.resource}" ${where}${hint}`);
+  }
+}
+
+/** The API server does not have the object that was asked for. */
+export class NotFound extends Failure {
+  override readonly name = "NotFound";
+}
+
+// kubernetes/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go, forbiddenMessage()
+const FORBIDDEN =
+  /User "(?<user>[^"]*)" cannot (?<verb>[^ ]+) (?:resource "(?<resource>[^"]*)"|path "(?<path>[^"]*)")(?: in API group "(?<group>[^"]*)")?(?: in the namespace "(?<namespace>[^"]*)")?/;
+
+/**
+ * What kubectl wrote to stderr as an error to show. Only its last line that reads like an error counts: warnings and notes
+ * ("Defaulted container …", "Unable to use a TTY") come before.
+ *
+ * @param otherwise The sentence for a kubectl that ended without a word.
+ */
+export function explain(stderr: string, otherwise: string): Failure {
+  const lines = stderr.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  const line =
+    lines.findLast((line) =>
+      /^(error\b|Error from server|Unable to connect|The connection to the server)/i.test(line)
+    ) ??
+      lines.at(-1);
+  if (line === undefined) return new Failure(otherwise);
+
+  const right = FORBIDDEN.exec(line)?.groups;
+  if (right !== undefined) {
+    const resource = right.resource ?? right.path ?? "";
+    return new Forbidden({
+      user: right.user ?? "",
+      verb: right.verb ?? "",
+      resource: right.group ? resource.replace(/^[^/]+/, (name) => `${name}.${right.group}`) : resource,
+      namespace: right.namespace,
+    });
+  }
+  const said = line.replace(/^error: /i, "").replace(/^Error from server(?: \([A-Za-z]+\))?: /, "").replace(
+    /\.$/,
+    "",
+  );
+  if (/\(NotFound\)/.test(line)) return new NotFound(said);
+  if (
+    /unable to parse requirement|couldn't parse the selector|is invalid label|unknown flag|doesn't have a resource type/i
+      .test(line)
+  ) {
+    return new UsageFailure(said);
+  }
+  if (/Unauthorized|must be logged in/.test(line)) {
+    return new Failure(`The cluster does not accept your credentials: ${said}`);
+  }
+  if (/^(Unable to connect|The connection to the server)/.test(line)) return new Failure(said);
+  return new Failure(said === "" ? otherwise : said);
+}

@@ -1,0 +1,88 @@
+/** `list`: the captures of all nodes in one table. */
+import { findCaptures, formatBytes, type NodeCapture } from "./captures.ts";
+import type { Context } from "./command.ts";
+import { UsageFailure } from "./failure.ts";
+import { findInstallation, type InstallationOptions } from "./installation.ts";
+import { printable } from "../printable.ts";
+import { EITHER_NAMESPACE } from "./targets.ts";
+import { jsonText } from "../quote.ts";
+
+export interface ListOptions extends InstallationOptions {
+  /** Only captures of pods in it. @default all */
+  readonly namespace?: string | undefined;
+  readonly allNamespaces?: boolean | undefined;
+  readonly output: "table" | "json";
+}
+
+/** @returns the exit code: 1 if some controller could not be asked, which then is named. */
+export async function list({ kubectl, terminal }: Context, options: ListOptions): Promise<number> {
+  if (options.namespace !== undefined && options.allNamespaces) throw new UsageFailure(EITHER_NAMESPACE);
+  const installation = await findInstallation(kubectl, options);
+  const { captures: all, unreachable } = await findCaptures(kubectl, installation);
+  const captures = all
+    .filter(({ namespace }) => options.namespace === undefined || namespace === options.namespace)
+    .sort((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));
+  if (options.output === "json") {
+    terminal.document(`${jsonText({ captures, unreachable })}\n`);
+  } else if (captures.length > 0) {
+    for (const row of table([HEADINGS, ...captures.map((capture) => cells(capture, Date.now()))])) terminal.line(row);
+  } else {
+    const where = options.namespace === undefined ? "" : ` in namespace ${options.namespace}`;
+    terminal.note(`No captures${where} on ${installation.controllers.size - unreachable.length} nodes`);
+  }
+  for (const { node, reason } of unreachable) terminal.note(`Node ${node} could not be asked: ${reason}`);
+  return unreachable.length === 0 ? 0 : 1;
+}
+
+const HEADINGS = [
+  "NAMESPACE",
+  "POD",
+  "NODE",
+  "STATE",
+  "SINCE",
+  "FILES",
+  "BYTES",
+  "PACKETS",
+  "DROPPED",
+  "OLDEST",
+  "NEWEST",
+  "FILTER",
+];
+
+function cells(capture: NodeCapture, now: number): string[] {
+  return [
+    capture.namespace,
+    capture.pod,
+    capture.node,
+    capture.state + (capture.reason ? `: ${capture.reason}` : ""),
+    age(capture.since, now),
+    String(capture.files),
+    formatBytes(capture.bytes),
+    String(capture.packets),
+    String(capture.dropped),
+    age(capture.oldest, now),
+    age(capture.newest, now),
+    capture.filter ?? "-",
+  ];
+}
+
+/** Rows with their columns aligned, two blanks between them. */
+export function table(rows: readonly (readonly string[])[]): string[] {
+  const safe = rows.map((row) => row.map(printable));
+  const widths = (safe[0] ?? []).map((_, column) => Math.max(...safe.map((row) => (row[column] ?? "").length)));
+  return safe.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd());
+}
+
+/** How long ago an ISO 8601 time was, as kubectl says it: "42s", "5m", "3h", "2d". */
+export function age(time: string | null | undefined, now: number): string {
+  const seconds = Math.max(0, Math.round((now - Date.parse(time ?? "")) / 1000));
+  if (Number.isNaN(seconds)) return "-";
+  if (seconds < 120) return `${seconds}s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)}m`;
+  if (seconds < 172_800) return `${Math.floor(seconds / 3600)}h`;
+  return `${Math.floor(seconds / 86_400)}d`;
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

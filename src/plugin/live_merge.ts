@@ -1,0 +1,261 @@
+/** Merges captures that are still coming in, from several controllers, into one stream that Wireshark reads as it goes. */
+import type { ByteSource } from "../reading/bytes.ts";
+import { PcapngReader } from "../reading/pcapng.ts";
+import {
+  interfaceDescription,
+  interfaceStatistics,
+  PACKET_BLOCK_BYTES,
+  putPacketBlock,
+  sectionHeader,
+} from "../reading/pcapng_blocks.ts";
+
+/**
+ * Milliseconds for which packets of one pod wait for another pod's, which may be older. Controllers are up to 1.5 s behind, most of it
+ * the kernel's own second; waiting longer would not show the packets in better order, only later.
+ */
+const PATIENCE_MS = 1000;
+/** Milliseconds more before the first bytes, in which kubectl connects. */
+const START_MS = 4000;
+/** Bytes taken from one controller ahead of the others. */
+const AHEAD = 1024 * 1024;
+/** A block that is longer than this is no block (see src/reading/pcapng.ts): bytes. */
+const LONGEST_BLOCK = 2 * 1024 * 1024;
+const OUTPUT_BYTES = 256 * 1024;
+
+export interface LiveMergeOptions {
+  readonly application: string;
+  /** Where the bytes go; awaited, so that a slow reader slows the controllers. */
+  readonly write: (bytes: Uint8Array) => Promise<void>;
+  /** Told of each source that has ended, with the error that ended it, if one did. */
+  readonly ended: (index: number, error: unknown) => void;
+}
+
+/**
+ * Writes the packets of all sources, oldest first as far as they are there, until all sources have ended, and then the statistics that
+ * they have given. What a source says of itself stands with its first interface.
+ */
+export async function mergeLive(
+  sources: readonly ReadableStream<Uint8Array<ArrayBuffer>>[],
+  { application, write, ended }: LiveMergeOptions,
+): Promise<void> {
+  let wake = () => {};
+  const inputs = sources.map((source) => new Input(source, () => wake()));
+  const output = new Output(write);
+  await output.put(sectionHeader({ application }));
+  const told = new Set<Input>();
+  try {
+    while (told.size < inputs.length) {
+      const next = nextOf(inputs, performance.now());
+      if (next instanceof Input) {
+        await next.copyPacket(output);
+        continue;
+      }
+      await output.flush();
+      for (const [index, input] of inputs.entries()) {
+        if (!input.isSpent || told.has(input)) continue;
+        told.add(input);
+        ended(index, input.error);
+      }
+      if (told.size === inputs.length) {
+        for (const input of inputs) await input.putStatistics(output);
+        await output.flush();
+        break;
+      }
+      // What arrives, ends or has waited long enough from here on resolves it.
+      const waiting = Promise.withResolvers<void>();
+      wake = waiting.resolve;
+      const timer = next === Infinity ? undefined : setTimeout(wake, next);
+      if (!inputs.some((input) => input.hasNews)) await waiting.promise;
+      clearTimeout(timer);
+    }
+  } finally {
+    await Promise.all(inputs.map((input) => input.cancel()));
+  }
+}
+
+/** The input whose packet is to be written now, or after how many milliseconds to look again if nothing arrives. */
+function nextOf(inputs: readonly Input[], now: number): Input | number {
+  let oldest: Input | undefined, wait = 0;
+  for (const input of inputs) {
+    input.hasNews = false;
+    if (input.look()) {
+      if (oldest === undefined || input.isBefore(oldest)) oldest = input;
+    } else if (!input.isSpent) {
+      wait = Math.max(wait, input.lastCame + PATIENCE_MS - now);
+    }
+  }
+  if (oldest === undefined) return Infinity;
+  return wait > 0 ? wait : oldest;
+}
+
+class Input implements ByteSource {
+  /** When bytes came last, by performance.now(). */
+  lastCame = performance.now() + START_MS;
+  error: unknown;
+  /** Something has come, or it has ended, since this was set to false. */
+  hasNews = false;
+  readonly #stream: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  readonly #reader = new PcapngReader(this);
+  readonly #wake: () => void;
+  /** The output's numbers of its interfaces. */
+  readonly #numbers: number[] = [];
+  /** What has come; `#whole` of it are whole blocks, `#taken` have been read. */
+  #bytes = new Uint8Array(AHEAD);
+  #length = 0;
+  #whole = 0;
+  #taken = 0;
+  #atPacket = false;
+  #closed = false;
+  #resume = () => {};
+
+  constructor(stream: ReadableStream<Uint8Array<ArrayBuffer>>, wake: () => void) {
+    this.#stream = stream.getReader();
+    this.#wake = wake;
+    this.#receive();
+  }
+
+  /** It has ended and all of it was written. */
+  get isSpent(): boolean {
+    return this.#closed && !this.look();
+  }
+
+  /** @returns whether it stands at a packet. */
+  look(): boolean {
+    if (!this.#atPacket) this.#atPacket = this.#reader.next();
+    return this.#atPacket;
+  }
+
+  isBefore(another: Input): boolean {
+    const own = this.#reader, other = another.#reader;
+    return own.seconds < other.seconds || (own.seconds === other.seconds && own.nanos < other.nanos);
+  }
+
+  async copyPacket(output: Output): Promise<void> {
+    const { interfaces, comments, optionsStart, optionsEnd, bytes } = this.#reader;
+    for (const described of interfaces.slice(this.#numbers.length)) {
+      const own = this.#numbers.length === 0 ? comments : [];
+      this.#numbers.push(output.interfaces++);
+      await output.put(interfaceDescription(described, [...own, ...described.comments]));
+    }
+    const from = this.#reader.interface;
+    const options = optionsEnd > optionsStart ? bytes.subarray(optionsStart, optionsEnd) : new Uint8Array();
+    const space = await output.room(PACKET_BLOCK_BYTES + this.#reader.captured + options.length);
+    space.used = putPacketBlock(
+      space.bytes,
+      space.view,
+      space.used,
+      this.#reader,
+      this.#numbers[from] ?? 0,
+      interfaces[from]?.digits ?? 6,
+      options,
+    );
+    this.#atPacket = false;
+  }
+
+  /** Writes how many packets of each interface were written, and what the source has counted, as far as it has said so. */
+  async putStatistics(output: Output): Promise<void> {
+    for (const [i, number] of this.#numbers.entries()) {
+      const { digits, packets, statistics } = this.#reader.interfaces[i]!;
+      const { received, dropped, comments } = statistics ?? { received: undefined, dropped: undefined };
+      const counted = { received, dropped, delivered: packets, comments: comments ?? [] };
+      await output.put(interfaceStatistics(number, digits, counted));
+    }
+  }
+
+  /** For the reader: whole blocks only, since it takes half a block for damage. */
+  read(into: Uint8Array): number {
+    const length = Math.min(into.length, this.#whole - this.#taken);
+    into.set(this.#bytes.subarray(this.#taken, this.#taken + length));
+    this.#taken += length;
+    if (length > 0) this.#resume();
+    return length;
+  }
+
+  async cancel(): Promise<void> {
+    this.#closed = true;
+    this.#resume();
+    await this.#stream.cancel().catch(() => {});
+  }
+
+  async #receive(): Promise<void> {
+    try {
+      while (!this.#closed) {
+        if (this.#length - this.#taken >= AHEAD) await new Promise<void>((resolve) => this.#resume = resolve);
+        const { value, done } = await this.#stream.read();
+        if (done) break;
+        this.#append(value);
+        this.lastCame = performance.now();
+        this.#news();
+      }
+      if (this.#length > this.#whole) throw new Error("the connection broke within a packet");
+    } catch (error) {
+      this.error = error;
+      await this.#stream.cancel().catch(() => {});
+    }
+    this.#closed = true;
+    this.#news();
+  }
+
+  #news(): void {
+    this.hasNews = true;
+    this.#wake();
+  }
+
+  #append(chunk: Uint8Array): void {
+    const kept = this.#length - this.#taken;
+    if (this.#length + chunk.length > this.#bytes.length) {
+      const target = kept + chunk.length > this.#bytes.length ? new Uint8Array(2 * (kept + chunk.length)) : this.#bytes;
+      target.set(this.#bytes.subarray(this.#taken, this.#length));
+      this.#bytes = target;
+      this.#whole -= this.#taken;
+      this.#length = kept;
+      this.#taken = 0;
+    }
+    this.#bytes.set(chunk, this.#length);
+    this.#length += chunk.length;
+    const view = new DataView(this.#bytes.buffer);
+    // The controller's writer is little-endian (src/reading/pcapng_blocks.ts).
+    while (this.#length - this.#whole >= 8) {
+      const block = view.getUint32(this.#whole + 4, true);
+      if (block < 12 || block % 4 !== 0 || block > LONGEST_BLOCK) throw new Error("what came is not pcapng");
+      if (this.#length - this.#whole < block) break;
+      this.#whole += block;
+    }
+  }
+}
+
+/** Gathers blocks so that a packet does not cost a system call. */
+class Output {
+  bytes = new Uint8Array(OUTPUT_BYTES);
+  view = new DataView(this.bytes.buffer);
+  used = 0;
+  interfaces = 0;
+  readonly #write: (bytes: Uint8Array) => Promise<void>;
+
+  constructor(write: (bytes: Uint8Array) => Promise<void>) {
+    this.#write = write;
+  }
+
+  /** Makes room for so many bytes at `used`. */
+  async room(length: number): Promise<this> {
+    if (this.used + length > this.bytes.length) await this.flush();
+    if (length > this.bytes.length) {
+      this.bytes = new Uint8Array(length);
+      this.view = new DataView(this.bytes.buffer);
+    }
+    return this;
+  }
+
+  async put(block: Uint8Array): Promise<void> {
+    await this.room(block.length);
+    this.bytes.set(block, this.used);
+    this.used += block.length;
+  }
+
+  async flush(): Promise<void> {
+    if (this.used === 0) return;
+    const length = this.used;
+    this.used = 0;
+    await this.#write(this.bytes.subarray(0, length));
+  }
+}

@@ -1,0 +1,250 @@
+/**
+ * The kubectl plugin `kubectl packet-capture`: its own program, installed as `kubectl-packet_capture` somewhere in PATH. It needs nothing but
+ * the user's kubectl, kubeconfig and permissions.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { parseDuration } from "../duration.ts";
+import { VERSION } from "../version.ts";
+import type { Context } from "./command.ts";
+import { Failure, Interrupted, reasonOf } from "./failure.ts";
+import { get } from "./get.ts";
+import { Kubectl } from "./kubectl.ts";
+import { list } from "./list.ts";
+import { REQUEST_FLAGS, type RequestFlag } from "./request.ts";
+import { start } from "./start.ts";
+import { stop } from "./stop.ts";
+import { stream } from "./stream.ts";
+import { type Terminal, terminal } from "./terminal.ts";
+
+/** Flags that go to each call of kubectl as they are. */
+const KUBECTL_FLAGS = {
+  kubeconfig: "--kubeconfig",
+  context: "--context",
+  cluster: "--cluster",
+  user: "--user",
+  as: "--as",
+  asGroup: "--as-group",
+  server: "--server",
+  token: "--token",
+} as const;
+/** setTimeout takes no more than this (2^31 − 1 ms). */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+interface Options {
+  readonly kubeconfig?: string;
+  readonly context?: string;
+  readonly cluster?: string;
+  readonly user?: string;
+  readonly as?: string;
+  readonly asGroup?: readonly string[];
+  readonly server?: string;
+  readonly token?: string;
+  readonly controllerNamespace?: string;
+  readonly release?: string;
+  readonly annotationKey?: string;
+  readonly namespace?: string;
+  readonly allNamespaces?: boolean;
+  readonly selector?: string;
+}
+
+interface GetFlags {
+  readonly output?: string;
+  readonly format: "pcapng" | "pcap";
+  readonly force: boolean;
+  readonly since?: string;
+  readonly stop: boolean;
+  readonly partial: boolean;
+  readonly attempts: number;
+  readonly timeout: number;
+  readonly wait: number;
+}
+
+/**
+ * Runs one command line.
+ *
+ * @returns the exit code: 0, 1 for a failure, 2 for a command line that cannot be carried out, 130 when interrupted.
+ */
+export async function runPlugin(
+  args: readonly string[],
+  signal: AbortSignal,
+  to: Terminal = terminal,
+): Promise<number> {
+  let exitCode = 0;
+  const program = plugin(to, async (options, work) => {
+    const globalFlags = kubectlFlags().flatMap(([key, flag]) =>
+      [options[key] ?? []].flat().map((value) => `${flag}=${value}`)
+    );
+    exitCode = await work({ kubectl: new Kubectl({ globalFlags, signal }), terminal: to });
+  });
+  try {
+    await program.parseAsync(args, { from: "user" });
+    return exitCode;
+  } catch (error) {
+    // What commander has to say it has said.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof Interrupted) return error.exitCode;
+    if (error instanceof Deno.errors.BrokenPipe) return 1; // nobody reads on, nobody can be told
+    to.note(`Error: ${reasonOf(error)}`);
+    return error instanceof Failure ? error.exitCode : 1;
+  }
+}
+
+type Run = (options: Options, work: (context: Context) => Promise<number>) => Promise<void>;
+
+function plugin(to: Terminal, run: Run): Command {
+  const program = new Command("kubectl packet-capture")
+    .description("Capture the packets of pods with the packet-capture controller, and fetch them")
+    .version(VERSION)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => to.document(text),
+      writeErr: (text) => text.trimEnd().split("\n").forEach((line) => to.note(line)),
+    })
+    .configureHelp({ showGlobalOptions: false });
+
+  const startCommand = cluster(pods(program.command("start"), "pods whose packets are captured"))
+    .description("capture the packets of existing pods, by annotating them; says of each what became of it")
+    .option("--files <n>", "ring files that are kept of each pod", "5")
+    .addOption(new Option("--filter <expression>", "pcap filter, such as 'tcp port 80'"))
+    .addOption(new Option("--file-size <MB>", "size of each file in MB (10^6 bytes)"))
+    .addOption(new Option("--snaplen <bytes>", "bytes kept of each packet"))
+    .addOption(new Option("--interface <name>", "interface in the pod, or any"))
+    .addOption(new Option("--direction <in|out|inout>", "of the packets, seen from the pod"))
+    .addOption(new Option("--duration <time>", "stop after so much capturing: 30s, 10m, 2h"))
+    .addOption(new Option("--packets <n>", "stop after so many packets"))
+    .addOption(waitOption());
+  startCommand.action((
+    names: string[],
+    flags: Options & { files: string; wait: number } & Record<string, string | undefined>,
+  ) =>
+    run(flags, (context) => {
+      const values: Partial<Record<RequestFlag, string>> = {};
+      for (const name of REQUEST_FLAGS) {
+        const value = flags[name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
+        if (value !== undefined) values[name] = value;
+      }
+      return start(context, { ...flags, names, request: { files: flags.files, values }, waitMs: flags.wait });
+    })
+  );
+
+  cluster(pods(program.command("stop"), "pods whose captures end"))
+    .description("end captures and delete their files, or keep the files for reading")
+    .option("-y, --yes", "do not ask", false)
+    .option("--keep", "stop capturing, keep the files", false)
+    .addOption(waitOption())
+    .action((names: string[], flags: Options & { yes: boolean; keep: boolean; wait: number }) =>
+      run(flags, (context) => stop(context, { ...flags, names, waitMs: flags.wait }))
+    );
+
+  cluster(pods(program.command("get"), "pods whose packets are fetched"))
+    .description("fetch the captures of many pods, from all their nodes, as one file in order of time")
+    .option("-o, --output <file>", "the file, or - for standard output (default: POD.pcapng, or packet-capture.pcapng)")
+    .addOption(new Option("--format <format>", "pcapng or pcap").choices(["pcapng", "pcap"]).default("pcapng"))
+    .option("--force", "replace a file that is there", false)
+    .addOption(new Option("--since <time>", "only the packets of the last 30s, 5m, 2h").argParser(duration))
+    .option("--stop", "end the captures and delete their files, once all is fetched and found whole", false)
+    .option("--partial", "be content with the pods that can be had", false)
+    .addOption(
+      new Option("--attempts <n>", "how often each download is begun before it is given up").default(6)
+        .argParser(wholeNumber),
+    )
+    .addOption(
+      new Option("--timeout <time>", "begin again when nothing has come for so long; 0s: never")
+        .default(60_000, "60s").argParser(timer),
+    )
+    .addOption(waitOption())
+    .action((names: string[], flags: Options & GetFlags) =>
+      run(flags, (context) => get(context, { ...flags, names, idleMs: flags.timeout || undefined, waitMs: flags.wait }))
+    );
+
+  cluster(pods(program.command("stream"), "pods whose packets are shown"))
+    .description("write what is captured to standard output as it comes, the ring's content first, until interrupted")
+    .addOption(new Option("--wireshark", "show it in Wireshark").conflicts("tshark"))
+    .addOption(new Option("--tshark", "show it with tshark"))
+    .action((names: string[], flags: Options & { wireshark?: boolean; tshark?: boolean }) =>
+      run(flags, (context) => {
+        const viewer = flags.wireshark ? "wireshark" : flags.tshark ? "tshark" : undefined;
+        return stream(context, { ...flags, names, viewer });
+      })
+    );
+
+  cluster(program.command("list"))
+    .description("show the captures of all nodes")
+    .option("-n, --namespace <namespace>", "only of pods in this namespace")
+    .option("-A, --all-namespaces", "of pods in all namespaces, as without -n")
+    .addOption(new Option("-o, --output <format>", "table or json").choices(["table", "json"]).default("table"))
+    .action((flags: Options & { output: "table" | "json" }) => run(flags, (context) => list(context, flags)));
+
+  return program;
+}
+
+function pods(command: Command, what: string): Command {
+  return command
+    .argument("[names...]", `${what}: POD, pod/POD, or deployment/NAME and other workloads for their present pods`)
+    .option("-l, --selector <labels>", "the pods with these labels")
+    .option("-n, --namespace <namespace>", "namespace of the pods (default: the context's)")
+    .option("-A, --all-namespaces", "look in all namespaces", false)
+    .addOption(
+      new Option("-c, --container <name>").hideHelp().argParser(() => {
+        throw new InvalidArgumentError("All containers of a pod share its network: leave it away.");
+      }),
+    );
+}
+
+function cluster(command: Command): Command {
+  command
+    .option("--controller-namespace <namespace>", "where packet-capture is installed (default: looked for)")
+    .option("--release <name>", "Helm release of packet-capture, if there are several")
+    .option("--annotation-key <key>", "its annotation (default: asked of the controller's DaemonSet)");
+  for (const [key, flag] of kubectlFlags()) {
+    const option = new Option(`${flag} <value>`, "as kubectl's");
+    if (key === "asGroup") option.argParser((value, before: string[] = []) => [...before, value]);
+    command.addOption(option);
+  }
+  return command;
+}
+
+function kubectlFlags() {
+  return Object.entries(KUBECTL_FLAGS) as [keyof typeof KUBECTL_FLAGS, string][];
+}
+
+function waitOption(): Option {
+  return new Option("--wait <time>", "how long to wait for the controllers' answers; 0s: do not wait")
+    .default(15_000, "15s").argParser(timer);
+}
+
+function wholeNumber(text: string): number {
+  if (!/^[1-9][0-9]{0,3}$/.test(text)) throw new InvalidArgumentError("Accepted is a whole number from 1 to 9999.");
+  return Number(text);
+}
+
+/** @returns the text, once it is known to be a duration. */
+function duration(text: string): string {
+  milliseconds(text);
+  return text;
+}
+
+function milliseconds(text: string): number {
+  const seconds = parseDuration(text);
+  if (seconds === undefined) throw new InvalidArgumentError("Accepted is a time such as 30s, 10m or 2h.");
+  return seconds * 1000;
+}
+
+/** Milliseconds that a timer can take. */
+function timer(text: string): number {
+  const ms = milliseconds(text);
+  if (ms > LONGEST_TIMER_MS) {
+    throw new InvalidArgumentError(`Accepted is at most ${Math.floor(LONGEST_TIMER_MS / 3_600_000)}h.`);
+  }
+  return ms;
+}
+
+/** Ctrl-C, a closed terminal and a polite kill end what is under way, which then tidies up after itself. */
+function interruptions(): AbortSignal {
+  const controller = new AbortController();
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT", "SIGBREAK"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+  for (const signal of signals) Deno.addSignalListener(signal, () => controller.abort(new Interrupted()));
+  return controller.signal;
+}
+
+if (import.meta.main) Deno.exit(await runPlugin(Deno.args, interruptions()));

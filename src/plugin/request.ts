@@ -1,0 +1,74 @@
+/** From the flags of `start` to annotations. Pure. */
+import { readAnnotations, SUB_KEYS } from "../pods/annotations.ts";
+import type { CaptureRequest } from "../captures/request.ts";
+import { formatDuration, parseDuration } from "../duration.ts";
+import { UsageFailure } from "./failure.ts";
+
+/** The sub-keys that a flag of the same name sets; `hold` is for `stop --keep`. */
+export const REQUEST_FLAGS = SUB_KEYS.filter((name) => name !== "hold");
+export type RequestFlag = typeof REQUEST_FLAGS[number];
+
+/** What `start` was asked for: the values as they were typed. */
+export interface RequestOptions {
+  readonly files: string;
+  readonly values: Readonly<Partial<Record<RequestFlag, string>>>;
+}
+
+/** Annotations to set, and (null) to remove. */
+export type Changes = Readonly<Record<string, string | null>>;
+
+/**
+ * The annotations of a whole request: what is not asked for is removed, so that nothing of an earlier request goes on unseen. Sub-keys that
+ * are not known are left to the controller, which refuses them by name.
+ *
+ * @param env The controller's settings, for its limits.
+ * @throws {UsageFailure} a value is not accepted.
+ */
+export function requestChanges(key: string, options: RequestOptions, env: Readonly<Record<string, string>>): {
+  readonly changes: Changes;
+  readonly request: CaptureRequest;
+} {
+  const set: Record<string, string> = { [key]: options.files };
+  for (const [name, value] of Object.entries(options.values)) set[`${key}/${name}`] = value;
+  const asked = readAnnotations(set, key, {
+    maxFiles: Number(env.MAX_FILES ?? 100),
+    maxFileSizeMB: Number(env.MAX_FILE_SIZE_MB ?? 100),
+    maxDurationSeconds: parseDuration(env.MAX_DURATION ?? "") ?? 86_400,
+  });
+  if (asked.kind !== "valid") {
+    const problem = asked.kind === "invalid" ? asked.problem : "nothing is asked for";
+    throw new UsageFailure(
+      problem.replaceAll(`annotation ${key}/`, "--").replaceAll(`annotation ${key} `, "--files ").replace(
+        /^./,
+        (c) => c.toUpperCase(),
+      ),
+    );
+  }
+  const changes: Record<string, string | null> = {};
+  for (const name of SUB_KEYS) changes[`${key}/${name}`] = set[`${key}/${name}`] ?? null;
+  return { changes: { ...changes, [key]: options.files }, request: asked.request };
+}
+
+/** The annotations that go when a capture is ended: the main key and every sub-key that the pod carries. */
+export function removalChanges(key: string, annotations: Readonly<Record<string, string>>): Changes {
+  const own = Object.keys(annotations).filter((name) => name === key || name.startsWith(`${key}/`));
+  return Object.fromEntries(own.map((name) => [name, null]));
+}
+
+/** Whether applying `changes` would leave the annotations as they are. */
+export function changesNothing(annotations: Readonly<Record<string, string>>, changes: Changes): boolean {
+  return Object.entries(changes).every(([name, value]) => (annotations[name] ?? null) === value);
+}
+
+/** A request in a few words: "5 files of 1 MB, filter tcp port 80, for 10m". */
+export function describe(request: CaptureRequest): string {
+  const { files, fileSizeMB, filter, durationSeconds, packets } = request;
+  return [
+    `${files} ${files === 1 ? "file" : "files"} of ${fileSizeMB} MB`,
+    request.interface === "any" ? "" : `interface ${request.interface}`,
+    request.direction === "inout" ? "" : `direction ${request.direction}`,
+    filter === undefined ? "" : `filter ${filter}`,
+    durationSeconds === undefined ? "" : `for ${formatDuration(durationSeconds)}`,
+    packets === undefined ? "" : `for ${packets} packets`,
+  ].filter((word) => word !== "").join(", ");
+}

@@ -1,0 +1,117 @@
+/** `stream`: packets as they are captured, to standard output or straight into Wireshark or tshark. */
+import { VERSION } from "../version.ts";
+import { commandWords, deliver, whyFailed } from "./ask.ts";
+import { type Context, nameOf } from "./command.ts";
+import { Failure, Interrupted, reasonOf, UsageFailure } from "./failure.ts";
+import {
+  type Controller,
+  controllerOn,
+  findInstallation,
+  type Installation,
+  type InstallationOptions,
+} from "./installation.ts";
+import type { Delivery } from "./kubectl.ts";
+import { mergeLive } from "./live_merge.ts";
+import { annotatedOnly } from "./stop.ts";
+import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
+import { openViewer, type Sink, standardOutput, type Viewer } from "./viewer.ts";
+
+/** Streams from one node: each takes 40 MiB of the controller's memory limit (512 MiB by default) as long as it lasts. */
+const MOST_ON_A_NODE = 4;
+
+export interface StreamOptions extends TargetOptions, InstallationOptions {
+  /** Start it and show the packets there. @default standard output */
+  readonly viewer?: Viewer | undefined;
+}
+
+/** @returns the exit code: 0 when interrupted or when nobody reads any more, which is how a stream ends; 1 if a controller ended it. */
+export async function stream(context: Context, options: StreamOptions): Promise<number> {
+  checkTargetOptions(options);
+  const { kubectl } = context;
+  if (options.viewer === undefined && Deno.stdout.isTerminal()) {
+    throw new UsageFailure("Packets are not for a terminal: give --wireshark or --tshark, or send them through a pipe");
+  }
+  try {
+    const installation = await findInstallation(kubectl, options);
+    const targets = annotatedOnly(await findTargets(kubectl, options), installation.annotationKey);
+    const controllers = targets.map((target) => controllerOf(installation, target));
+    for (const [node, { length }] of Map.groupBy(targets, ({ node }) => node)) {
+      if (length > MOST_ON_A_NODE) {
+        throw new UsageFailure(
+          `${length} of the pods are on node ${node}, and its controller has memory for ${MOST_ON_A_NODE} streams: name fewer`,
+        );
+      }
+    }
+    await using sink = options.viewer === undefined ? standardOutput() : openViewer(options.viewer);
+    return await flow(context, targets, controllers, sink);
+  } catch (error) {
+    if (error instanceof Interrupted) return 0;
+    throw error;
+  }
+}
+
+async function flow(
+  { kubectl: user, terminal }: Context,
+  targets: readonly Target[],
+  controllers: readonly Controller[],
+  sink: Sink,
+): Promise<number> {
+  const over = new AbortController();
+  const kubectl = user.until(over.signal);
+  sink.gone.then(() => over.abort(new ReaderGone()));
+  /** The last words of each controller, so that they are not said twice. */
+  const said: string[] = [];
+  const deliveries = targets.map((target, i) => {
+    const onStderr = (line: string) => {
+      const words = commandWords(line);
+      if (words === undefined) return;
+      said[i] = words;
+      terminal.note(`${nameOf(target)}: ${words}`);
+    };
+    return deliver(kubectl, controllers[i] as Controller, ["stream", nameOf(target)], { onStderr });
+  });
+  let failed = false;
+  const ended = async (index: number, error: unknown) => {
+    if (user.signal.aborted || over.signal.aborted) return;
+    const target = targets[index] as Target;
+    const { code, stderr } = await (deliveries[index] as Delivery).outcome;
+    if (error === undefined && code === 0) return terminal.note(`${nameOf(target)}: the capture has ended`);
+    failed = true;
+    const why = error ?? await whyFailed(user, controllers[index] as Controller, ["stream"], code, stderr);
+    const known = said[index] !== undefined && reasonOf(why).startsWith(said[index]);
+    terminal.note(`${nameOf(target)}: the stream has ended${known ? "" : `: ${reasonOf(why)}`}`);
+  };
+  const endings: Promise<void>[] = [];
+  try {
+    const [only] = deliveries;
+    if (deliveries.length === 1 && only !== undefined) {
+      // As it came, with all that the controller says of it.
+      for await (const chunk of only.bytes) await sink.write(chunk);
+      await ended(0, undefined);
+    } else {
+      await mergeLive(deliveries.map(({ bytes }) => bytes), {
+        application: `kubectl packet-capture ${VERSION}`,
+        write: (bytes) => sink.write(bytes),
+        ended: (index, error) => endings.push(ended(index, error)),
+      });
+      await Promise.all(endings);
+    }
+  } catch (error) {
+    if (!(error instanceof ReaderGone || error instanceof Deno.errors.BrokenPipe || over.signal.aborted)) throw error;
+    user.signal.throwIfAborted();
+    return await sink.exitCode();
+  } finally {
+    over.abort(new ReaderGone());
+    await Promise.all(deliveries.map(({ outcome }) => outcome));
+  }
+  user.signal.throwIfAborted();
+  return failed ? 1 : await sink.exitCode();
+}
+
+/** Nobody reads the stream any more. */
+class ReaderGone extends Failure {}
+
+function controllerOf(installation: Installation, target: Target): Controller {
+  if (target.node === undefined) throw new Failure(`${nameOf(target)}: it has no node yet, nothing is captured`);
+  return controllerOn(installation, target.node);
+}

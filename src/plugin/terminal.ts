@@ -1,0 +1,63 @@
+/** The user's terminal, or what stands in its place. The only file that writes to stdout and stderr as text. */
+import { printable } from "../printable.ts";
+import { UsageFailure } from "./failure.ts";
+
+export interface Terminal {
+  /** A line of the answer, to stdout. Whatever is in it is made safe to show. */
+  line(text: string): void;
+  /** A line about what goes on or went wrong, to stderr; made safe likewise. */
+  note(text: string): void;
+  /** The answer as a program reads it, to stdout, as it is. */
+  document(text: string): void;
+  /**
+   * Asks a yes-or-no question.
+   *
+   * @throws {UsageFailure} nobody is there to answer: standard input is no terminal.
+   */
+  confirm(question: string, insteadOfAsking: string, signal: AbortSignal): Promise<boolean>;
+  /** Whether a progress bar on stderr would be seen. */
+  readonly showsProgress: boolean;
+}
+
+export const terminal: Terminal = {
+  line: (text) => write(Deno.stdout, `${printable(text)}\n`),
+  note(text) {
+    try {
+      write(Deno.stderr, `${printable(text)}\n`);
+    } catch (error) {
+      // Nobody listens; what is written to files and to stdout does not depend on it.
+      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    }
+  },
+  document: (text) => write(Deno.stdout, text),
+  async confirm(question, insteadOfAsking, signal) {
+    if (!Deno.stdin.isTerminal()) {
+      throw new UsageFailure(`${question} Nobody can answer (no terminal): ${insteadOfAsking}`);
+    }
+    write(Deno.stderr, `${printable(question)} [y/N] `);
+    return /^\s*y(es)?\s*$/i.test(await readLine(signal));
+  },
+  get showsProgress() {
+    return Deno.stderr.isTerminal();
+  },
+};
+
+function write(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  let bytes = new TextEncoder().encode(text);
+  while (bytes.length > 0) bytes = bytes.subarray(to.writeSync(bytes));
+}
+
+/** One line from the terminal; an end of input counts as an empty line. */
+async function readLine(signal: AbortSignal): Promise<string> {
+  const reader = Deno.stdin.readable.pipeThrough(new TextDecoderStream()).getReader();
+  const aborted = new Promise<never>((_, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+  let text = "";
+  while (!text.includes("\n")) {
+    const { value, done } = await Promise.race([reader.read(), aborted]);
+    if (done) break;
+    text += value;
+  }
+  return text;
+}

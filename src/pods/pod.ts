@@ -1,0 +1,27 @@
+/** What the API says of a pod: the part of its metadata that a capture depends on. */
+
+/** The names under which a pod is known; `uid` is its identity, the other two can be used again by a later pod. */
+export interface PodRef {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
+/** A pod object on this node, as last seen. All other metadata is dropped as soon as it is read, to keep memory flat. */
+export interface Pod extends PodRef {
+  readonly resourceVersion: string;
+  /** Only our own annotations: the main key and its sub-keys (`<key>/<name>`), values as they are. */
+  readonly annotations: Readonly<Record<string, string>>;
+  /**
+   * The UID under which the runtime knows the pod's sandbox: the pod's own, except for a static pod, whose mirror object
+   * carries the runtime's in the annotation `kubernetes.io/config.hash` (kubernetes pkg/kubelet/types/constants.go).
+   */
+  readonly sandboxUid: string;
+  /** The pod has a deletionTimestamp: it is captured until its sandbox goes. */
+  readonly terminating: boolean;
+}
+
+/** `namespace/name`, the key under which work is serial, since pods that share it share a folder. */
+export function podKey(pod: { readonly namespace: string; readonly name: string }): string {
+  return `${pod.namespace}/${pod.name}`;
+}

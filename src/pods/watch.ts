@@ -1,0 +1,259 @@
+/**
+ * Follows the metadata of this node's pods, for ever: list, watch, and whatever it takes to come back (docs/adr/0041).
+ * What is known stays known while the API server cannot be reached.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
+import type { ApiClient } from "./api.ts";
+import { KnownPods, podOf } from "./known.ts";
+import { listMetadata } from "./list.ts";
+import type { Pod } from "./pod.ts";
+import { endOf, WatchEnd } from "./watch_end.ts";
+import { followWatch, type WatchEvent } from "./watch_stream.ts";
+
+const INITIAL_EVENTS_END = "k8s.io/initial-events-end";
+
+/** All in milliseconds. */
+export const WATCH_TIMING = {
+  /** Until the answer's headers, or a list's whole body, are there. */
+  answer: 30_000,
+  /**
+   * Without a byte for so long the connection is dead: a living one brings a bookmark a minute (apiserver cacher.go), of
+   * which one may be left out when nothing has changed (measured: 60.2 s, and once 119.6 s, on a server where nothing happens).
+   */
+  idle: 125_000,
+  /** The same while the objects of a streaming list are still coming: nothing is waited for then. */
+  initialIdle: 30_000,
+  /** How often a quiet stream is looked at; keeps `lastTurn` well below the 60 s of /healthz. */
+  tick: 5_000,
+  /** After so long the next attempt lists anew, so that what was missed for whatever reason is put right. */
+  relist: 300_000,
+  /** A watch is asked to end after `relist` and up to so much more, so that the nodes do not all come back at once. */
+  relistJitter: 300_000,
+  /** Back-off: first step and longest. */
+  backoff: 500,
+  backoffMost: 30_000,
+  /** An attempt that has lasted so long was a success: the back-off begins anew. */
+  healthy: 10_000,
+};
+
+export interface PodWatchOptions {
+  readonly api: ApiClient;
+  readonly nodeName: string;
+  readonly annotationKey: string;
+  /** New, or changed in what a capture depends on. */
+  onPod(pod: Pod): void;
+  /** The object is gone: once for each pod that `onPod` was called for. */
+  onGone(pod: Pod): void;
+  /** The first list is complete: `pods` is all of the node's pods. */
+  onSynced(): void;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** For tests. */
+  readonly timing?: Partial<typeof WATCH_TIMING>;
+  readonly random?: () => number;
+}
+
+export class PodWatch {
+  readonly #options: PodWatchOptions;
+  readonly #timing: typeof WATCH_TIMING;
+  readonly #random: () => number;
+  readonly #known: KnownPods;
+  readonly #selector: string;
+  #resourceVersion: string | undefined;
+  /** performance.now() at which the last complete list was begun; undefined: list anew before anything else. */
+  #listedAt: number | undefined;
+  /** performance.now() at which this attempt was begun. */
+  #begun = 0;
+  /** Whether lists are plain GETs: this server has no streaming list, or it has just failed. */
+  #plain: "no" | "once" | "always" = "no";
+  #synced = false;
+  #lastTurn = performance.now();
+
+  constructor(options: PodWatchOptions) {
+    this.#options = options;
+    this.#timing = { ...WATCH_TIMING, ...options.timing };
+    this.#random = options.random ?? Math.random;
+    this.#selector = `fieldSelector=${encodeURIComponent(`spec.nodeName=${options.nodeName}`)}`;
+    this.#known = new KnownPods({
+      onPod: (pod) => this.#tell("onPod", () => options.onPod(pod)),
+      onGone: (pod) => this.#tell("onGone", () => options.onGone(pod)),
+    });
+  }
+
+  /** All pods of the node, by UID. */
+  get pods(): ReadonlyMap<string, Pod> {
+    return this.#known.byUid;
+  }
+
+  /** The first list is complete. */
+  get synced(): boolean {
+    return this.#synced;
+  }
+
+  /** performance.now() of the last sign that the attempt loop turns; failing attempts are signs too. */
+  get lastTurn(): number {
+    return this.#lastTurn;
+  }
+
+  /** Runs until `signal` says stop; never throws. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { log, metrics, api } = this.#options;
+    let failures = 0;
+    while (!signal.aborted) {
+      this.#begun = this.#lastTurn = performance.now();
+      const end = await this.#attempt(signal).catch(endOf);
+      if (signal.aborted) return;
+      metrics.watchRestarts.inc({ reason: end.reason });
+      if (performance.now() - this.#begun >= this.#timing.healthy) failures = 0;
+      const again = this.#learn(end);
+      const calm = again || (failures === 0 && (end.reason === "closed" || end.reason === "expired"));
+      const delay = calm ? 0 : Math.max(this.#backoff(failures), end.retryAfterMs ?? 0);
+      failures++;
+      const say = end.reason === "closed" ? log.debug : again ? log.info : log.warn;
+      say("pod watch ended", {
+        reason: end.reason,
+        error: end.message || undefined,
+        credentials: api.problem || undefined,
+        retry_seconds: Math.round(delay / 100) / 10,
+      });
+      await this.#wait(delay, signal);
+    }
+  }
+
+  /** Changes what the next attempt does; says whether it should come at once, since it will be another one. */
+  #learn(end: WatchEnd): boolean {
+    const listing = this.#listedAt === undefined;
+    switch (end.reason) {
+      case "expired":
+        this.#listAnew();
+        return false;
+      case "idle":
+      case "timeout":
+        this.#options.api.renew();
+        if (listing) this.#plainOnce();
+        return false;
+      case "bad_line":
+      case "refused":
+        // The same line may come again, or our resourceVersion makes no sense to the server (etcd restored from a backup).
+        this.#listAnew();
+        if (listing) this.#plainOnce();
+        return false;
+      case "no_streaming_list":
+        this.#plain = "always";
+        return true;
+      case "server_error":
+        if (listing) this.#plainOnce();
+        return false;
+      default:
+        return false;
+    }
+  }
+
+  #plainOnce(): void {
+    if (this.#plain === "no") this.#plain = "once";
+  }
+
+  #listAnew(): void {
+    this.#listedAt = undefined;
+    this.#resourceVersion = undefined;
+  }
+
+  /** One list, if it is time for one, and one watch. Returns or throws how it ended. */
+  async #attempt(signal: AbortSignal): Promise<WatchEnd> {
+    if (this.#listedAt !== undefined && performance.now() - this.#listedAt >= this.#timing.relist) {
+      this.#listedAt = undefined;
+    }
+    if (this.#listedAt === undefined && this.#plain !== "no") await this.#list(signal);
+    // With a resourceVersion a list is at least as new as what we know, and comes from the server's cache. The first one has
+    // none: it must be the newest there is, since files of pods that it lacks are deleted.
+    const { relist, relistJitter } = this.#timing;
+    const seconds = Math.ceil((relist + this.#random() * relistJitter) / 1000);
+    const path = `/api/v1/pods?watch=1&${this.#selector}&allowWatchBookmarks=true&timeoutSeconds=${seconds}` +
+      (this.#listedAt === undefined ? "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan" : "") +
+      (this.#resourceVersion === undefined ? "" : `&resourceVersion=${this.#resourceVersion}`);
+
+    const listed = new Set<string>();
+    return await followWatch({
+      api: this.#options.api,
+      path,
+      signal,
+      timing: this.#timing,
+      listing: () => this.#listedAt === undefined,
+      onBytes: () => this.#options.metrics.watchActive(),
+      onTurn: () => this.#lastTurn = performance.now(),
+      onEvent: (event) => this.#take(event, listed),
+    });
+  }
+
+  #take({ type, object }: WatchEvent, listed: Set<string>): void {
+    const meta = object?.metadata;
+    if (type === "BOOKMARK" && meta?.resourceVersion) {
+      if (this.#listedAt !== undefined) this.#resourceVersion = meta.resourceVersion;
+      else if (meta.annotations?.[INITIAL_EVENTS_END] === "true") this.#listComplete(listed, meta.resourceVersion);
+      return;
+    }
+    const pod = podOf(meta, this.#options.annotationKey);
+    if (pod === undefined) fail(`neither a pod nor a bookmark: type ${JSON.stringify(type)}`);
+    if (type === "DELETED") {
+      listed.delete(pod.uid);
+      this.#known.remove(pod.uid);
+    } else {
+      listed.add(pod.uid);
+      this.#known.put(pod);
+    }
+    // While objects of a list come, their resourceVersions are in no order: only the bookmark behind them can be resumed from.
+    if (this.#listedAt !== undefined) this.#resourceVersion = pod.resourceVersion;
+  }
+
+  async #list(signal: AbortSignal): Promise<void> {
+    const version = this.#resourceVersion;
+    const path = `/api/v1/pods?${this.#selector}` +
+      (version === undefined ? "" : `&resourceVersionMatch=NotOlderThan&resourceVersion=${version}`);
+    const list = await listMetadata(this.#options.api, path, { signal, timeoutMs: this.#timing.answer });
+    this.#options.metrics.watchActive();
+    const pods = list.items.map((meta) =>
+      podOf(meta, this.#options.annotationKey) ?? fail("the list is not one of pods")
+    );
+    for (const pod of pods) this.#known.put(pod);
+    this.#listComplete(new Set(pods.map(({ uid }) => uid)), list.resourceVersion);
+  }
+
+  #listComplete(listed: ReadonlySet<string>, resourceVersion: string): void {
+    this.#known.keepOnly(listed);
+    this.#resourceVersion = resourceVersion;
+    this.#listedAt = this.#begun;
+    if (this.#plain === "once") this.#plain = "no";
+    if (this.#synced) return;
+    this.#synced = true;
+    this.#options.log.info("pods listed", { pods: this.#known.byUid.size });
+    this.#tell("onSynced", () => this.#options.onSynced());
+  }
+
+  /** A listener's mistake must end neither the watch nor what other pods are told. */
+  #tell(what: string, call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      this.#options.log.error("a listener of the pod watch failed", { listener: what, error });
+    }
+  }
+
+  #backoff(failures: number): number {
+    const { backoff, backoffMost } = this.#timing;
+    return Math.min(backoff * 2 ** failures, backoffMost) * (0.5 + this.#random() / 2);
+  }
+
+  async #wait(ms: number, signal: AbortSignal): Promise<void> {
+    const until = performance.now() + ms;
+    for (let left = ms; left > 0 && !signal.aborted; left = until - performance.now()) {
+      this.#lastTurn = performance.now();
+      await delay(Math.min(left, this.#timing.tick), undefined, { signal }).catch(() => {}); // aborted
+    }
+  }
+}
+
+function fail(message: string): never {
+  throw new WatchEnd("bad_line", message);
+}

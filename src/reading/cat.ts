@@ -1,0 +1,214 @@
+/** `packet-capture cat NS/POD`: all that a capture holds at one moment, in order of time, as one file on stdout. */
+import type { Manifest } from "../captures/manifest.ts";
+import { readManifest } from "../captures/manifest_file.ts";
+import { VERSION } from "../version.ts";
+import type { CaptureFile } from "./capture_file.ts";
+import { captureComments, CaptureInterfaces } from "./description.ts";
+import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
+import { untilReceived } from "./lifeline.ts";
+import { type Capture, findCapture } from "./locate.ts";
+import { WINDOW_SECONDS } from "./order.ts";
+import { PcapReader } from "./pcap.ts";
+import { PCAP_HEADER_BYTES } from "./pcap_format.ts";
+import { Refusal } from "./refusal.ts";
+import { NO_ROOM, type Snapshot, takeSnapshot } from "./snapshot.ts";
+import { type Format, PacketWriter } from "./writer.ts";
+
+/** What a shell says of a program that SIGTERM has ended; another attempt may do better. */
+const ENDED = 143;
+/** Packets older than asked for that are passed over without letting anything else happen: some 20 ms. */
+const PASSED_AT_A_TIME = 50_000;
+
+export interface CatOptions {
+  readonly captureDir: string;
+  /** `NS/POD`, or the UID of a kept capture. */
+  readonly pod: string;
+  /** @default "pcapng" */
+  readonly format?: Format;
+  /** Only packets of the last so many seconds; undefined: all. */
+  readonly sinceSeconds?: number;
+}
+
+/**
+ * `cat` with the process's own stdout and stderr, until `signal` is aborted.
+ *
+ * @param whileStdin It says how much it has written, and ends when standard input does. @default false
+ * @returns the exit code.
+ */
+export async function runCat(
+  { signal, whileStdin = false, ...options }: CatOptions & {
+    readonly signal: AbortSignal;
+    readonly whileStdin?: boolean;
+  },
+): Promise<number> {
+  const io = systemIo(signal, { whileStdin });
+  const code = await cat(options, io);
+  if (!whileStdin || io.written === 0) return code;
+  io.say(`all ${io.written} bytes are written`); // src/plugin/ask.ts waits for these words
+  return await untilReceived(code, signal);
+}
+
+/**
+ * Writes the capture to `io`.
+ *
+ * @returns 0 if all is written that the capture held; 1 if there is none or some of it could not be had; 2 if the target is not
+ *   written as it must be. Why is said on stderr.
+ */
+export async function cat(options: CatOptions, io: Io): Promise<number> {
+  return await refusing(io, async () => {
+    if (io.stdoutIsTerminal) {
+      throw new Refusal(2, "Cannot write packets to a terminal, accepted is a file or a pipe: cat NS/POD > FILE");
+    }
+    const capture = await findCapture(options.captureDir, options.pod);
+    if (capture.damage) io.say(`${capture.damage}: names, filters and counters are missing from the file written`);
+    using snapshot = await takeSnapshot(capture, io.signal).catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      throw new Refusal(1, `Cannot read ${options.pod}: its files have just been deleted`);
+    });
+    const { unprotected } = snapshot;
+    if (unprotected !== undefined && unprotected !== NO_ROOM) {
+      io.say(
+        `${options.pod}: read without a snapshot, ${unprotected}; what the ring overtakes meanwhile will be missing`,
+      );
+    }
+    // Read again: the newest run may have begun since.
+    const manifest = await readManifest(capture.folder).catch(() => undefined) ?? capture.manifest;
+    const notes = await write({ ...capture, manifest }, snapshot, options, io);
+    for (const note of notes) io.say(`${options.pod}: ${note}`);
+    return notes.length > 0 ? 1 : 0;
+  });
+}
+
+/** Runs a command, says in one sentence why it could not be done, and gives its exit code. */
+export async function refusing(io: Io, work: () => Promise<number>): Promise<number> {
+  try {
+    return await work();
+  } catch (error) {
+    // The reader has what it wanted, or knows best why it ended: as quiet as a program that SIGPIPE ends.
+    if (error instanceof ReaderGone && error.waited === undefined) return 1;
+    if (io.signal.aborted) {
+      io.say("ended before all was written");
+      return ENDED;
+    }
+    io.say(error instanceof Error ? error.message : String(error));
+    return error instanceof Refusal ? error.code : 1;
+  }
+}
+
+/** @returns what of the snapshot could not be written, one sentence each. */
+async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, io: Io): Promise<string[]> {
+  const { format = "pcapng", pod: target } = options;
+  if (!snapshot.files.some((file) => file.header && !file.isEmpty)) {
+    const foreign = snapshot.files.find((file) => file.bytes >= PCAP_HEADER_BYTES && !file.header);
+    if (foreign) throw new Refusal(1, `Cannot read ${target}: ${foreign.name} is not a pcap file`);
+    throw new Refusal(1, `Cannot read ${target}: no packet has been captured yet${stateOf(capture.manifest)}`);
+  }
+  const interfaces = new CaptureInterfaces();
+  const inputs = snapshot.files.map((file) => ({
+    file,
+    // An empty file of another link type or run is no reason for an interface.
+    to: file.header && !file.isEmpty ? interfaces.numberOf(capture, file.header, file.run) : undefined,
+  }));
+  const since = options.sinceSeconds === undefined ? -Infinity : Date.now() / 1000 - options.sinceSeconds;
+  const output = new PacketWriter({ format, write: (bytes) => unlessAborted(io.write(bytes), io.signal) });
+  await output.begin(
+    { application: `packet-capture ${VERSION}`, os: "Linux", comments: sectionComments(capture, snapshot, options) },
+    interfaces.all.map(({ described }) => described),
+  );
+  for (const { described } of interfaces.all) await output.addInterface(described);
+
+  const notes: string[] = [];
+  let buffer: Uint8Array<ArrayBuffer> | undefined;
+  for (const { file, to } of inputs) {
+    if (file.header) {
+      // One after the other through the same buffer: a hundred of them would be garbage.
+      const reader: PcapReader = new PcapReader(file, { growing: file.growing, ...(buffer ? { buffer } : {}) });
+      notes.push(...await copy(file, reader, to, since, output, io));
+      buffer = reader.bytes;
+    } else if (file.bytes > 0) notes.push(`${file.name} is not a pcap file: its ${file.bytes} bytes are left out`);
+  }
+  await output.flush();
+  await output.statistics(interfaces.counters(capture.manifest, [...notes, ...disorderRemarks(output)]));
+  return notes;
+}
+
+/** Copies a file's packets. @returns what of it could not be read. */
+async function copy(
+  file: CaptureFile,
+  reader: PcapReader,
+  to: number | undefined,
+  since: number,
+  output: PacketWriter,
+  io: Io,
+): Promise<string[]> {
+  for (let passed = 0; reader.next();) {
+    if (to === undefined || reader.seconds + reader.nanos / 1e9 < since) {
+      // Writing lets other things happen; passing over gigabytes must too.
+      if (++passed % PASSED_AT_A_TIME === 0) {
+        await new Promise((resolve) => setTimeout(resolve));
+        io.signal.throwIfAborted();
+      }
+      continue;
+    }
+    output.add(reader, to);
+    if (output.isFull) {
+      io.signal.throwIfAborted();
+      await output.drain();
+    }
+  }
+  const notes: string[] = [];
+  if (file.overtaken) {
+    const missed = file.bytes - reader.offset;
+    notes.push(
+      `${file.name} was overtaken by the ring before it was read: ${missed} of its ${file.bytes} bytes are missing`,
+    );
+  } else if (reader.loss.bytes > 0) {
+    const { bytes, places, records } = reader.loss;
+    notes.push(
+      `${file.name} is damaged in ${places} ${places === 1 ? "place" : "places"}: ${bytes} bytes and at least ` +
+        `${records} ${records === 1 ? "packet" : "packets"} are missing`,
+    );
+  }
+  return notes;
+}
+
+/** What the file's first comments say: whose packets they are, how they were asked for, and what is known to be amiss. */
+function sectionComments(capture: Capture, { files, unprotected }: Snapshot, { sinceSeconds }: CatOptions): string[] {
+  const comments = captureComments(capture);
+  if (sinceSeconds !== undefined) comments.push(`only packets of the last ${sinceSeconds} s`);
+  for (const [i, file] of files.entries()) {
+    const before = files.slice(0, i).findLast(({ firstSeconds }) => firstSeconds !== undefined)?.firstSeconds;
+    if (before !== undefined && file.firstSeconds !== undefined && file.firstSeconds < before - WINDOW_SECONDS) {
+      comments.push(
+        `the clock was set back by ${before - file.firstSeconds} s or more before run ${file.run}, ${file.name}: ` +
+          "packets are in order of the runs there, not of time",
+      );
+    }
+  }
+  if (unprotected !== undefined) {
+    comments.push(
+      `written without a snapshot, ${unprotected}: what the ring overtook is missing, and named in the first interface's statistics`,
+    );
+  }
+  return comments;
+}
+
+/** What is worth knowing of the order of the packets written. */
+function disorderRemarks({ disorder }: PacketWriter): string[] {
+  const remarks: string[] = [];
+  if (disorder.steps > 0) {
+    const times = disorder.steps === 1 ? "once" : `${disorder.steps} times`;
+    remarks.push(
+      `the clock was set back ${times}, by ${
+        disorder.stepSeconds.toFixed(3)
+      } s in all: packets are in order of capture there`,
+    );
+  }
+  if (disorder.unsorted > 0) remarks.push(`${disorder.unsorted} packets came too late to be put in order of time`);
+  return remarks;
+}
+
+function stateOf(manifest: Manifest | undefined): string {
+  if (!manifest) return "";
+  return `, it is ${manifest.state}${manifest.reason ? `: ${manifest.reason}` : ""}`;
+}

@@ -1,0 +1,181 @@
+/**
+ * The files of a ring in the order in which they were written, while tcpdump goes on: those present first, then each new one.
+ *
+ * Each file is held open from the first look at it on, so that renaming does not matter. What tcpdump overwrites in place before it
+ * has been read is noticed and counted; nothing can protect it, since a follower has no claim on the disk.
+ */
+import { listRing, type RingFile, runNumber } from "../captures/ring.ts";
+import { CaptureFile, startsWith } from "./capture_file.ts";
+
+/** How often a folder is looked at again within one look, because files were renamed meanwhile. */
+const MOST_PASSES = 3;
+
+/** What is known of a file in the folder: one life of it, from one truncation to the next. */
+interface Life {
+  readonly inode: number | null;
+  readonly run: number;
+  front: Uint8Array;
+  /** In the queue. */
+  file: CaptureFile | undefined;
+  /** Up to where it has been read by whom held it to be finished. */
+  readTo: number;
+  /** Number of the last look that saw it. */
+  seen: number;
+}
+
+export class Follower implements Disposable {
+  /** Files still to be read, oldest first; all but the last one are finished. The first one is the caller's to `shift`. */
+  readonly queue: CaptureFile[] = [];
+  /** Bytes overwritten before they were read, 0 if it is not known how many; undefined: none. The caller takes it back. */
+  missed: number | undefined;
+  /** The folder is gone, or is another capture's. */
+  ended = false;
+
+  readonly #folder: string;
+  readonly #pod: string;
+  #lives: Life[] = [];
+  /** The one that began last; modification times do not tell which that is once the clock has been set back. */
+  #newest: Life | undefined;
+  /** By path: size and modification time, and whose they are, so that what is as it was need not be opened. */
+  #seen = new Map<string, { bytes: number; mtime: number; life: Life }>();
+  #looks = 0;
+
+  constructor(folder: string, pod: string) {
+    this.#folder = folder;
+    this.#pod = pod;
+  }
+
+  /**
+   * Looks at the folder, which must be done more often than a ring goes around.
+   *
+   * @param presentRun gives the number of the present run, undefined if the folder is another capture's by now; asked for new files only.
+   */
+  async look(presentRun: () => Promise<number | undefined>): Promise<void> {
+    this.#prune();
+    this.#looks++;
+    const newest = this.#newest;
+    for (let pass = 1; pass <= MOST_PASSES && !this.ended; pass++) {
+      const files = await listRing(this.#folder, this.#pod).catch(ignoreGone);
+      if (!files) {
+        this.ended = true;
+        return;
+      }
+      const whole = await this.#take(files, presentRun);
+      // Files that are renamed just now are not where they were listed.
+      if (whole && (!newest || newest.seen === this.#looks)) break;
+    }
+    // The ring overwrites the oldest first: with the newest of the last look, all between then and now is gone too. Without anything
+    // newer it was deleted, as the whole folder may just be.
+    const gone = newest !== this.#newest && newest?.seen !== this.#looks;
+    if (gone && newest && newest.front.length > HEADER_ONLY) this.missed ??= 0;
+    // One look more, since who renames a whole ring may hide a file from all passes.
+    this.#lives = this.#lives.filter(({ seen }) => seen >= this.#looks - 1);
+  }
+
+  /**
+   * Closes the first file: it has been read, or what was not is gone.
+   *
+   * @param readTo the offset in it up to which it was; if it grows beyond, which a finished file does not, it is queued again.
+   */
+  shift(readTo: number): void {
+    const file = this.queue.shift();
+    if (!file) return;
+    const life = this.#lives.find((life) => life.file === file);
+    if (life) {
+      life.file = undefined;
+      life.readTo = readTo;
+    }
+    file.close();
+  }
+
+  [Symbol.dispose](): void {
+    for (const file of this.queue.splice(0)) file.close();
+  }
+
+  /** Takes in a list of the folder's files. @returns whether all were found where they were listed. */
+  async #take(files: readonly RingFile[], presentRun: () => Promise<number | undefined>): Promise<boolean> {
+    const seen = new Map<string, { bytes: number; mtime: number; life: Life }>();
+    const anew: { life: Life; file: CaptureFile }[] = [];
+    let whole = true;
+    for (const { path, name, bytes, mtime } of files) {
+      const before = this.#seen.get(path);
+      let life = before?.bytes === bytes && before.mtime === mtime ? before.life : undefined;
+      if (!life) {
+        const opened = openSync(path);
+        if (!opened) {
+          whole = false;
+          continue;
+        }
+        const file = new CaptureFile(opened, name, 0);
+        life = this.#known(file);
+        if (!life) {
+          const run = await presentRun();
+          if (run === undefined) {
+            this.ended = true;
+            file.close();
+            return true;
+          }
+          file.run = runNumber({ name }) ?? run;
+          life = { inode: file.info.ino, run: file.run, front: file.front, file, readTo: 0, seen: this.#looks };
+          this.#lives.push(life);
+          // Begun since it was listed, as the oldest: it is the newest now.
+          if (file.bytes < bytes) anew.push({ life, file });
+          else this.#enqueue(life, file);
+        }
+      }
+      life.seen = this.#looks;
+      seen.set(path, { bytes, mtime, life });
+    }
+    for (const { life, file } of anew) this.#enqueue(life, file);
+    this.#seen = seen;
+    return whole;
+  }
+
+  #enqueue(life: Life, file: CaptureFile): void {
+    life.file = file;
+    this.#newest = life;
+    this.queue.push(file);
+  }
+
+  /** The life that shows itself in a file just opened, which is closed, unless it has grown though it was held to be finished. */
+  #known(file: CaptureFile): Life | undefined {
+    const inode = file.info.ino;
+    const known = this.#lives.find((life) => life.inode === inode && startsWith(file.front, life.front));
+    if (!known) return undefined;
+    known.front = file.front;
+    if (known.file === undefined && file.bytes > known.readTo) {
+      file.run = known.run;
+      file.skipTo(known.readTo);
+      this.#enqueue(known, file);
+    } else file.close();
+    return known;
+  }
+
+  /** Lets go of files that wait to be read but have been overwritten, or deleted to make room: their space is not ours. */
+  #prune(): void {
+    for (let i = this.queue.length - 1; i > 0; i--) {
+      const file = this.queue[i]!;
+      if (file.info.nlink !== 0 && file.isIntact) continue;
+      if (!file.isEmpty) this.missed = (this.missed ?? 0) + file.bytes;
+      file.close();
+      this.queue.splice(i, 1);
+    }
+  }
+}
+
+/** A pcap file without packets has so many bytes. */
+const HEADER_ONLY = 24;
+
+/** Not asynchronous, as in snapshot.ts: the ring goes on meanwhile. */
+function openSync(path: string): Deno.FsFile | undefined {
+  try {
+    return Deno.openSync(path);
+  } catch (error) {
+    return ignoreGone(error);
+  }
+}
+
+function ignoreGone(error: unknown): undefined {
+  if (error instanceof Deno.errors.NotFound) return undefined;
+  throw error;
+}

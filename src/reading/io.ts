@@ -1,0 +1,136 @@
+/** What a reading command has to do with the outside: its stdout, its stderr, and being told to stop. */
+import { printable } from "../printable.ts";
+
+/** Why a command's output cannot go on: who reads it has closed the pipe, or takes nothing. */
+export class ReaderGone extends Error {
+  /** Seconds for which nothing was taken; undefined: the pipe is closed. */
+  readonly waited: number | undefined;
+
+  constructor(waited?: number) {
+    super(
+      waited === undefined
+        ? "Cannot write to stdout: its reader has gone"
+        : `Ended before all was written: nobody has read from stdout for ${waited} s`,
+    );
+    this.name = "ReaderGone";
+    this.waited = waited;
+  }
+}
+
+export interface Io {
+  /** Writes all of it, however slowly it is read. @throws ReaderGone if nobody reads any more. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** A sentence for people, on stderr; control characters in it are escaped. */
+  say(line: string): void;
+  /** Aborted when the command is to stop. */
+  readonly signal: AbortSignal;
+  /** Whether stdout is a terminal, which binary data would garble. */
+  readonly stdoutIsTerminal: boolean;
+}
+
+/**
+ * A reader that takes not one byte for so long has gone, or is as good as gone: when the client of `kubectl exec` has, nothing but
+ * this tells, unless the command ends with its standard input (lifeline.ts). However slow a reader is, it takes some.
+ */
+const GONE_MS = 5 * 60_000;
+/** Bytes in one write: few for a slow reader, since a write that has not ended does not show how far it has come. */
+const SMALL_PIECE = 64 * 1024;
+const LARGE_PIECE = 512 * 1024;
+/** A write that takes no longer was to a fast reader. */
+const FAST_MS = 100;
+
+/**
+ * The process's own stdout and stderr.
+ *
+ * @param options.whileStdin the command ends with its standard input, so that a reader which only pauses need not be taken for gone.
+ */
+export function systemIo(
+  signal: AbortSignal,
+  { whileStdin = false, goneMs = GONE_MS } = {},
+): Io & { readonly written: number } {
+  const unlessGone = <T>(written: Promise<T>) => whileStdin ? written : unlessGoneFor(written, goneMs);
+  let written = 0;
+  let stdout: Promise<Stdout> | undefined;
+  let piece = SMALL_PIECE;
+  return {
+    async write(bytes) {
+      // Opening waits for a reader, if there is none any more.
+      const to = await (stdout ??= unlessGone(openStdout()));
+      for (let at = 0; at < bytes.length;) {
+        const started = performance.now();
+        const taken = await unlessGone(writeSome(to, bytes.subarray(at, at + piece)));
+        at += taken;
+        written += taken;
+        piece = performance.now() - started > FAST_MS ? SMALL_PIECE : Math.min(2 * piece, LARGE_PIECE);
+      }
+    },
+    say: (line) => say(line),
+    signal,
+    stdoutIsTerminal: Deno.stdout.isTerminal(),
+    get written() {
+      return written;
+    },
+  };
+}
+
+type Stdout = Pick<typeof Deno.stdout, "write">;
+
+/** O_NONBLOCK of Linux, as fdinfo says it: in octal. */
+const NON_BLOCKING = 0o4000;
+
+/**
+ * A pipe that somebody who has it too has made non-blocking is opened anew, since that is a flag of the open file: `Deno.stdout`
+ * fails there without saying how much it has written (it writes all or nothing, as far as it knows).
+ */
+async function openStdout(): Promise<Stdout> {
+  try {
+    const flags = /^flags:\s+([0-7]+)$/m.exec(await Deno.readTextFile("/proc/self/fdinfo/1"))?.[1] ?? "0";
+    const path = "/proc/self/fd/1";
+    const anew = (Number.parseInt(flags, 8) & NON_BLOCKING) !== 0 && (await Deno.stat(path)).isFifo;
+    return anew ? await Deno.open(path, { write: true }) : Deno.stdout;
+  } catch {
+    // Another user's pipe, or no /proc: it is taken as it is.
+    return Deno.stdout;
+  }
+}
+
+async function writeSome(to: Stdout, bytes: Uint8Array): Promise<number> {
+  try {
+    return await to.write(bytes);
+  } catch (error) {
+    const gone = error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.ConnectionReset;
+    throw gone ? new ReaderGone() : error;
+  }
+}
+
+/** @throws ReaderGone if the write does not end in time; it is left behind, blocked. */
+async function unlessGoneFor<T>(written: Promise<T>, milliseconds: number): Promise<T> {
+  const gone = Promise.withResolvers<never>();
+  const timer = setTimeout(() => gone.reject(new ReaderGone(milliseconds / 1000)), milliseconds);
+  try {
+    return await Promise.race([written, gone.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Waits for a promise no longer than until the signal is aborted. @throws the signal's reason then. */
+export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+function say(line: string): void {
+  try {
+    Deno.stderr.writeSync(new TextEncoder().encode(`packet-capture: ${printable(line)}\n`));
+  } catch {
+    // Nobody listens; what is written to stdout does not depend on it.
+  }
+}

@@ -1,0 +1,177 @@
+/** `packet-capture list`: what this node captures, from the manifests and the files. */
+import type { CaptureState } from "../captures/manifest.ts";
+import { listRing, type RingFile } from "../captures/ring.ts";
+import { printable } from "../printable.ts";
+import { jsonText } from "../quote.ts";
+import { FileSource, MemorySource } from "./bytes.ts";
+import { refusing } from "./cat.ts";
+import { type Io, systemIo } from "./io.ts";
+import { allCaptures, type Capture, readNotCapturing } from "./locate.ts";
+import { PcapReader } from "./pcap.ts";
+import { PCAP_HEADER_BYTES, peekPcap } from "./pcap_format.ts";
+
+/** The newest packet is looked for in so many bytes at a file's end first: some records of the largest size. */
+const TAIL_BYTES = 2 * 1024 * 1024;
+/** Bytes that hold a pcap file's header and its first record's. */
+const FRONT_BYTES = 40;
+
+export interface ListOptions {
+  readonly captureDir: string;
+  /** @default "table" */
+  readonly output?: "table" | "json";
+}
+
+/** A capture, as `-o json` writes it. Times are ISO 8601 in UTC. */
+export interface Row {
+  readonly namespace: string;
+  readonly pod: string;
+  /** Empty if unknown. */
+  readonly uid: string;
+  /** `unknown` if there are files without a manifest that can be read. */
+  readonly state: CaptureState | "unknown";
+  readonly reason: string;
+  readonly since: string | null;
+  readonly files: number;
+  readonly bytes: number;
+  /** Packets captured since the capture was asked for, by tcpdump's own count, at most 5 s old. */
+  readonly packets: number;
+  /** Packets that the kernel saw and that passed the filter, in the runs of which files are kept. */
+  readonly received: number;
+  /** Packets that the kernel dropped, in the same runs. */
+  readonly dropped: number;
+  readonly oldest: string | null;
+  readonly newest: string | null;
+  readonly filter: string | null;
+}
+
+/** `list` with the process's own stdout and stderr. @returns the exit code. */
+export function runList(options: ListOptions): Promise<number> {
+  return list(options, systemIo(new AbortController().signal));
+}
+
+/** Writes all captures of the node to `io`, as a table or as a JSON array. @returns the exit code. */
+export async function list({ captureDir, output = "table" }: ListOptions, io: Io): Promise<number> {
+  return await refusing(io, async () => {
+    const rows = await rowsOf(captureDir, (line) => io.say(line));
+    const text = output === "json" ? jsonText(rows) : table(rows);
+    await io.write(new TextEncoder().encode(`${text}\n`));
+    return 0;
+  });
+}
+
+async function rowsOf(captureDir: string, say: (line: string) => void): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const capture of await allCaptures(captureDir)) {
+    try {
+      rows.push(await rowOf(capture));
+    } catch (error) {
+      // Deleted while it was looked at.
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+    if (capture.damage) say(capture.damage);
+  }
+  for (const { namespace, pod, uid, state, reason, since } of await readNotCapturing(captureDir)) {
+    if (rows.some((row) => row.uid === uid)) continue;
+    rows.push({ namespace, pod, uid, state, reason, since, ...NOTHING });
+  }
+  return rows.sort((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));
+}
+
+const NOTHING = {
+  files: 0,
+  bytes: 0,
+  packets: 0,
+  received: 0,
+  dropped: 0,
+  oldest: null,
+  newest: null,
+  filter: null,
+} as const;
+
+async function rowOf({ folder, namespace, pod, uid, manifest }: Capture): Promise<Row> {
+  const files = await listRing(folder, pod);
+  const running = manifest?.runs.filter(({ endedAt }) => endedAt === undefined) ?? [];
+  return {
+    namespace,
+    pod,
+    uid,
+    state: manifest?.state ?? "unknown",
+    reason: manifest?.reason ?? "",
+    since: manifest?.since ?? null,
+    files: files.length,
+    bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+    packets: running.reduce((sum, { captured }) => sum + captured, manifest?.capturedPackets ?? 0),
+    received: manifest?.runs.reduce((sum, { received }) => sum + received, 0) ?? 0,
+    dropped: manifest?.runs.reduce((sum, { dropped }) => sum + dropped, 0) ?? 0,
+    oldest: firstOf(files, oldestIn),
+    newest: firstOf(files.toReversed(), newestIn),
+    filter: manifest?.request?.filter ?? null,
+  };
+}
+
+/** The first time that some file gives; files go away and are empty just after a rotation. */
+function firstOf(files: readonly RingFile[], timeIn: (file: Deno.FsFile) => number | undefined): string | null {
+  for (const { path, bytes } of files) {
+    if (bytes <= PCAP_HEADER_BYTES) continue;
+    try {
+      using file = Deno.openSync(path);
+      const time = timeIn(file);
+      if (time !== undefined) return new Date(time).toISOString();
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  return null;
+}
+
+function oldestIn(file: Deno.FsFile): number | undefined {
+  const front = new Uint8Array(FRONT_BYTES);
+  const { first } = peekPcap(front.subarray(0, file.readSync(front) ?? 0));
+  return first && milliseconds(first);
+}
+
+function newestIn(file: Deno.FsFile): number | undefined {
+  const header = new Uint8Array(PCAP_HEADER_BYTES);
+  if (file.readSync(header) !== header.length) return undefined;
+  const { size } = file.statSync();
+  if (size > 2 * TAIL_BYTES) file.seekSync(size - TAIL_BYTES, Deno.SeekMode.Start);
+  const parts = [new MemorySource(header), new FileSource(file)] as const;
+  // The reader finds the first whole record behind the gap as it does in a damaged file.
+  const reader = new PcapReader({ read: (into) => parts[0].read(into) || parts[1].read(into) }, { growing: true });
+  let newest: number | undefined;
+  while (reader.next()) newest = milliseconds(reader);
+  return newest;
+}
+
+function milliseconds({ seconds, nanos }: { seconds: number; nanos: number }): number {
+  return seconds * 1000 + Math.floor(nanos / 1e6);
+}
+
+const HEADINGS = ["POD", "STATE", "SINCE", "FILES", "BYTES", "PACKETS", "DROPPED", "OLDEST", "NEWEST", "FILTER"];
+
+function table(rows: readonly Row[]): string {
+  const lines = [
+    HEADINGS,
+    ...rows.map((row) => [
+      `${row.namespace}/${row.pod}`,
+      row.state + (row.reason ? `: ${row.reason}` : ""),
+      toSeconds(row.since),
+      ...[row.files, row.bytes, row.packets, row.dropped].map(String),
+      toSeconds(row.oldest),
+      toSeconds(row.newest),
+      row.filter ?? "-",
+    ]),
+  ].map((cells) => cells.map(printable));
+  const widths = HEADINGS.map((_, column) => Math.max(...lines.map((cells) => cells[column]!.length)));
+  return lines.map((cells) => cells.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join(
+    "\n",
+  );
+}
+
+function toSeconds(time: string | null): string {
+  return time === null ? "-" : time.replace(/\.\d+Z$/, "Z");
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

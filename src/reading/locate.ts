@@ -1,0 +1,174 @@
+/** Which folder a command means by `NS/POD` or a UID, or why there is none. */
+import { join } from "@std/path";
+import type { CaptureState, Manifest } from "../captures/manifest.ts";
+import { readManifest } from "../captures/manifest_file.ts";
+import { NOT_CAPTURING } from "../captures/not_capturing.ts";
+import { runNumber } from "../captures/ring.ts";
+import { quote } from "../quote.ts";
+import { Refusal } from "./refusal.ts";
+
+/** Folder under captureDir that keeps deleted pods' captures, by UID. */
+const RETAINED = ".retained";
+
+/** A request without a folder. */
+export interface NotCapturing {
+  readonly namespace: string;
+  readonly pod: string;
+  readonly uid: string;
+  readonly state: CaptureState;
+  readonly reason: string;
+  /** ISO 8601. */
+  readonly since: string;
+}
+
+export interface Capture {
+  readonly folder: string;
+  /** `unknown` for a kept capture whose manifest is missing or damaged; so may be the pod. */
+  readonly namespace: string;
+  readonly pod: string;
+  /** Empty if it is not known. */
+  readonly uid: string;
+  /** Undefined if it is missing or damaged: the packets can be read all the same. */
+  readonly manifest: Manifest | undefined;
+  /** Why there is no manifest; empty if there is one. */
+  readonly damage: string;
+}
+
+const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const SUBDOMAIN = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
+/** The API server's UIDs, and the hashes that name static pods. */
+const UID = /^[0-9a-fA-F][0-9a-fA-F-]{7,62}$/;
+
+function isPodName(name: string): boolean {
+  return name.length <= 253 && SUBDOMAIN.test(name);
+}
+
+/**
+ * The capture that `target` names: `NS/POD`, also of a deleted pod if it is the only one kept, or the UID of a kept one.
+ *
+ * @throws Refusal with code 2 if it is not written like that, with 1 if there is no such capture.
+ */
+export async function findCapture(captureDir: string, target: string): Promise<Capture> {
+  const [namespace = "", pod, ...rest] = target.split("/");
+  if (pod === undefined) {
+    if (!UID.test(target)) throw badTarget(target);
+    const found = await openRetained(captureDir, target.toLowerCase());
+    if (found) return found;
+    throw new Refusal(1, `Cannot find a kept capture with the UID ${target}, accepted is one that "list" shows`);
+  }
+  if (rest.length > 0 || !LABEL.test(namespace) || !isPodName(pod)) throw badTarget(target);
+  const found = await openFolder(join(captureDir, namespace, pod), { namespace, pod });
+  if (found) return found;
+  const request = (await readNotCapturing(captureDir)).find((r) => r.namespace === namespace && r.pod === pod);
+  if (request) {
+    const { state, reason } = request;
+    // In the words of cat.ts: the plugin passes over such a pod.
+    throw new Refusal(
+      1,
+      `Cannot read ${target}: no packet has been captured yet, it is ${state}${reason ? `: ${reason}` : ""}`,
+    );
+  }
+  const kept = (await retainedCaptures(captureDir)).filter((c) => c.namespace === namespace && c.pod === pod);
+  if (kept.length === 1) return kept[0]!;
+  if (kept.length > 1) {
+    const uids = kept.map(({ manifest }) => manifest?.uid).join(", ");
+    throw new Refusal(1, `Cannot tell which capture of ${target} is meant: accepted is one of the UIDs ${uids}`);
+  }
+  throw new Refusal(
+    1,
+    `Cannot find a capture of ${target} on this node: the pod is not annotated, runs on another node, or does not exist`,
+  );
+}
+
+function badTarget(target: string): Refusal {
+  return new Refusal(
+    2,
+    `Cannot read ${quote(target, 100)} as a pod: accepted is NAMESPACE/POD, or the UID of a kept capture`,
+  );
+}
+
+/** All captures under captureDir, by namespace and pod, kept ones last. A missing captureDir has none. */
+export async function allCaptures(captureDir: string): Promise<Capture[]> {
+  const captures: Capture[] = [];
+  for (const namespace of await folders(captureDir)) {
+    if (!LABEL.test(namespace)) continue;
+    for (const pod of await folders(join(captureDir, namespace))) {
+      if (!isPodName(pod)) continue;
+      const capture = await openFolder(join(captureDir, namespace, pod), { namespace, pod });
+      if (capture) captures.push(capture);
+    }
+  }
+  return [...captures, ...await retainedCaptures(captureDir)];
+}
+
+async function retainedCaptures(captureDir: string): Promise<Capture[]> {
+  const captures: Capture[] = [];
+  for (const uid of await folders(join(captureDir, RETAINED))) {
+    const capture = UID.test(uid) ? await openRetained(captureDir, uid) : undefined;
+    if (capture) captures.push(capture);
+  }
+  return captures;
+}
+
+/** Of a kept capture without a manifest the names of its files say whose it is, if tcpdump has given them. */
+async function openRetained(captureDir: string, uid: string): Promise<Capture | undefined> {
+  const folder = join(captureDir, RETAINED, uid);
+  const capture = await openFolder(folder);
+  if (capture) return capture;
+  let pod: string | undefined;
+  try {
+    for await (const { name } of Deno.readDir(folder)) {
+      pod = /^capture-(.+)\.pcap[0-9]*$/.exec(name)?.[1] ??
+        (runNumber({ name }) === undefined ? pod : pod ?? "unknown");
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return pod === undefined ? undefined : await openFolder(folder, { namespace: "unknown", pod, uid });
+}
+
+/** @returns undefined if the folder is not there, or is nobody's: without manifest, and without a name from its path. */
+async function openFolder(
+  folder: string,
+  name?: { readonly namespace: string; readonly pod: string; readonly uid?: string },
+): Promise<Capture | undefined> {
+  let damage = "";
+  try {
+    const manifest = await readManifest(folder);
+    if (manifest) {
+      const { namespace, pod } = name ?? manifest;
+      return { folder, namespace, pod, uid: manifest.uid, manifest, damage };
+    }
+    damage = `${join(folder, "capture.json")} is missing`;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    damage = error.message;
+  }
+  const isFolder = await Deno.lstat(folder).then((info) => info.isDirectory).catch(() => false);
+  return isFolder && name ? { folder, uid: "", ...name, manifest: undefined, damage } : undefined;
+}
+
+/** Requests without a folder; none if the controller has not written any, or what it wrote cannot be read. */
+export async function readNotCapturing(captureDir: string): Promise<NotCapturing[]> {
+  try {
+    const value: unknown = JSON.parse(await Deno.readTextFile(join(captureDir, NOT_CAPTURING)));
+    if (!Array.isArray(value)) return [];
+    return value.filter((each): each is NotCapturing =>
+      typeof each === "object" && each !== null &&
+      ["namespace", "pod", "uid", "state", "reason", "since"].every((key) => typeof each[key] === "string")
+    );
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return [];
+    throw error;
+  }
+}
+
+async function folders(path: string): Promise<string[]> {
+  const names: string[] = [];
+  try {
+    for await (const entry of Deno.readDir(path)) if (entry.isDirectory) names.push(entry.name);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return names.sort();
+}

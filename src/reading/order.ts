@@ -1,0 +1,210 @@
+/**
+ * Puts packets in order of time, in constant memory. They come nearly sorted: the kernel hands packets of several CPUs over in
+ * slightly another order than their timestamps say. Already encoded records are gathered in chunks; while they come in order
+ * a full chunk is handed on as it is, and only a window in which something came late is sorted.
+ */
+import { MAX_CAPTURED } from "./packet.ts";
+
+/** A packet that is later than this behind its forerunners was not overtaken: the clock was set back. */
+export const WINDOW_SECONDS = 2;
+/** A chunk takes the largest record with room to spare for a block's options. */
+const CHUNK_BYTES = 2 * MAX_CAPTURED;
+/** What is held back at first. Packets of several CPUs are milliseconds apart: half of this holds 40 ms at 100 MB/s. */
+const WINDOW_BYTES = 8 * 1024 * 1024;
+/** What is held back at most, once packets come that late: half of this holds 2 s at 16 MB/s. */
+const MAX_WINDOW_BYTES = 64 * 1024 * 1024;
+
+/** Encoded records, one behind the other. */
+export class Chunk {
+  readonly bytes = new Uint8Array(CHUNK_BYTES);
+  readonly view: DataView = new DataView(this.bytes.buffer);
+  /** Bytes in use. */
+  used = 0;
+  /** Records in it; `starts` and `keys` may be longer, from an earlier use. */
+  count = 0;
+  readonly starts: number[] = [];
+  /** Time of each record in nanoseconds since the window's base. */
+  readonly keys: number[] = [];
+  /** The highest of them. */
+  newest = -Infinity;
+
+  /** The bytes in use. */
+  get content(): Uint8Array {
+    return this.bytes.subarray(0, this.used);
+  }
+}
+
+export interface Reordering {
+  /** Bytes held back so that late packets find their place, at first; @default 8 MiB */
+  readonly windowBytes?: number;
+  /** Bytes held back when packets come later than that; @default 64 MiB */
+  readonly maxWindowBytes?: number;
+}
+
+/** How far out of order the packets were. */
+export interface Disorder {
+  /** Packets that were put before others that had come earlier. */
+  sorted: number;
+  /** Packets that came within 2 s but too late for the window: they stand behind some that are newer. */
+  unsorted: number;
+  /** Times the clock was set back, and by how many seconds in all. */
+  steps: number;
+  stepSeconds: number;
+}
+
+/**
+ * Records go in by `room`, and come out by `take` as chunks whose bytes can be written as they are; each chunk taken must be
+ * given back by `recycle` when it has been written.
+ */
+export class Reorder {
+  readonly disorder: Disorder = { sorted: 0, unsorted: 0, steps: 0, stepSeconds: 0 };
+  /** Seconds by which the clock was set back before the packet for which room was made last; 0: it was not. */
+  stepped = 0;
+
+  #chunkLimit: number;
+  readonly #maxChunks: number;
+  /** Oldest first; the last one takes records. */
+  #window: Chunk[] = [];
+  readonly #ready: Chunk[] = [];
+  readonly #spare: Chunk[] = [];
+  /** Something in the window is not in order. */
+  #disordered = false;
+  #baseSeconds = -1;
+  /** Key of the newest record since the last step of the clock. */
+  #newest = -Infinity;
+  /** Key of the newest record handed on since then. */
+  #passed = -Infinity;
+
+  constructor({ windowBytes = WINDOW_BYTES, maxWindowBytes = MAX_WINDOW_BYTES }: Reordering = {}) {
+    this.#chunkLimit = Math.max(2, Math.ceil(windowBytes / CHUNK_BYTES));
+    this.#maxChunks = Math.max(this.#chunkLimit, Math.floor(maxWindowBytes / CHUNK_BYTES));
+  }
+
+  /**
+   * Makes room for one record with this time, of at most `bytes`. The caller writes it at the chunk's `used`, and raises that.
+   * If the clock was set back before this packet, what came before is handed on unmixed.
+   */
+  room(bytes: number, seconds: number, nanos: number): Chunk {
+    if (this.#baseSeconds < 0) this.#baseSeconds = seconds;
+    // Exact for 104 days from the base on; beyond, packets nanoseconds apart may count as simultaneous.
+    const key = (seconds - this.#baseSeconds) * 1e9 + nanos;
+    this.stepped = 0;
+    if (key < this.#newest) {
+      if (key < this.#newest - WINDOW_SECONDS * 1e9) this.#step(this.#newest - key);
+      else if (key < this.#passed) this.disorder.unsorted++;
+      else this.disorder.sorted++;
+      this.#widen(key);
+    }
+    let chunk = this.#window[this.#window.length - 1];
+    if (chunk === undefined || chunk.used + bytes > CHUNK_BYTES) {
+      if (this.#window.length >= this.#chunkLimit) this.#release(this.#chunkLimit >> 1);
+      chunk = this.#fresh();
+      this.#window.push(chunk);
+    }
+    if (key > this.#newest) this.#newest = key;
+    else if (key < this.#newest) this.#disordered = true;
+    if (key > chunk.newest) chunk.newest = key;
+    chunk.keys[chunk.count] = key;
+    chunk.starts[chunk.count++] = chunk.used;
+    return chunk;
+  }
+
+  get hasReady(): boolean {
+    return this.#ready.length > 0;
+  }
+
+  /** A chunk to write, if one is ready. */
+  take(): Chunk | undefined {
+    return this.#ready.shift();
+  }
+
+  /** Takes a written chunk back. */
+  recycle(chunk: Chunk): void {
+    this.#spare.push(chunk);
+  }
+
+  /** Makes all that is held back ready. */
+  flush(): void {
+    this.#release(0);
+  }
+
+  /** Holds more back if the place of a late record is more than half a window away: half of it is kept at each release. */
+  #widen(key: number): void {
+    const { length } = this.#window;
+    let place = 0;
+    while (place < length && this.#window[place]!.newest <= key) place++;
+    while (2 * (length - place) > this.#chunkLimit && this.#chunkLimit < this.#maxChunks) this.#chunkLimit *= 2;
+  }
+
+  #step(nanos: number): void {
+    this.flush();
+    this.disorder.steps++;
+    this.disorder.stepSeconds += nanos / 1e9;
+    this.stepped = nanos / 1e9;
+    this.#newest = -Infinity;
+    this.#passed = -Infinity;
+  }
+
+  /** Makes the oldest chunks ready until `keep` are left. */
+  #release(keep: number): void {
+    if (this.#disordered) this.#sort();
+    while (this.#window.length > keep) {
+      const chunk = this.#window.shift()!;
+      this.#passed = Math.max(this.#passed, chunk.newest);
+      this.#ready.push(chunk);
+    }
+  }
+
+  #sort(): void {
+    const { length } = this.#window;
+    const old = this.#window;
+    const total = old.reduce((sum, chunk) => sum + chunk.count, 0);
+    // Keys beside their places, in one array of numbers each: an object per record would be ten times the memory.
+    const keys = new Float64Array(total);
+    const places = new Uint32Array(total);
+    const order = new Uint32Array(total);
+    let i = 0;
+    for (let c = 0; c < length; c++) {
+      const { count, keys: from } = old[c]!;
+      for (let r = 0; r < count; r++, i++) {
+        keys[i] = from[r]!;
+        // A chunk holds fewer than 2^19 bytes, so fewer records; windows have fewer than 2^13 chunks.
+        places[i] = c * 0x80000 + r;
+        order[i] = i;
+      }
+    }
+    order.sort((a, b) => keys[a]! - keys[b]! || a - b);
+    // A chunk whose last record has been copied takes others: late packets are few streams, so that few chunks more are needed.
+    const left = old.map(({ count }) => count);
+    this.#window = [];
+    let chunk = this.#fresh();
+    this.#window.push(chunk);
+    for (const index of order) {
+      const place = places[index]!;
+      const from = place >>> 19;
+      const source = old[from]!;
+      const record = place & 0x7ffff;
+      const start = source.starts[record]!;
+      const end = record + 1 < source.count ? source.starts[record + 1]! : source.used;
+      if (chunk.used + end - start > CHUNK_BYTES) {
+        chunk = this.#fresh();
+        this.#window.push(chunk);
+      }
+      chunk.newest = keys[index]!;
+      chunk.keys[chunk.count] = keys[index]!;
+      chunk.starts[chunk.count++] = chunk.used;
+      chunk.bytes.set(source.bytes.subarray(start, end), chunk.used);
+      chunk.used += end - start;
+      if (--left[from]! === 0) this.#spare.push(source);
+    }
+    this.#disordered = false;
+  }
+
+  #fresh(): Chunk {
+    const chunk = this.#spare.pop() ?? new Chunk();
+    chunk.used = 0;
+    chunk.count = 0;
+    chunk.newest = -Infinity;
+    return chunk;
+  }
+}

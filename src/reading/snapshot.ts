@@ -1,0 +1,142 @@
+/** The files of a capture as they are at one moment, so that they can be read at leisure while tcpdump goes on. */
+import { join } from "@std/path";
+import { readManifest } from "../captures/manifest_file.ts";
+import {
+  keepNames,
+  lastRunNumber,
+  listRing,
+  READING_LOCK,
+  type RingFile,
+  runNumber,
+  setAside,
+} from "../captures/ring.ts";
+import { CaptureFile } from "./capture_file.ts";
+import type { Capture } from "./locate.ts";
+
+/** The controller trims a folder within 1 s of its growing too large; after that there is room for a snapshot, or not. */
+const ROOM_TIMEOUT_MS = 1500;
+const ROOM_POLL_MS = 100;
+/** How often it is begun again because a file that was listed had gone. */
+const MOST_ATTEMPTS = 10;
+/** What a disk says that takes nothing new: read-only, full (also of inodes), quota used up. */
+const TAKES_NOTHING = ["EROFS", "ENOSPC", "EDQUOT"];
+/** The usual reason for `unprotected`. */
+export const NO_ROOM = "for want of room beside another reader's";
+
+export interface Snapshot extends Disposable {
+  /** Oldest first. */
+  readonly files: readonly CaptureFile[];
+  /** Why the ring can overtake the reader, in a few words; undefined: it cannot. */
+  readonly unprotected: string | undefined;
+}
+
+/**
+ * Takes a snapshot of a capture: opens its files and sets those of the present ring aside by rename, under a lock that keeps the
+ * controller from trimming them. Where they would not fit into the 2N files that a capture may have, or the disk takes nothing new, it
+ * is done without the renaming: what tcpdump then overwrites before it has been read is noticed.
+ *
+ * @throws Deno.errors.NotFound if the folder goes away meanwhile.
+ */
+export async function takeSnapshot(capture: Capture, signal: AbortSignal): Promise<Snapshot> {
+  const deadline = performance.now() + ROOM_TIMEOUT_MS;
+  for (let attempt = 1;; attempt++) {
+    using held = new DisposableStack();
+    const taken = await attemptOne(capture, held, {
+      waits: performance.now() < deadline,
+      insists: attempt < MOST_ATTEMPTS,
+    });
+    if (typeof taken === "object") {
+      const open = held.move();
+      return { ...taken, [Symbol.dispose]: () => open.dispose() };
+    }
+    signal.throwIfAborted();
+    if (taken === "again") continue;
+    // Let go meanwhile, since the controller trims only when nobody reads.
+    held.dispose();
+    await new Promise((resolve) => setTimeout(resolve, ROOM_POLL_MS));
+  }
+}
+
+/**
+ * @param held gets what has to be let go of at the end.
+ * @param options.waits whether `wait` may be the answer, for want of room.
+ * @param options.insists whether `again` may be, since a file has gone.
+ */
+async function attemptOne(
+  { folder, pod, manifest: before }: Capture,
+  held: DisposableStack,
+  options: { readonly waits: boolean; readonly insists: boolean },
+): Promise<Pick<Snapshot, "files" | "unprotected"> | "wait" | "again"> {
+  let unprotected = await lockFiles(folder, held);
+  // Read now, under the lock: a run may have begun, or ended, since the capture was looked for.
+  const manifest = await readManifest(folder).catch(() => undefined) ?? before;
+  const last = manifest?.runs.at(-1);
+  // Without a manifest nothing is known of tcpdump, and a rename does no harm.
+  const running = manifest === undefined ||
+    (manifest.state !== "retained" && last !== undefined && last.endedAt === undefined);
+  using names = new DisposableStack();
+  if (running) unprotected ??= await tried(async () => void names.use(await keepNames(folder)));
+  const listed = await listRing(folder, pod);
+  const current = last?.n ?? Math.max(1, lastRunNumber(listed));
+  const ring = last?.request.files ?? manifest?.request?.files;
+  // All that is there stays, and tcpdump makes up to N files more while it is read.
+  if (running && ring !== undefined && listed.length + ring > 2 * ring) {
+    if (options.waits) return "wait";
+    unprotected ??= NO_ROOM;
+  }
+  const opened = openAll(listed, held, current);
+  if (opened.length < listed.length && options.insists) return "again";
+  const files = opened.map(({ file }) => file);
+  if (!running) return { files, unprotected: undefined };
+  unprotected ??= await tried(() => setAside(folder, listed, current));
+  // What tcpdump began anew between the listing and the renaming is its newest file, not the oldest that it was.
+  const anew = opened.filter(({ file, begunAnew }) => file.refresh() || begunAnew).map(({ file }) => file);
+  const ordered = [...files.filter((file) => !anew.includes(file)), ...anew];
+  const newest = ordered.at(-1);
+  if (newest) newest.growing = true;
+  if (unprotected !== undefined) { for (const { file, earlier } of opened) if (!earlier) file.guard(); }
+  return { files: ordered, unprotected };
+}
+
+/** Keeps the controller from trimming. @returns why that cannot be done. */
+async function lockFiles(folder: string, held: DisposableStack): Promise<string | undefined> {
+  return await tried(async () => {
+    const path = join(folder, READING_LOCK);
+    const lock = held.use(await Deno.open(path, { read: true, write: true, create: true, mode: 0o600 }));
+    await lock.lock(false);
+  });
+}
+
+/** @returns why it could not be done, in a few words, if that is no reason to read nothing. */
+async function tried(change: () => Promise<void>): Promise<string | undefined> {
+  try {
+    await change();
+    return undefined;
+  } catch (error) {
+    const { code, message } = error as Error & { readonly code?: string };
+    if (error instanceof Deno.errors.TimedOut) return `since others hold its files: ${message}`;
+    if (!TAKES_NOTHING.includes(code ?? "")) throw error;
+    return `since the disk of captureDir takes nothing new: ${message.replace(/ \(os error.*/, "")}`;
+  }
+}
+
+/** @returns those that are still there, and whether each had been begun anew since it was listed. */
+function openAll(listed: readonly RingFile[], held: DisposableStack, current: number) {
+  return listed.flatMap(({ path, name, bytes, earlier }) => {
+    const opened = openSync(path);
+    if (!opened) return [];
+    held.use(opened);
+    const file = new CaptureFile(opened, name, runNumber({ name }) ?? current);
+    return [{ file, earlier, begunAnew: file.bytes < bytes }];
+  });
+}
+
+/** Not asynchronous: a hundred files one after the other take a millisecond so, and ten otherwise. */
+function openSync(path: string): Deno.FsFile | undefined {
+  try {
+    return Deno.openSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}

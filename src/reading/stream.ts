@@ -1,0 +1,268 @@
+/** `packet-capture stream NS/POD`: what a capture holds, then each packet as it comes, as pcapng on stdout. */
+import type { CaptureState, Manifest } from "../captures/manifest.ts";
+import { readManifest } from "../captures/manifest_file.ts";
+import { VERSION } from "../version.ts";
+import { refusing } from "./cat.ts";
+import { captureComments, CaptureInterfaces } from "./description.ts";
+import { Follower } from "./follow.ts";
+import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
+import { type Capture, findCapture } from "./locate.ts";
+import { PcapReader } from "./pcap.ts";
+import { commentOption } from "./pcapng_blocks.ts";
+import { Refusal } from "./refusal.ts";
+import { PacketWriter } from "./writer.ts";
+
+/** Between two looks at a quiet capture. The kernel takes up to 0.8 s to hand a packet to tcpdump, and 1.5 s are promised. */
+const LOOK_MS = 100;
+/** After reading so much at once it does not wait: a fast ring goes around meanwhile. */
+const BUSY_BYTES = 256 * 1024;
+/** The manifest says whether the capture has ended, and is read so often. */
+const MANIFEST_MS = 1000;
+/** Statistics are written after so long without a packet, which is how a reader that has gone is noticed. */
+const QUIET_MS = 10_000;
+/** What has been read is still written when told to stop, if the reader takes it within so long. */
+const LAST_WRITE_MS = 2000;
+/** In these states nothing comes any more. */
+const ENDED_STATES: readonly string[] = ["completed", "retained"] satisfies CaptureState[];
+
+export interface StreamOptions {
+  readonly captureDir: string;
+  /** `NS/POD`, or the UID of a kept capture. */
+  readonly pod: string;
+}
+
+/** `stream` with the process's own stdout and stderr, until `signal` is aborted. @returns the exit code. */
+export function runStream(
+  { signal, whileStdin, ...options }: StreamOptions & { readonly signal: AbortSignal; readonly whileStdin: boolean },
+): Promise<number> {
+  return stream(options, systemIo(signal, { whileStdin }));
+}
+
+/**
+ * Writes the capture to `io` until its signal is aborted, nobody reads any more, or the capture has ended: it is completed, or
+ * its files are deleted.
+ *
+ * @returns 0; 1 if there is no such capture or the reader was too slow for all of it; 2 if the target is not written as it must be.
+ */
+export async function stream(options: StreamOptions, io: Io): Promise<number> {
+  return await refusing(io, async () => {
+    const capture = await findCapture(options.captureDir, options.pod);
+    if (io.stdoutIsTerminal) {
+      throw new Refusal(
+        2,
+        "Cannot write packets to a terminal, accepted is a file or a pipe: stream NS/POD | tshark -r -",
+      );
+    }
+    if (capture.damage) io.say(`${capture.damage}: names, filters and counters are missing from what is written`);
+    using live = new LiveCapture(capture, io);
+    try {
+      await live.run();
+    } catch (error) {
+      if (error instanceof ReaderGone && !error.waited) return 0;
+      if (!io.signal.aborted) throw error;
+    }
+    await live.end();
+    return live.missed > 0 ? 1 : 0;
+  });
+}
+
+class LiveCapture implements Disposable {
+  /** How often packets were overwritten before they were read. */
+  missed = 0;
+  readonly #capture: Capture;
+  readonly #io: Io;
+  readonly #follower: Follower;
+  readonly #output: PacketWriter;
+  readonly #interfaces = new CaptureInterfaces();
+  #reader: PcapReader | undefined;
+  /** Number of the interface to which the file at hand belongs. */
+  #to: number | undefined;
+  /** Time of the last packet, for what is said of a gap. */
+  #last = "";
+  /** Run of the last packet. */
+  #run: number | undefined;
+  #manifest: Manifest | undefined;
+  /** The folder is of another pod by now. */
+  #isAnother = false;
+  #manifestRead = performance.now();
+  /** As it was last told. */
+  #state: CaptureState = "capturing";
+  #written = performance.now();
+
+  constructor(capture: Capture, io: Io) {
+    this.#capture = capture;
+    this.#manifest = capture.manifest;
+    this.#io = io;
+    this.#follower = new Follower(capture.folder, capture.pod);
+    this.#output = new PacketWriter({ write: (bytes) => io.write(bytes) });
+  }
+
+  [Symbol.dispose](): void {
+    this.#follower[Symbol.dispose]();
+  }
+
+  async run(): Promise<void> {
+    this.#tellState();
+    const comments = captureComments(this.#capture);
+    await this.#meanwhile(this.#output.begin({ application: `packet-capture ${VERSION}`, os: "Linux", comments }, []));
+    for (;;) {
+      // Asked before the look, so that what was written before the end is seen by it.
+      const over = await this.#isOver();
+      await this.#look();
+      const bytes = await this.#readAll(over);
+      await this.#meanwhile(this.#output.flush());
+      if (over && this.#follower.queue.length === 0) return;
+      if (bytes > 0) this.#written = performance.now();
+      if (performance.now() - this.#written > QUIET_MS) {
+        await this.#meanwhile(this.#output.beat(this.#interfaces.counters(this.#manifest)));
+        this.#written = performance.now();
+      }
+      if (bytes < BUSY_BYTES && !over) await pause(LOOK_MS, this.#io.signal);
+    }
+  }
+
+  /** Writes what has been read, and the statistics with which a whole file ends. */
+  async end(): Promise<void> {
+    const last = (async () => {
+      await this.#output.flush();
+      // Nothing came behind it by which it would have been noticed.
+      if (this.#follower.missed !== undefined) this.#tellMissed("the end");
+      const comments = this.missed > 0 ? [`${this.missed} times the reader was too slow and missed packets`] : [];
+      await this.#output.statistics(this.#interfaces.counters(this.#manifest, comments));
+    })();
+    last.catch(() => {});
+    await Promise.race([last, pause(LAST_WRITE_MS)]);
+  }
+
+  async #look(): Promise<void> {
+    await this.#follower.look(async () => {
+      // The file may be the first of a run that has begun since the last time, or of another pod of this name.
+      await this.#readManifest();
+      return this.#isAnother ? undefined : this.#manifest?.runs.at(-1)?.n ?? 0;
+    });
+  }
+
+  /** Waits for something to be written, keeping an eye on the ring however long the reader takes. */
+  async #meanwhile(writing: Promise<void>): Promise<void> {
+    let done = false;
+    const finished = writing.finally(() => done = true);
+    finished.catch(() => {});
+    while (!done) {
+      await unlessAborted(Promise.race([finished, pause(LOOK_MS)]), this.#io.signal);
+      if (!done) await this.#look();
+    }
+    await finished;
+  }
+
+  async #isOver(): Promise<boolean> {
+    if (this.#follower.ended) return true;
+    if (performance.now() - this.#manifestRead > MANIFEST_MS) await this.#readManifest();
+    return this.#isAnother || ENDED_STATES.includes(this.#manifest?.state ?? "");
+  }
+
+  async #readManifest(): Promise<void> {
+    const manifest = await readManifest(this.#capture.folder).catch(() => undefined);
+    this.#manifestRead = performance.now();
+    const { uid } = this.#capture.manifest ?? {};
+    if (manifest && uid !== undefined && manifest.uid !== uid) this.#isAnother = true;
+    else if (manifest) this.#manifest = manifest;
+    this.#tellState();
+  }
+
+  /** Says why nothing comes, and that packets come again. */
+  #tellState(): void {
+    const { state = "capturing", reason = "" } = this.#manifest ?? {};
+    if (state === this.#state || ENDED_STATES.includes(state)) return;
+    this.#state = state;
+    this.#io.say(
+      state === "capturing"
+        ? "packets are captured again"
+        : `nothing is captured: it is ${state}${reason && `: ${reason}`}`,
+    );
+  }
+
+  /** Reads all that is there. @param over the last file will not grow either. @returns how many bytes that was. */
+  async #readAll(over: boolean): Promise<number> {
+    const { queue } = this.#follower;
+    let bytes = 0;
+    for (let file; (file = queue[0]);) {
+      if (!this.#reader) file.follow();
+      const reader = this.#reader ??= new PcapReader(file);
+      const from = reader.offset;
+      // With another one behind it, tcpdump has finished this one.
+      const finished = queue.length > 1 || over;
+      reader.growing = !finished;
+      let options: Uint8Array | undefined;
+      while (reader.next()) {
+        if (this.#to === undefined) options = await this.#beginFile(reader, file.run);
+        this.#output.add(reader, this.#to!, options);
+        options = undefined;
+        if (this.#output.isFull) await this.#meanwhile(this.#output.drain());
+      }
+      if (reader.seconds > 0) this.#last = timeOf(reader);
+      bytes += reader.offset - from;
+      if (file.overtaken) this.#follower.missed ??= 0;
+      else if (reader.foreign) this.#io.say(`${file.name} is not a pcap file: it is left out`);
+      else if (!finished) return bytes;
+      else if (reader.loss.bytes > 0) this.#io.say(`${file.name} is damaged: ${reader.loss.bytes} bytes are left out`);
+      this.#reader = this.#to = undefined;
+      this.#follower.shift(reader.foreign ? Infinity : file.offsetOf(reader.offset));
+    }
+    return bytes;
+  }
+
+  /** At a file's first packet: its interface is made known. @returns what is to be said at that packet. */
+  async #beginFile(reader: PcapReader, run: number): Promise<Uint8Array | undefined> {
+    const to = this.#interfaces.numberOf({ ...this.#capture, manifest: this.#manifest }, reader.header!, run);
+    for (let n = this.#output.delivered.length; n <= to; n++) {
+      await this.#meanwhile(this.#output.addInterface(this.#interfaces.all[n]!.described).then(() => {}));
+    }
+    this.#to = to;
+    const remarks = [
+      ...this.#tellRestarts(run),
+      ...(this.#follower.missed === undefined ? [] : [this.#tellMissed(timeOf(reader))]),
+    ];
+    return remarks.length > 0 ? commentOption(`packet-capture: ${remarks.join("; ")}`) : undefined;
+  }
+
+  /** Says what was overwritten before it was read. @returns the same, for the packet behind the gap. */
+  #tellMissed(until: string): string {
+    const { missed = 0 } = this.#follower;
+    this.#follower.missed = undefined;
+    this.missed++;
+    const what = `packets between ${this.#last || "the start"} and ${until} are missing` +
+      `${missed > 0 ? `, ${missed} bytes at least` : ""}: the reader was slower than the ring`;
+    this.#io.say(what);
+    return what;
+  }
+
+  /** Says when tcpdump did not run between the last packet and one of this run. @returns the same, for the packet behind that. */
+  #tellRestarts(run: number): string[] {
+    const last = this.#run;
+    this.#run = run;
+    if (last === undefined || run <= last) return [];
+    const runs = this.#manifest?.runs.filter(({ n }) => n >= last && n <= run) ?? [];
+    const restarts = runs.slice(1).map(({ startedAt }, i) => {
+      const { endedAt = "an unknown time", ended } = runs[i]!;
+      return `not captured from ${endedAt} to ${startedAt}${ended ? `: ${ended}` : ""}`;
+    });
+    if (restarts.length === 0) restarts.push(`capturing was begun anew before this: run ${run} follows run ${last}`);
+    for (const each of restarts) this.#io.say(each);
+    return restarts;
+  }
+}
+
+function timeOf({ seconds, nanos }: PcapReader): string {
+  return new Date(seconds * 1000 + nanos / 1e6).toISOString();
+}
+
+/** Waits. @throws the signal's reason, when aborted. */
+async function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  const over = Promise.withResolvers<void>();
+  const timer = setTimeout(over.resolve, milliseconds);
+  try {
+    await (signal ? unlessAborted(over.promise, signal) : over.promise);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,161 @@
+/** Packets on their way to one capture file: put in order of time, encoded, counted, and written in large pieces. */
+import type { Chunk, Disorder, Reordering } from "./order.ts";
+import { Reorder } from "./order.ts";
+import { type Interface, linkTypeName, type Packet } from "./packet.ts";
+import { pcapHeader, putPcapRecord } from "./pcap_format.ts";
+import {
+  commentOption,
+  emptyBlock,
+  interfaceDescription,
+  interfaceStatistics,
+  PACKET_BLOCK_BYTES,
+  putPacketBlock,
+  sectionHeader,
+  type SectionInfo,
+} from "./pcapng_blocks.ts";
+import { Refusal } from "./refusal.ts";
+
+export type Format = "pcapng" | "pcap";
+
+/** Room for the comment at a packet before which the clock was set back. */
+const MAX_STEP_COMMENT = 128;
+
+/** What is known of an interface's packets beside how many were written. */
+export interface Counters {
+  readonly received: number | undefined;
+  readonly dropped: number | undefined;
+  readonly comments?: readonly string[];
+}
+
+export interface PacketWriterOptions extends Reordering {
+  /** @default "pcapng" */
+  readonly format?: Format;
+  /** Where the bytes go; awaited before it is called again. */
+  readonly write: (bytes: Uint8Array) => Promise<void>;
+}
+
+/**
+ * Writes one capture file: `begin`, `addInterface` before an interface's first packet, `add` for each packet with `drain` now
+ * and then, `end`. A pcap file has one link type, and says nothing of interfaces and counters.
+ */
+export class PacketWriter {
+  /** Packets added, by interface. */
+  readonly delivered: number[] = [];
+  readonly #format: Format;
+  readonly #write: (bytes: Uint8Array) => Promise<void>;
+  readonly #order: Reorder;
+  readonly #digits: (6 | 9)[] = [];
+  #pcapDigits: 6 | 9 = 6;
+  /** The last write, behind all before it: the next chunk is filled while it goes on. */
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor({ format = "pcapng", write, ...reordering }: PacketWriterOptions) {
+    this.#format = format;
+    this.#write = write;
+    this.#order = new Reorder(reordering);
+  }
+
+  /** How far out of order the packets have been so far. */
+  get disorder(): Readonly<Disorder> {
+    return this.#order.disorder;
+  }
+
+  /**
+   * Writes the file's header.
+   *
+   * @param interfaces whose packets will follow; in a pcapng file others can be added later.
+   * @throws Refusal if it is to be a pcap file and they have several link types; nothing is written then.
+   */
+  async begin(section: SectionInfo, interfaces: readonly Interface[]): Promise<void> {
+    if (this.#format === "pcapng") return await this.#put(sectionHeader(section));
+    const linkTypes = new Set(interfaces.map(({ linkType }) => linkTypeName(linkType)));
+    if (linkTypes.size > 1) {
+      throw new Refusal(
+        1,
+        `Cannot write packets of the link types ${[...linkTypes].join(" and ")} as pcap: accepted is one link type; ` +
+          "use the format pcapng",
+      );
+    }
+    this.#pcapDigits = interfaces.some(({ digits }) => digits === 9) ? 9 : 6;
+    await this.#put(pcapHeader({
+      linkType: interfaces[0]?.linkType ?? 1,
+      snaplen: interfaces.reduce((most, { snaplen }) => Math.max(most, snaplen), 0),
+      digits: this.#pcapDigits,
+    }));
+  }
+
+  /** @returns the number by which `add` and `end` know the interface. */
+  async addInterface(described: Interface, comments: readonly string[] = []): Promise<number> {
+    if (this.#format === "pcapng") await this.#put(interfaceDescription(described, comments));
+    this.#digits.push(described.digits);
+    return this.delivered.push(0) - 1;
+  }
+
+  /**
+   * Adds a packet. If the clock was set back before it, a comment says so.
+   *
+   * @param options of its block, encoded; only pcapng has them.
+   */
+  add(packet: Packet, to: number, options?: Uint8Array): void {
+    const size = packet.captured + PACKET_BLOCK_BYTES + MAX_STEP_COMMENT + (options?.length ?? 0);
+    const order = this.#order;
+    const chunk = order.room(size, packet.seconds, packet.nanos);
+    if (order.stepped > 0) {
+      options ??= commentOption(
+        `packet-capture: the clock was set back by ${order.stepped.toFixed(3)} s before this packet`,
+      );
+    }
+    chunk.used = this.#format === "pcap"
+      ? putPcapRecord(chunk.bytes, chunk.view, chunk.used, packet, this.#pcapDigits)
+      : putPacketBlock(chunk.bytes, chunk.view, chunk.used, packet, to, this.#digits[to]!, options);
+    this.delivered[to]!++;
+  }
+
+  /** Whether `drain` has something to do. */
+  get isFull(): boolean {
+    return this.#order.hasReady;
+  }
+
+  /** Writes what cannot be overtaken any more. The last piece may still be on its way when this returns. */
+  async drain(): Promise<void> {
+    for (let chunk; (chunk = this.#order.take());) {
+      const taken = chunk;
+      const before = this.#writing;
+      this.#writing = before.then(() => this.#writeChunk(taken));
+      // Whoever waits next gets the error; until then it is nobody's.
+      this.#writing.catch(() => {});
+      await before;
+    }
+  }
+
+  /** Writes all that has been added, in order. */
+  async flush(): Promise<void> {
+    this.#order.flush();
+    await this.drain();
+    await this.#writing;
+  }
+
+  /** Writes statistics as they are now; in a pcap file there is no place for them. */
+  async statistics(counters: readonly Counters[]): Promise<void> {
+    if (this.#format === "pcap") return;
+    for (const [id, { received, dropped, comments = [] }] of counters.entries()) {
+      const delivered = this.delivered[id] ?? 0;
+      await this.#put(interfaceStatistics(id, this.#digits[id] ?? 6, { received, dropped, delivered, comments }));
+    }
+  }
+
+  /** Writes statistics, or where there are none a block that says nothing: only by writing is it noticed that the reader has gone. */
+  async beat(counters: readonly Counters[]): Promise<void> {
+    if (this.delivered.length > 0) await this.statistics(counters);
+    else if (this.#format === "pcapng") await this.#put(emptyBlock());
+  }
+
+  async #writeChunk(chunk: Chunk): Promise<void> {
+    await this.#write(chunk.content);
+    this.#order.recycle(chunk);
+  }
+
+  async #put(bytes: Uint8Array): Promise<void> {
+    await (this.#writing = this.#writing.then(() => this.#write(bytes)));
+  }
+}

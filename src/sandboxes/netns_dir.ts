@@ -1,0 +1,106 @@
+/** The directory in which the runtime keeps a file for each network namespace, watched by inotify. */
+import { basename } from "@std/path";
+
+export interface NetnsDirEvents {
+  /** A netns file was made: its sandbox will be READY soon. */
+  onCreate(name: string): void;
+  /** A netns file has gone, and its sandbox with it. */
+  onRemove(name: string): void;
+  /** Something happened of which inotify does not say enough: look at the whole directory. */
+  onUnclear(): void;
+}
+
+/** Watches from the first {@linkcode NetnsDir.ensureWatched} on; the directory may come, go and be replaced. */
+export class NetnsDir implements Disposable {
+  readonly #path: string;
+  readonly #events: NetnsDirEvents;
+  #watcher: Deno.FsWatcher | undefined;
+  #reading = Promise.resolve();
+  /** Device and inode of the directory that is watched. */
+  #watched = "";
+
+  constructor(path: string, events: NetnsDirEvents) {
+    this.#path = path;
+    this.#events = events;
+  }
+
+  /** Makes sure that it is the directory now at the path that is watched. Gives one sentence if it cannot be, else undefined. */
+  async ensureWatched(): Promise<string | undefined> {
+    try {
+      const { dev, ino } = await Deno.stat(this.#path);
+      const found = `${dev}:${ino}`;
+      if (this.#watcher !== undefined && this.#watched === found) return undefined;
+      this.#stop();
+      // Deno forgets the path when a watcher has ended, which would hit a later one of the same path.
+      await this.#reading;
+      const watcher = Deno.watchFs(this.#path, { recursive: false });
+      this.#watcher = watcher;
+      this.#watched = found;
+      this.#reading = this.#read(watcher);
+      this.#events.onUnclear();
+      return undefined;
+    } catch (error) {
+      this.#stop();
+      return `Cannot watch ${this.#path}: ${error instanceof Error ? error.message : error}`;
+    }
+  }
+
+  /** Names of the files in it, undefined if that cannot be told. */
+  async names(): Promise<Set<string> | undefined> {
+    try {
+      const names = new Set<string>();
+      for await (const entry of Deno.readDir(this.#path)) names.add(entry.name);
+      return names;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Undefined if `path`, a file in the directory, can be entered as a network namespace, else what it is instead. */
+  async refusal(path: string): Promise<string | undefined> {
+    try {
+      const [dir, file] = await Promise.all([Deno.stat(this.#path), Deno.stat(path)]);
+      // A namespace is a file of another file system (nsfs), mounted on an empty file here.
+      return file.dev === dir.dev
+        ? `${path} is an empty file here (the mount of ${this.#path} needs mountPropagation HostToContainer)`
+        : undefined;
+    } catch (error) {
+      return error instanceof Deno.errors.NotFound ? `${path} does not exist` : String(error);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#stop();
+  }
+
+  #stop(): void {
+    this.#watcher?.close();
+    this.#watcher = undefined;
+  }
+
+  async #read(watcher: Deno.FsWatcher): Promise<void> {
+    const events = watcher[Symbol.asyncIterator]();
+    for (;;) {
+      // A watch that fails ends like one that was closed: the next ensureWatched() makes another.
+      const { value, done } = await events.next().catch(() => ({ value: undefined, done: true }));
+      if (done || value === undefined) break;
+      if (value.flag === "rescan") this.#events.onUnclear();
+      for (const path of value.paths) this.#tell(value.kind, path);
+    }
+    if (this.#watcher === watcher) this.#stop();
+  }
+
+  #tell(kind: Deno.FsEvent["kind"], path: string): void {
+    if (kind === "access" || kind === "modify") return;
+    if (path === this.#path) {
+      this.#stop();
+      this.#events.onUnclear();
+    } else if (kind === "create") {
+      this.#events.onCreate(basename(path));
+    } else if (kind === "remove") {
+      this.#events.onRemove(basename(path));
+    } else {
+      this.#events.onUnclear();
+    }
+  }
+}

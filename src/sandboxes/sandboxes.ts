@@ -1,0 +1,264 @@
+/**
+ * Which sandbox a pod has now. The answer is kept in memory, ahead of need, from three sources:
+ *
+ * - inotify on the runtime's netns directory: a file made means that a sandbox will be READY soon, so the runtime is asked
+ *   again and again in quick succession; a file gone ends its sandbox at once, whether the runtime answers or not;
+ * - a slow poll of the runtime, the net under it and the only source for pods in the node's network, which make no file (when
+ *   nothing has happened for long, most polls only see whether it answers);
+ * - `refresh()`.
+ *
+ * While the runtime does not answer, what was known stays.
+ */
+import { basename, resolve } from "@std/path";
+import { status as codes } from "@grpc/grpc-js";
+import type { Log } from "../log.ts";
+import { networkOf } from "./info.ts";
+import { NetnsDir } from "./netns_dir.ts";
+import { Pace } from "./pace.ts";
+import { Runtime, RuntimeError } from "./runtime.ts";
+import type { Sandbox } from "./sandbox.ts";
+import { type Entry, SandboxView } from "./view.ts";
+
+/** The directory is compared with the view at each poll, but not at each of the quick calls. Milliseconds. */
+const SWEEP_MS = 500;
+
+export interface SandboxesOptions {
+  /** The runtime's socket. */
+  readonly socket: string;
+  /** Where the runtime's netns files are seen by us. */
+  readonly netnsDir: string;
+  /** `get(podUid)` answers differently from now on. */
+  onChange(podUid: string): void;
+  readonly log: Log;
+  /** Milliseconds after which a list of sandboxes is given up. @default 5000 */
+  readonly listTimeoutMs?: number;
+  /** Milliseconds from poll to poll when nothing has happened for long. @default 15000 */
+  readonly idlePollMs?: number;
+}
+
+/** Knows the sandboxes of this node; see the comment of this file. */
+export class Sandboxes {
+  readonly #netnsPath: string;
+  readonly #log: Log;
+  readonly #runtime: Runtime;
+  readonly #netnsDir: NetnsDir;
+  readonly #view: SandboxView;
+  readonly #pace: Pace;
+  /** What the last look said if it failed. */
+  #lastError = "";
+  #lastAnswer: number | undefined;
+  #sweptAt = -Infinity;
+  /** inotify may have missed something: compare the whole directory. */
+  #unclear = true;
+  /** Why the netns directory is not watched. */
+  #trouble: string | undefined;
+  #looking: Promise<Promise<void>[]> | undefined;
+  #lookingNext: Promise<Promise<void>[]> | undefined;
+  #wake = () => {};
+  #signal: AbortSignal | undefined;
+
+  constructor({ socket, netnsDir, onChange, log, listTimeoutMs, idlePollMs }: SandboxesOptions) {
+    this.#pace = new Pace(idlePollMs);
+    this.#netnsPath = resolve(netnsDir);
+    this.#log = log;
+    this.#runtime = new Runtime(socket, listTimeoutMs === undefined ? {} : { listTimeoutMs });
+    this.#view = new SandboxView((podUid) => {
+      this.#pace.changed();
+      onChange(podUid);
+    });
+    this.#netnsDir = new NetnsDir(this.#netnsPath, {
+      onCreate: (name) => this.#expect(name),
+      onRemove: (name) => this.#drop(name),
+      onUnclear: () => {
+        this.#unclear = true;
+        this.#pace.hurry();
+        this.#wake();
+      },
+    });
+  }
+
+  /** performance.now() of the runtime's last answer to a list, undefined before the first. */
+  get lastAnswer(): number | undefined {
+    return this.#lastAnswer;
+  }
+
+  /** The pod's newest READY sandbox, from memory; undefined if there is none or its network cannot be entered. */
+  get(podUid: string): Sandbox | undefined {
+    return this.#view.get(podUid);
+  }
+
+  /** Polls every second while `on` (a capture runs, or is wanted and has no sandbox), else ever less often, up to every 15 s. */
+  setUrgent(on: boolean): void {
+    if (this.#pace.setUrgent(on)) this.#wake();
+  }
+
+  /** Looks now. When it resolves, `get` knows all that the runtime said. Rejects when the runtime does not answer. */
+  async refresh(): Promise<void> {
+    await Promise.all(await this.#look());
+  }
+
+  /** Keeps the view up to date; returns only when `signal` is aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    this.#signal = signal;
+    const wake = () => this.#wake();
+    signal.addEventListener("abort", wake);
+    try {
+      while (!signal.aborted) {
+        await this.#watch();
+        // What it says has been logged, and questions that it has asked go on by themselves.
+        const quiet = !this.#unclear && this.#pace.quiet(performance.now(), this.#askAts());
+        await (quiet ? this.#ping() : this.#look()).catch(() => {});
+        await this.#rest(signal);
+      }
+    } finally {
+      signal.removeEventListener("abort", wake);
+      this.#netnsDir[Symbol.dispose]();
+      this.#runtime.close();
+    }
+  }
+
+  async #watch(): Promise<void> {
+    const trouble = await this.#netnsDir.ensureWatched();
+    if (trouble !== undefined) {
+      this.#unclear = true;
+      if (trouble !== this.#trouble) this.#log.warn(`${trouble}; new sandboxes are found by asking the runtime only`);
+    }
+    this.#trouble = trouble;
+  }
+
+  /** Waits until the next look is due; whatever may make it due earlier calls #wake. */
+  async #rest(signal: AbortSignal): Promise<void> {
+    let due = Infinity;
+    while (!signal.aborted) {
+      const now = performance.now();
+      due = Math.min(due, this.#pace.due(now, this.#askAts()));
+      if (due <= now) return;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, due - now);
+      this.#wake = resolve;
+      await promise;
+      clearTimeout(timer);
+      this.#wake = () => {};
+    }
+  }
+
+  #askAts(): number[] {
+    return [...this.#view.unsettled()].map(({ askAt }) => askAt);
+  }
+
+  /**
+   * Asks the runtime for its sandboxes; one such call at a time. Who comes during one gets the next, for the answer may have
+   * been made before. Gives the questions that are asked about single sandboxes then; they never reject.
+   */
+  #look(): Promise<Promise<void>[]> {
+    if (!this.#looking) return this.#startLook();
+    return this.#lookingNext ??= this.#looking.catch(() => {}).then(() => {
+      this.#lookingNext = undefined;
+      return this.#startLook();
+    });
+  }
+
+  #startLook(): Promise<Promise<void>[]> {
+    return this.#looking = this.#lookOnce().finally(() => this.#looking = undefined);
+  }
+
+  async #lookOnce(): Promise<Promise<void>[]> {
+    return await this.#timed("listed", async () => {
+      const items = await this.#runtime.listReady(this.#signal);
+      const now = performance.now();
+      this.#view.apply(items, now);
+      return [...this.#view.unsettled()].filter((entry) => entry.askAt <= now).map((entry) => this.#ask(entry));
+    });
+  }
+
+  #ping(): Promise<void> {
+    return this.#timed("pinged", () => this.#runtime.answers(this.#signal));
+  }
+
+  async #timed<T>(outcome: "listed" | "pinged", look: () => Promise<T>): Promise<T> {
+    const startedAt = performance.now();
+    try {
+      await this.#sweep(startedAt);
+      const result = await look();
+      this.#lastAnswer = performance.now();
+      this.#pace.looked(startedAt, this.#lastAnswer, outcome);
+      if (this.#lastError !== "") this.#log.info("the container runtime answers again");
+      this.#lastError = "";
+      return result;
+    } catch (error) {
+      this.#pace.looked(startedAt, performance.now(), "failed");
+      this.#failed(error);
+      throw error;
+    }
+  }
+
+  /** Finds out about the network of a sandbox. Never rejects. */
+  async #ask(entry: Entry): Promise<void> {
+    entry.asking = true;
+    const answer = await this.#network(entry.id);
+    entry.asking = false;
+    if (answer.refused === undefined) {
+      if (answer.path !== undefined) this.#pace.settle(basename(answer.path));
+      this.#view.accept(entry, answer.path);
+    } else if (this.#view.refuse(entry, answer.refused, { lasting: answer.lasting, now: performance.now() })) {
+      const fields = { uid: entry.podUid, sandbox: entry.id };
+      this.#log.warn(`the pod's sandbox cannot be entered: ${answer.refused}`, fields);
+    }
+    this.#wake();
+  }
+
+  async #network(
+    id: string,
+  ): Promise<{ path: string | undefined; refused?: never } | { refused: string; lasting: boolean }> {
+    try {
+      const network = networkOf(await this.#runtime.status(id, this.#signal), this.#netnsPath);
+      if (network.kind === "host") return { path: undefined };
+      if (network.kind === "refused") return { refused: network.reason, lasting: network.lasting };
+      const refused = await this.#netnsDir.refusal(network.path);
+      return refused === undefined ? { path: network.path } : { refused, lasting: false };
+    } catch (error) {
+      const gone = error instanceof RuntimeError && error.code === codes.NOT_FOUND;
+      return { refused: gone ? "it has gone" : messageOf(error), lasting: false };
+    }
+  }
+
+  /** A netns file was made. */
+  #expect(name: string): void {
+    this.#pace.expect(name, performance.now());
+    this.#wake();
+  }
+
+  /** A netns file has gone; the runtime may list its sandbox for a while, or be down. */
+  #drop(name: string): void {
+    this.#pace.settle(name);
+    this.#view.dropNetns(name, performance.now());
+    this.#wake();
+  }
+
+  /** Compares the directory with the view, for what inotify may have missed. */
+  async #sweep(now: number): Promise<void> {
+    const unclear = this.#unclear;
+    if (!unclear && now - this.#sweptAt < SWEEP_MS) return;
+    this.#unclear = false;
+    this.#sweptAt = now;
+    const names = await this.#netnsDir.names();
+    // Without a directory there is nothing to tell from: the runtime's word is all there is.
+    if (names === undefined) return;
+    this.#pace.retain(names, now);
+    const known = new Set(this.#view.netnsNames());
+    for (const name of known) if (!names.has(name)) this.#drop(name);
+    if (!unclear) return;
+    for (const name of names) if (!known.has(name)) this.#pace.expect(name, now);
+  }
+
+  #failed(error: unknown): void {
+    const message = messageOf(error);
+    if (message === this.#lastError || this.#signal?.aborted) return;
+    this.#lastError = message;
+    this.#log.warn(`${message}; what is known of its sandboxes stays`);
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,233 @@
+/**
+ * Every setting of the controller and of the commands that run beside it, in one table: environment variable, flag,
+ * what is accepted, default, help. A flag wins over the environment.
+ */
+import { parseDuration } from "./duration.ts";
+import { type Log, LOG_FORMATS, LOG_LEVELS } from "./log.ts";
+import { quote } from "./quote.ts";
+
+/** Something that a person gave was wrong: the message is one sentence for them, the exit status is 2. */
+export class UsageError extends Error {
+  override name = "UsageError";
+}
+
+/** How a setting's text is read. */
+interface Kind<T> {
+  /** Ends the sentence "it takes …". */
+  readonly accepts: string;
+  /** Undefined: not acceptable. */
+  parse(text: string): T | undefined;
+}
+
+interface Setting<T> extends Kind<T> {
+  readonly env: string;
+  /** As it would be written; undefined: it has to be given. */
+  readonly initial: string | undefined;
+  readonly help: string;
+}
+
+const TABLE = {
+  nodeName: setting("NODE_NAME", dnsName(), undefined, "name of the node whose pods are captured (spec.nodeName)"),
+  podName: setting("POD_NAME", dnsName(), "packet-capture", "name of the controller's own pod, for its Events"),
+  captureDir: setting("CAPTURE_DIR", absolutePath(), "/captures", "folder of the capture files"),
+  criSocket: setting("CRI_SOCKET", absolutePath(), "/run/containerd/containerd.sock", "the container runtime's socket"),
+  netnsDir: setting("NETNS_DIR", absolutePath(), "/run/netns", "folder of the pods' network namespaces"),
+  annotationKey: setting("ANNOTATION_KEY", annotationKey(), "tcpdump.antrea.io", "the pod annotation that asks for it"),
+  release: setting("RELEASE", dnsName(), "packet-capture", "who owns captureDir: the Helm release"),
+  tcpdump: setting("TCPDUMP", program(), "tcpdump", "the tcpdump to run"),
+  nsenter: setting("NSENTER", program(), "nsenter", "the nsenter to run"),
+  httpPort: setting("HTTP_PORT", whole(0, 65_535), "9090", "port of /healthz, /readyz and /metrics; 0: any free one"),
+  httpHost: setting("HTTP_HOST", address(), "0.0.0.0", "address that this port is opened on"),
+  metricsEnabled: setting("METRICS_ENABLED", bool(), "true", "serve /metrics"),
+  eventsEnabled: setting("EVENTS_ENABLED", bool(), "true", "write Events on the pods"),
+  logLevel: setting("LOG_LEVEL", oneOf(LOG_LEVELS), "info", "least important lines to log"),
+  logFormat: setting("LOG_FORMAT", oneOf(LOG_FORMATS), "logfmt", "how lines are written"),
+  maxFiles: setting("MAX_FILES", whole(1, 10_000), "100", "largest N a pod may ask for"),
+  maxFileSizeMB: setting("MAX_FILE_SIZE_MB", whole(1, 2_000), "100", "largest file a pod may ask for, in MB"),
+  maxCaptures: setting("MAX_CAPTURES", whole(1, 10_000), "64", "how many captures may run at once"),
+  diskBudgetMB: setting("DISK_BUDGET_MB", whole(2, 100_000_000), "1500", "MB that all captures together may claim"),
+  minFreePercent: setting("MIN_FREE_PERCENT", whole(0, 99), "16", "below this much free disk captures pause"),
+  maxDuration: setting("MAX_DURATION", duration(1), "24h", "longest duration a pod may ask for"),
+  allowHostNetworkPods: setting("ALLOW_HOST_NETWORK_PODS", bool(), "false", "capture pods that use the node's network"),
+  retentionAfterPodDeletion: setting(
+    "RETENTION_AFTER_POD_DELETION",
+    duration(0),
+    "0s",
+    "how long a deleted pod's files are kept",
+  ),
+} satisfies Record<string, Setting<unknown>>;
+
+type Key = keyof typeof TABLE;
+type Values = { readonly [K in Key]: Exclude<ReturnType<(typeof TABLE)[K]["parse"]>, undefined> };
+type Limited = "maxFiles" | "maxFileSizeMB" | "maxCaptures" | "diskBudgetMB" | "minFreePercent";
+
+/** The settings as the rest of the program reads them; the table above says what each is. */
+export type Settings = Omit<Values, Limited | "maxDuration" | "retentionAfterPodDeletion"> & {
+  readonly limits: Pick<Values, Limited> & { readonly maxDurationSeconds: number };
+  readonly retentionSeconds: number;
+};
+
+/** What a command line offers as flags. */
+export const FLAGS: readonly { key: string; flag: string; help: string }[] = Object.entries(TABLE).map((
+  [key, { env, initial, accepts, help }],
+) => ({
+  key,
+  flag: flagOf(env),
+  help: `${help}: ${accepts} (${env}${initial === undefined ? "" : `, default ${initial}`})`,
+}));
+
+/** Where settings come from. */
+export interface Sources {
+  /** Looks up an environment variable. */
+  env(name: string): string | undefined;
+  /** Flags by the keys of FLAGS. */
+  flags: Readonly<Record<string, string | undefined>>;
+}
+
+/**
+ * Reads all settings.
+ *
+ * @param needed Settings without a default that this command cannot do without; others are "" if not given.
+ * @throws UsageError that names the setting, the value that was read, and what is accepted.
+ */
+export function readSettings(sources: Sources, needed: readonly Key[] = ["nodeName"]): Settings {
+  const values: Partial<Record<Key, unknown>> = {};
+  for (const [key, setting] of Object.entries(TABLE) as [Key, Setting<unknown>][]) {
+    values[key] = readSetting(setting, sources.flags[key], sources, needed.includes(key));
+  }
+  const {
+    maxFiles,
+    maxFileSizeMB,
+    maxCaptures,
+    diskBudgetMB,
+    minFreePercent,
+    maxDuration,
+    retentionAfterPodDeletion,
+    ...rest
+  } = values as Values;
+  return {
+    ...rest,
+    limits: {
+      maxFiles,
+      maxFileSizeMB,
+      maxCaptures,
+      diskBudgetMB,
+      minFreePercent,
+      maxDurationSeconds: maxDuration,
+    },
+    retentionSeconds: retentionAfterPodDeletion,
+  };
+}
+
+function readSetting(setting: Setting<unknown>, flag: string | undefined, sources: Sources, needed: boolean): unknown {
+  const text = flag ?? sources.env(setting.env) ?? setting.initial;
+  if (text === undefined) {
+    if (!needed) return "";
+    throw new UsageError(`${setting.env} is not set (flag ${flagOf(setting.env)}): it takes ${setting.accepts}`);
+  }
+  const value = setting.parse(text);
+  if (value !== undefined) return value;
+  const name = flag === undefined ? setting.env : flagOf(setting.env);
+  throw new UsageError(`${name} is ${quote(text, 100)}: it takes ${setting.accepts}`);
+}
+
+/** Logs every setting in effect, by the names of their environment variables, in one line. */
+export function logEffective(settings: Settings, log: Log): void {
+  const { limits, retentionSeconds, ...rest } = settings;
+  const { maxDurationSeconds, ...limited } = limits;
+  const values: Record<Key, unknown> = {
+    ...rest,
+    ...limited,
+    maxDuration: `${maxDurationSeconds}s`,
+    retentionAfterPodDeletion: `${retentionSeconds}s`,
+  };
+  log.info("settings", Object.fromEntries((Object.keys(TABLE) as Key[]).map((key) => [TABLE[key].env, values[key]])));
+}
+
+function setting<T>(env: string, kind: Kind<T>, initial: string | undefined, help: string): Setting<T> {
+  return { env, initial, help, ...kind };
+}
+
+function flagOf(env: string): string {
+  return `--${env.toLowerCase().replaceAll("_", "-")}`;
+}
+
+function whole(least: number, most: number): Kind<number> {
+  return {
+    accepts: `a whole number from ${least} to ${most}`,
+    parse(text) {
+      const value = /^[0-9]{1,15}$/.test(text) ? Number(text) : NaN;
+      return value >= least && value <= most ? value : undefined;
+    },
+  };
+}
+
+function bool(): Kind<boolean> {
+  return {
+    accepts: "true or false",
+    parse: (text) => text === "true" ? true : text === "false" ? false : undefined,
+  };
+}
+
+function oneOf<T extends string>(words: readonly T[]): Kind<T> {
+  return {
+    accepts: `one of ${words.join(", ")}`,
+    parse: (text) => words.find((word) => word === text),
+  };
+}
+
+function duration(least: number): Kind<number> {
+  return {
+    accepts: `a duration such as 30s, 10m or 2h, from ${least}s to 8760h`,
+    parse(text) {
+      const seconds = parseDuration(text) ?? NaN;
+      return seconds >= least && seconds <= 8760 * 3600 ? seconds : undefined;
+    },
+  };
+}
+
+/** A path without "..", without control characters; a slash at its end is dropped. */
+function absolutePath(): Kind<string> {
+  return {
+    accepts: "an absolute path other than /, without ..",
+    parse(text) {
+      // deno-lint-ignore no-control-regex
+      if (!/^\/[^\u0000-\u001f\u007f]+$/.test(text) || text.split("/").includes("..")) return undefined;
+      return text.replace(/\/+/g, "/").replace(/(.)\/$/, "$1").replace(/^\/$/, "") || undefined;
+    },
+  };
+}
+
+function program(): Kind<string> {
+  return {
+    accepts: "the name of a program in PATH, or an absolute path",
+    parse: (text) => /^(?:\/[^\s]*)?[^\s/]+$/.test(text) ? text : undefined,
+  };
+}
+
+function dnsName(): Kind<string> {
+  return {
+    accepts: "a name of lower-case letters, digits, - and ., at most 253 characters",
+    parse: (text) => text.length <= 253 && isDnsName(text) ? text : undefined,
+  };
+}
+
+function annotationKey(): Kind<string> {
+  return {
+    accepts: "a DNS name without a slash, at most 63 characters",
+    parse: (text) => text.length <= 63 && isDnsName(text) ? text : undefined,
+  };
+}
+
+/** A DNS-1123 subdomain (kubernetes apimachinery pkg/util/validation), but for its length. */
+function isDnsName(text: string): boolean {
+  return /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(text);
+}
+
+function address(): Kind<string> {
+  return {
+    accepts: "an IP address or localhost",
+    parse: (text) =>
+      /^(?:localhost|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$/.test(text) ? text : undefined,
+  };
+}
