@@ -1,0 +1,238 @@
+/** 5. Packets lost under load, ours against the same tcpdump by hand, and what capturing costs the pod's own traffic. */
+import { join } from "@std/path";
+import { tcpdumpArgv } from "../../src/captures/tcpdump.ts";
+import { run } from "../cluster/run.ts";
+import { waitFor } from "../cluster/wait.ts";
+import { type Figure, median, range, short } from "./figures.ts";
+import { Cgroup } from "./measures.ts";
+import { type Contender, contenders, type Stage, type Station, until } from "./stage.ts";
+
+const ROUNDS = 5;
+const SECONDS = 3;
+/** The chart's default limit. */
+const LIMIT_CORES = 0.5;
+const REQUEST = { files: 5, fileSizeMB: 1, snaplen: 262_144, interface: "any", direction: "inout" } as const;
+
+/** iperf3's words for each load. Small packets: what a flood of datagrams of 64 bytes, as many as the sender can make, gives. */
+const LOADS = {
+  "small packets": ["-u", "-b", "0", "-l", "64"],
+  "TCP": [] as string[],
+};
+type Load = keyof typeof LOADS;
+
+interface Counters {
+  readonly captured: number;
+  readonly received: number;
+  readonly dropped: number;
+}
+
+/** What one round of load gave. */
+interface Round {
+  /** Percent of the packets that the kernel showed to tcpdump and that it was too slow for. */
+  readonly lost: number;
+  /** Packets that the kernel showed to tcpdump, a second. */
+  readonly perSecond: number;
+  /** Gbit/s of payload that arrived at the other pod. */
+  readonly gbits: number;
+}
+
+/** Two pods, of which the second sends to the first, whose packets are captured. */
+class Road {
+  constructor(readonly stage: Stage, readonly captured: Station, readonly sender: Station, readonly address: string) {}
+
+  static async between(stage: Stage, captured: Station, sender: Station): Promise<Road> {
+    const text = await run(["nsenter", `--net=${captured.netns}`, "--", "ip", "-4", "-o", "addr", "show", "eth0"]);
+    const address = /inet ([0-9.]+)\//.exec(text)?.[1];
+    if (address === undefined) throw new Error(`No address in ${JSON.stringify(text)}`);
+    return new Road(stage, captured, sender, address);
+  }
+
+  /** Sends for some seconds. @returns Gbit/s that arrived. */
+  async load(load: Load): Promise<number> {
+    const server = new Deno.Command("setpriv", {
+      args: ["--pdeathsig", "KILL", "--", "nsenter", `--net=${this.captured.netns}`, "--", "iperf3", "-s", "-1"],
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    try {
+      await waitFor("iperf3 to listen", async () => {
+        const table = await Deno.readTextFile(`/proc/${this.captured.watcher.pid}/net/tcp6`);
+        return /:1451 [0-9A-F:]+ 0A/.test(table);
+      }, { timeoutMs: 5000, everyMs: 10 });
+      const argv = ["iperf3", "-c", this.address, "-t", String(SECONDS), "--json", ...LOADS[load]];
+      const text = await run(["nsenter", `--net=${this.sender.netns}`, "--", ...argv], { timeoutMs: 60_000 });
+      const { end } = JSON.parse(text);
+      const arrived = end.sum_received ?? { bytes: end.sum.bytes * (1 - end.sum.lost_percent / 100), seconds: SECONDS };
+      return arrived.bytes * 8 / arrived.seconds / 1e9;
+    } finally {
+      try {
+        server.kill("SIGKILL");
+      } catch {
+        // It has ended: -1 serves one client.
+      }
+      await server.status;
+    }
+  }
+}
+
+function roundOf({ received, dropped }: Counters, gbits: number): Round {
+  return { lost: received === 0 ? 0 : 100 * dropped / received, perSecond: received / SECONDS, gbits };
+}
+
+/** @param options words that take the place of tcpdump's, such as `-B 2048`. */
+async function byHand(
+  road: Road,
+  load: Load,
+  group: Cgroup,
+  options: Readonly<Record<string, string>> = {},
+): Promise<Round> {
+  const { captured, stage } = road;
+  const dir = await Deno.makeTempDir({ dir: stage.node.dir });
+  const argv = tcpdumpArgv({
+    tcpdump: "tcpdump",
+    nsenter: "nsenter",
+    request: REQUEST,
+    netnsPath: captured.netns,
+    file: join(dir, "by-hand.pcap"),
+  });
+  for (const [option, value] of Object.entries(options)) argv[argv.indexOf(option) + 1] = value;
+  const [command, ...args] = [...group.wrap, ...argv];
+  const child = new Deno.Command(command!, { args, stdin: "null", stdout: "null", stderr: "piped" }).spawn();
+  let said = "";
+  const reading = (async () => {
+    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) said += text;
+  })();
+  await until("tcpdump to listen", () => said.includes("listening on"));
+  const gbits = await road.load(load);
+  // What the kernel holds is handed over within its second.
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  child.kill("SIGTERM");
+  await child.status;
+  await reading;
+  await Deno.remove(dir, { recursive: true });
+  const number = (what: string) => Number(new RegExp(`([0-9]+) packets? ${what}`).exec(said)?.[1] ?? NaN);
+  return roundOf(
+    { captured: number("captured"), received: number("received by filter"), dropped: number("dropped by kernel") },
+    gbits,
+  );
+}
+
+async function ours(road: Road, load: Load): Promise<Round> {
+  const { node } = road.stage;
+  const { pod } = road.captured;
+  await node.annotate(pod, { "": String(REQUEST.files) });
+  await node.capturing(pod);
+  const gbits = await road.load(load);
+  await node.annotate(pod, { hold: "true" });
+  await node.inState(pod, "held", 30_000);
+  const counters: Counters = (await node.manifest(pod)).runs.at(-1);
+  await node.annotate(pod, { "": null, hold: null });
+  await node.clean(pod);
+  return roundOf(counters, gbits);
+}
+
+export async function loss(stage: Stage): Promise<Figure[]> {
+  await stage.addStations(2);
+  const [captured, sender] = stage.stations as [Station, Station];
+  const road = await Road.between(stage, captured, sender);
+  using group = await Cgroup.create("cpu");
+  const figures: Figure[] = [];
+  const [contender] = contenders() as [Contender];
+  await using _running = await stage.run(contender, { wrap: group.wrap, captureDir: stage.node.captureDir });
+  for (const [limit, cores] of [["500m", LIMIT_CORES], ["no limit", undefined]] as const) {
+    for (const load of Object.keys(LOADS) as Load[]) {
+      const rounds = { hand: [] as Round[], ours: [] as Round[], none: [] as number[] };
+      for (let i = -1; i < ROUNDS; i++) {
+        await group.limitCpu(cores);
+        const hand = await byHand(road, load, group);
+        const our = await ours(road, load);
+        const none = await road.load(load);
+        if (i < 0) continue;
+        rounds.hand.push(hand);
+        rounds.ours.push(our);
+        rounds.none.push(none);
+      }
+      figures.push(...lossFigures(load, limit, rounds));
+    }
+  }
+  await group.limitCpu(undefined);
+  figures.push(await buffers(road, group));
+  return figures;
+}
+
+function lossFigures(
+  load: Load,
+  limit: string,
+  rounds: { hand: readonly Round[]; ours: readonly Round[]; none: readonly number[] },
+): Figure[] {
+  const lost = { hand: rounds.hand.map((r) => r.lost), ours: rounds.ours.map((r) => r.lost) };
+  const gbits = { hand: rounds.hand.map((r) => r.gbits), ours: rounds.ours.map((r) => r.gbits), none: rounds.none };
+  const id = `${load.replaceAll(" ", "-").toLowerCase()}-${limit.replaceAll(" ", "-")}`;
+  const thousands = (all: readonly Round[]) => range(all.map((r) => r.perSecond / 1000), "thousand packets/s");
+  return [
+    {
+      id: `loss-${id}`,
+      part: "loss",
+      what:
+        `packets lost, ${load} through a captured pod, CPU limit ${limit}: ours less the same tcpdump by hand, median of pairs`,
+      value: median(lost.ours.map((value, i) => value - lost.hand[i]!)),
+      unit: "points",
+      target: { atMost: 0 },
+      tolerance: noiseOf(lost.hand),
+      beside: `ours ${range(lost.ours, "%")} of ${thousands(rounds.ours)}; by hand ${range(lost.hand, "%")} of ${
+        thousands(rounds.hand)
+      }`,
+      stable: false,
+      better: "lower",
+      samples: { "ours %": lost.ours, "by hand %": lost.hand },
+    },
+    {
+      id: `throughput-${id}`,
+      part: "loss",
+      what: `the pod's own throughput while it is captured, ${load}, CPU limit ${limit}, against none captured`,
+      value: 100 * median(gbits.ours) / median(gbits.none),
+      unit: "%",
+      beside: `captured by us ${range(gbits.ours, "Gbit/s")}, by hand ${range(gbits.hand, "Gbit/s")}, not ${
+        range(gbits.none, "Gbit/s")
+      }; sender, receiver and tcpdump share this machine's cores`,
+      stable: false,
+      better: "higher",
+      samples: { "ours Gbit/s": gbits.ours, "by hand Gbit/s": gbits.hand, "not captured Gbit/s": gbits.none },
+    },
+  ];
+}
+
+/** Half of how far apart two runs of one and the same command are: smaller differences say nothing. */
+function noiseOf(samples: readonly number[]): number {
+  return (Math.max(...samples) - Math.min(...samples)) / 2;
+}
+
+/** Which -B and -s lose how much, by hand, without a limit. */
+async function buffers(road: Road, group: Cgroup): Promise<Figure> {
+  const settings: Readonly<Record<string, Record<string, string>>> = {
+    "-B 2048": { "-B": "2048" },
+    "-B 4096": { "-B": "4096" },
+    "-B 16384": { "-B": "16384" },
+    "-B 4096 -s 128": { "-B": "4096", "-s": "128" },
+  };
+  const lost: Record<string, number[]> = {};
+  for (let i = -1; i < ROUNDS; i++) {
+    for (const [name, options] of Object.entries(settings)) {
+      const round = await byHand(road, "small packets", group, options);
+      if (i >= 0) (lost[name] ??= []).push(round.lost);
+    }
+  }
+  return {
+    id: "loss-buffer",
+    part: "loss",
+    what:
+      "packets lost of a flood of small ones with our -B 4096, by hand, less those with tcpdump's own 2048, median of pairs",
+    value: median(lost["-B 4096"]!.map((value, i) => value - lost["-B 2048"]![i]!)),
+    unit: "points",
+    beside: Object.entries(lost).map(([name, values]) => `${name}: ${short(median(values))} %`).join(", "),
+    stable: false,
+    better: "lower",
+    samples: lost,
+  };
+}

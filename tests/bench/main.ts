@@ -1,0 +1,79 @@
+/**
+ * `make bench`: measures, writes raw samples to docs/benchmarks.json and the table made of them to docs/benchmarks.md.
+ *
+ *     make bench                       everything, half an hour
+ *     make bench ONLY=latency,idle     some parts: nothing is written
+ *     make bench CHECK=1               nothing is written; fails if a figure that is a ratio or a count is over 1.5 × the published one
+ *     make bench PEER="command line"   another controller that takes the annotation beside ours, started with KUBECONFIG,
+ *                                      NODE_NAME and CAPTURE_DIR
+ */
+// deno-lint-ignore-file no-console
+import { join } from "@std/path";
+import { circumstances } from "../faults_report.ts";
+import { ROOT } from "../rig/cli.ts";
+import { bursts, growth, latency } from "./captures.ts";
+import { type Figure, page, regressions, type Report, table } from "./figures.ts";
+import { idle, watch } from "./idle.ts";
+import { loss } from "./loss.ts";
+import { reading } from "./reading.ts";
+import { Stage } from "./stage.ts";
+import { image, startUp } from "./start.ts";
+
+export const JSON_FILE = join(ROOT, "docs/benchmarks.json");
+export const PAGE = join(ROOT, "docs/benchmarks.md");
+
+/** In this order; each with a stage of its own, so that none finds what another has left. */
+export const PARTS: Readonly<Record<string, () => Promise<Figure[]>>> = {
+  latency: onStage(latency),
+  bursts: onStage(bursts),
+  idle: onStage(idle),
+  growth: onStage(growth),
+  watch: onStage(watch),
+  loss: onStage(loss),
+  "start-up": onStage(startUp),
+  reading,
+  image,
+};
+
+function onStage(part: (stage: Stage) => Promise<Figure[]>): () => Promise<Figure[]> {
+  return async () => {
+    await using stage = await Stage.start();
+    return await part(stage);
+  };
+}
+
+async function main(): Promise<number> {
+  const all = Object.keys(PARTS);
+  const only = Deno.env.get("ONLY")?.split(",").map((part) => part.trim()).filter(Boolean) ?? [];
+  const unknown = only.find((part) => !all.includes(part));
+  if (unknown !== undefined) {
+    console.log(`ONLY names no part "${unknown}": ${all.join(", ")} are accepted`);
+    return 2;
+  }
+  const check = Deno.env.get("CHECK") === "1";
+  const { commit, machine } = await circumstances();
+  const figures: Figure[] = [];
+  for (const part of only.length > 0 ? only : all) {
+    const started = performance.now();
+    const found = await PARTS[part]!();
+    figures.push(...found);
+    console.log(`\n== ${part}, ${((performance.now() - started) / 1000).toFixed(0)} s\n${table(found)}`);
+  }
+  if (check) {
+    const published: Report = JSON.parse(await Deno.readTextFile(JSON_FILE));
+    const worse = regressions(published, figures);
+    for (const line of worse) console.log(line);
+    console.log(
+      worse.length === 0 ? "No figure is much worse than published." : `${worse.length} figures are much worse.`,
+    );
+    return worse.length === 0 ? 0 : 1;
+  }
+  if (only.length > 0 || Deno.env.get("PEER")) return 0;
+  const report: Report = { commit, machine, figures };
+  await Deno.writeTextFile(JSON_FILE, JSON.stringify(report, null, 1) + "\n");
+  await Deno.writeTextFile(PAGE, page(report));
+  console.log(`Written: ${PAGE}, ${JSON_FILE}`);
+  return 0;
+}
+
+if (import.meta.main) Deno.exit(await main());

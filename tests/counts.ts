@@ -1,0 +1,31 @@
+/** How many tests passed, as told by a JUnit report and an exit status. */
+export interface Counts {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+/**
+ * Counts a JUnit report as `deno test` writes it (steps of tests count as tests). A run that failed outside any test, or in
+ * which no test ran, counts as one failed.
+ */
+export function countsOf(report: string, exitCode: number): Counts {
+  const count = (pattern: RegExp) => report.match(pattern)?.length ?? 0;
+  const failed = count(/<failure[ >]|<error[ >]/g);
+  const skipped = count(/<skipped[ />]/g);
+  const passed = count(/<testcase /g) - failed - skipped;
+  return { passed, failed: failed === 0 && (exitCode !== 0 || passed === 0) ? 1 : failed, skipped };
+}
+
+/** All of them together. */
+export function sum(all: readonly Counts[]): Counts {
+  return all.reduce(
+    (a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped }),
+    { passed: 0, failed: 0, skipped: 0 },
+  );
+}
+
+/** `3 passed, 0 failed`, and `, 1 skipped` if any was. */
+export function summary({ passed, failed, skipped }: Counts): string {
+  return `${passed} passed, ${failed} failed${skipped === 0 ? "" : `, ${skipped} skipped`}`;
+}

@@ -1,0 +1,356 @@
+/**
+ * The kubectl plugin as its users have it: bundled, installed by `deno install`, run as `kubectl packet-capture …`. Pods on two nodes number their
+ * HTTP requests; tshark and capinfos alone read what is fetched.
+ */
+import assert from "node:assert/strict";
+import { dirname, join } from "node:path";
+import { attempt, run, type RunResult } from "../cluster/run.ts";
+import { tool } from "../cluster/tool.ts";
+import { fixture } from "./fixture.ts";
+import { type KubeObject, waitFor } from "./kube.ts";
+import {
+  assertUnbroken,
+  countRotations,
+  newestIn,
+  pcapBytesIn,
+  requestsIn,
+  type Ring,
+  startWeb,
+  type WebPod,
+  webPods,
+} from "./web.ts";
+
+const { kube, release, namespace } = fixture("plugin");
+/** Where `make image` puts it, beside the controller's. */
+const PLUGIN = join(import.meta.dirname!, "../../dist/kubectl-packet_capture.js");
+const REPLICAS = 3;
+let dir: string;
+
+Deno.test.beforeAll(async () => {
+  dir = await Deno.makeTempDir({ prefix: "packet-capture-plugin-" });
+  await run([
+    ...[Deno.execPath(), "install", "--global", "--quiet", "--root", dir, "--name", "kubectl-packet_capture"],
+    ...[
+      "--no-config",
+      "--no-lock",
+      "--allow-run",
+      "--allow-read",
+      "--allow-write",
+      "--allow-env",
+      PLUGIN,
+    ],
+  ]);
+  // kubectl by its own name, wherever it comes from; a second folder can be put before it.
+  const found = (await run(["sh", "-c", `command -v "${tool("kubectl")}"`])).trim();
+  await Deno.symlink(found, join(dir, "bin/kubectl"));
+  await startWeb(kube, namespace, { kind: "Deployment", replicas: REPLICAS });
+});
+Deno.test.afterAll(() => Deno.remove(dir, { recursive: true }));
+
+/** Runs `kubectl packet-capture …` in the folder `dir`. @param first a folder whose programs come first */
+async function plugin(args: readonly string[], first?: string): Promise<RunResult> {
+  const path = [...(first ? [first] : []), join(dir, "bin"), dirname(Deno.execPath()), Deno.env.get("PATH")].join(":");
+  return await attempt([join(first ?? join(dir, "bin"), "kubectl"), "packet-capture", ...args], {
+    cwd: dir,
+    env: { ...kube.env, PATH: path },
+    timeoutMs: 120_000,
+  });
+}
+
+const pods = () => webPods(kube, namespace);
+
+interface Row {
+  pod: string;
+  node: string;
+  state: string;
+  files: number;
+  bytes: number;
+  packets: number;
+  dropped: number;
+  filter: string | null;
+}
+
+async function list(): Promise<Row[]> {
+  const { code, stdout, stderr } = await plugin(["list", "-o", "json", "-n", namespace]);
+  assert.equal(code, 0, stderr);
+  return JSON.parse(stdout).captures;
+}
+
+/** The rings are full and have turned: from now on old packets go as new ones come. */
+async function ringsTurn(files: number, fileSize: number): Promise<void> {
+  await waitFor("all rings to be full", async () => {
+    const rows = await list();
+    return rows.length === REPLICAS &&
+      rows.every(({ state, bytes }) => state === "capturing" && bytes > (files - 1) * fileSize * 1e6);
+  }, { timeoutMs: 90_000, everyMs: 1000 });
+}
+
+async function isSorted(file: string): Promise<boolean> {
+  return /Strict time order: +True/.test(await run(["capinfos", "-o", join(dir, file)]));
+}
+
+/** Where a pod's files are on its node: in the emptyDir of the controller there. */
+async function ringOf(pod: WebPod): Promise<Ring> {
+  const { uid } = (await release.pod(pod.node)).metadata;
+  const volume = `/var/lib/kubelet/pods/${uid}/volumes/kubernetes.io~empty-dir/captures`;
+  return { pod, folder: `${volume}/${namespace}/${pod.name}` };
+}
+
+/** A folder whose kubectl is the real one, but for downloads, which it does as this line of bash says (`"$@"` is the real command). */
+async function otherKubectl(name: string, download: string): Promise<string> {
+  const folder = join(dir, name);
+  await Deno.mkdir(folder, { recursive: true });
+  const script = `#!/bin/bash\nset -o pipefail\nset -- '${join(dir, "bin/kubectl")}' "$@"\n` +
+    `case "$*" in *"packet-capture cat"*) ${download} ;; esac\nexec "$@"\n`;
+  await Deno.writeTextFile(join(folder, "kubectl"), script, { mode: 0o755 });
+  return folder;
+}
+
+const FILES = 4;
+const FILE_SIZE = 2;
+
+Deno.test("start -l and get -l give one sorted file with a named interface of each pod, read at 1 MB/s while the rings turn: all that was held, once", async () => {
+  const request = ["--files", String(FILES), "--file-size", String(FILE_SIZE), "--filter", "tcp port 80"];
+  const started = await plugin(["start", "-n", namespace, "-l", "app=web", ...request]);
+  assert.equal(started.code, 0, started.stderr);
+  const all = await pods();
+  const names = all.map(({ name, node }) => `${namespace}/${name}@${node}`).sort();
+  assert.deepEqual(
+    started.stdout.trim().split("\n").sort(),
+    all.map(({ name, node }) =>
+      `${namespace}/${name}: capturing on node ${node} (${FILES} files of ${FILE_SIZE} MB, filter tcp port 80)`
+    ).sort(),
+  );
+  assert.equal(new Set(all.map(({ node }) => node)).size, 2, "the pods are all on one node");
+  await ringsTurn(FILES, FILE_SIZE);
+  assert.ok((await list()).every(({ filter }) => filter === "tcp port 80"));
+
+  const rings = await Promise.all(all.map(ringOf));
+  const heldTo = new Map<string, number>();
+  for (const ring of rings) heldTo.set(`${namespace}/${ring.pod.name}@${ring.pod.node}`, await newestIn(kube, ring));
+  const rotations = await countRotations(kube, rings);
+  // What reads kubectl takes 1 MB/s and no more: the packets wait in the controller's pod.
+  const throttle = `${Deno.execPath()} run --no-config --no-lock ${join(import.meta.dirname!, "throttle.ts")} 1000000`;
+  const slow = await otherKubectl("slow", `"$@" | ${throttle}; exit`);
+  const begin = performance.now();
+  const got = await plugin(["get", "-n", namespace, "-l", "app=web", "-o", "web.pcapng"], slow);
+  const seconds = (performance.now() - begin) / 1000;
+  const turned = await rotations.stop();
+  assert.equal(got.code, 0, got.stderr);
+  assert.ok((await list()).every(({ dropped }) => dropped === 0), "the kernel dropped packets: the load is too much");
+  for (const [name, count] of turned) assert.ok(count >= 3, `the ring of ${name} turned only ${count} times`);
+
+  assert.ok(await isSorted("web.pcapng"));
+  const requests = await requestsIn(join(dir, "web.pcapng"));
+  assert.deepEqual([...requests.keys()].sort(), names);
+  const bytes = await pcapBytesIn(join(dir, "web.pcapng"));
+  for (const [name, numbers] of requests) {
+    assertUnbroken(numbers);
+    assert.ok(
+      numbers.at(-1)! >= heldTo.get(name)!,
+      `${name}: up to ${numbers.at(-1)}, held was up to ${heldTo.get(name)}`,
+    );
+    // All files but the newest are full: with the oldest one missing it would be less.
+    const full = (FILES - 1) * (FILE_SIZE * 1e6 - 24);
+    assert.ok(bytes.get(name)! >= full, `${name}: ${bytes.get(name)} bytes, the full files alone have ${full}`);
+    assert.ok(
+      seconds > bytes.get(name)! / 1e6 - 1,
+      `${bytes.get(name)} bytes in ${seconds} s: the reader was to be slow`,
+    );
+  }
+  const filtered = await run(["tshark", "-r", join(dir, "web.pcapng"), "-Y", "!(tcp.port == 80)"], {
+    timeoutMs: 60_000,
+  });
+  assert.equal(filtered, "");
+});
+
+Deno.test("while the load runs, /metrics has all that the docs name, and tells the same as list and tcpdump", async () => {
+  const all = await pods();
+  const documented = (await Deno.readTextFile(join(import.meta.dirname!, "../../docs/metrics.md")))
+    .match(/^\| `packet_capture_\w+`/gm)!.map((cell) => cell.slice(3, -1));
+  const label = (name: string) => `{namespace="${namespace}",pod="${name}"}`;
+  for (const node of new Set(all.map((pod) => pod.node))) {
+    const here = all.filter((pod) => pod.node === node);
+    const first = await metrics(node);
+    for (const name of documented) {
+      // A failure has not happened, and so has no series.
+      assert.match(first.text, new RegExp(`^# TYPE ${name} `, "m"));
+      if (!/failures|watch_restarts/.test(name)) assert.match(first.text, new RegExp(`^${name}[{_ ]`, "m"));
+    }
+    assert.equal(first.value("packet_capture_active"), here.length);
+    assert.equal(first.value('packet_capture_requests{state="capturing"}'), here.length);
+    assert.ok(first.value("packet_capture_disk_free_bytes")! > 1e6);
+    for (const { name } of here) {
+      const packets = `packet_capture_packets_total${label(name)}`;
+      const before = first.value(packets)!;
+      // Both come from tcpdump, a few seconds late each: what list says lies between two looks at the metric.
+      const row = await waitFor(`list to say that ${name} has ${before} packets`, async () => {
+        return (await list()).find((row) => row.pod === name && row.packets >= before);
+      }, { timeoutMs: 15_000, everyMs: 1000 });
+      await waitFor(`the metric to reach the ${row.packets} packets of list`, async () => {
+        return (await metrics(node)).value(packets)! >= row.packets;
+      }, { timeoutMs: 15_000, everyMs: 1000 });
+      assert.equal(first.value(`packet_capture_packets_dropped_total${label(name)}`), 0);
+      const ring = first.value(`packet_capture_ring_bytes${label(name)}`)!;
+      assert.ok(ring > 1e6 && ring <= 2 * FILES * FILE_SIZE * 1.01e6, `${ring} bytes`);
+    }
+  }
+});
+
+/** What a node's controller tells a scraper, through the API server's proxy. */
+async function metrics(node: string): Promise<{ text: string; value(series: string): number | undefined }> {
+  const controller = (await release.pod(node)).metadata.name;
+  const path = `/api/v1/namespaces/${release.namespace}/pods/${controller}:9090/proxy/metrics`;
+  const text = await kube.kubectl(["get", "--raw", path]);
+  return {
+    text,
+    value(series) {
+      const line = text.split("\n").find((line) => line.startsWith(`${series} `));
+      return line === undefined ? undefined : Number(line.slice(series.length + 1));
+    },
+  };
+}
+
+Deno.test("get begins again after a broken connection and gives each packet once", async () => {
+  const [pod] = await pods();
+  // The first download is cut after 300,000 bytes.
+  const once = `if mkdir '${dir}/cut' 2>/dev/null; then "$@" | head -c 300000; exit 1; fi`;
+  const cutting = await otherKubectl("cutting", once);
+  const { code, stderr } = await plugin(["get", "-n", namespace, pod!.name, "-o", "cut.pcapng"], cutting);
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /broken off after 300\.0 kB .* attempt 2 of 6/);
+  const requests = await requestsIn(join(dir, "cut.pcapng"));
+  assert.deepEqual([...requests.keys()], [`${namespace}/${pod!.name}@${pod!.node}`]);
+  for (const numbers of requests.values()) assertUnbroken(numbers);
+});
+
+Deno.test("get -o - and deployment/web: the pods of the deployment through a pipe into tshark", async () => {
+  const line =
+    `kubectl packet-capture get -n ${namespace} deployment/web --since 2s -o - | tshark -r - -T fields -e frame.interface_name | sort -u`;
+  const names = await run(["bash", "-o", "pipefail", "-c", line], {
+    env: { ...kube.env, PATH: `${join(dir, "bin")}:${dirname(Deno.execPath())}:${Deno.env.get("PATH")}` },
+    timeoutMs: 60_000,
+  });
+  assert.deepEqual(
+    names.trim().split("\n"),
+    (await pods()).map(({ name, node }) => `${namespace}/${name}@${node}`).sort(),
+  );
+});
+
+for (const signal of ["SIGINT", "SIGKILL"] as const) {
+  Deno.test(`stream shows all pods' packets in tshark as they come; after ${signal} nothing is left on the nodes`, async () => {
+    const child = new Deno.Command(join(dir, "bin/kubectl"), {
+      args: ["packet-capture", "stream", "-n", namespace, "-l", "app=web", "--tshark"],
+      env: { ...kube.env, PATH: `${join(dir, "bin")}:${dirname(Deno.execPath())}:${Deno.env.get("PATH")}` },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "null",
+      signal: AbortSignal.timeout(120_000),
+    }).spawn();
+    let text = "";
+    const reading = (async () => {
+      for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) text += chunk;
+    })();
+    const latest = () => Math.max(0, ...[...text.matchAll(/GET \/n\/(\d+) /g)].map(([, number]) => Number(number)));
+    await waitFor("packets in tshark", () => Promise.resolve(latest() > 0), { timeoutMs: 30_000 });
+    // Far more than the rings held: these have come while it ran.
+    const before = latest();
+    await waitFor("further packets in tshark", () => Promise.resolve(latest() > before + 100), { timeoutMs: 60_000 });
+    child.kill(signal);
+    const { code } = await child.status;
+    await reading;
+    assert.equal(code, signal === "SIGINT" ? 0 : 137);
+    for (const { node } of await pods()) {
+      await waitFor(`the stream's end on ${node}`, async () => {
+        const { stdout } = await release.exec(node, ["ps", "-o", "args"]);
+        return !stdout.includes(`stream ${namespace}/`);
+      }, { timeoutMs: 10_000 });
+    }
+  });
+}
+
+Deno.test("stop --keep holds, get reads what is held, stop --yes says what went and nothing is left", async () => {
+  const held = await plugin(["stop", "-n", namespace, "-l", "app=web", "--keep"]);
+  assert.equal(held.code, 0, held.stderr);
+  assert.equal(held.stdout.match(/: Held: stopped and flushed, its files are kept/g)?.length, REPLICAS, held.stdout);
+  const rows = await list();
+  assert.deepEqual(new Set(rows.map(({ state }) => state)), new Set(["held"]));
+  // The series of what has ended are gone.
+  for (const { name, node } of await pods()) {
+    const { text, value } = await metrics(node);
+    assert.equal(value("packet_capture_active"), 0);
+    assert.doesNotMatch(text, new RegExp(`pod="${name}"`));
+  }
+  const got = await plugin(["get", "-n", namespace, "-l", "app=web", "-o", "held.pcapng"]);
+  assert.equal(got.code, 0, got.stderr);
+  for (const numbers of (await requestsIn(join(dir, "held.pcapng"))).values()) assertUnbroken(numbers);
+
+  const stopped = await plugin(["stop", "-n", namespace, "deployment/web", "--yes"]);
+  assert.equal(stopped.code, 0, stopped.stderr);
+  assert.match(stopped.stderr, /^This ends the captures of 3 pods and deletes \d+ files, \d+\.\d MB\.$/m);
+  assert.equal(
+    stopped.stdout.match(/: Annotation removed: \d+ files with \d+ bytes were deleted$/gm)?.length,
+    REPLICAS,
+    stopped.stdout,
+  );
+  for (const { name, node } of await pods()) {
+    assert.deepEqual(await release.files(node, namespace, name), []);
+    assert.deepEqual(await release.processes(node, namespace, name), []);
+  }
+});
+
+Deno.test("get --stop removes the annotation when the file is there, and the files go; list has counted as tcpdump does", async () => {
+  const [pod] = await pods();
+  const { folder } = await ringOf(pod!);
+  // So little of each packet that the ring does not turn: all that were captured are there to be counted.
+  assert.equal((await plugin(["start", "-n", namespace, pod!.name, "--files", "20", "--snaplen", "64"])).code, 0);
+  await waitFor("packets", async () => (await list()).some(({ packets }) => packets > 100));
+  assert.equal((await plugin(["stop", "-n", namespace, pod!.name, "--keep"])).code, 0);
+  const count = 'set -o pipefail; for file in "$1"/capture-*.pcap*; do tcpdump -n -r "$file" 2>/dev/null; done | wc -l';
+  const counted = await kube.nodeExec(pod!.node, ["bash", "-c", count, "bash", folder]);
+  assert.equal(counted.code, 0, counted.stderr);
+  assert.equal((await list()).find((row) => row.pod === pod!.name)!.packets, Number(counted.stdout));
+  const { code, stdout, stderr } = await plugin(["get", "-n", namespace, pod!.name, "--stop"]);
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /: Annotation removed: \d+ files with \d+ bytes were deleted\n$/);
+  assert.match(
+    await run(["capinfos", "-c", "-M", join(dir, `${pod!.name}.pcapng`)]),
+    new RegExp(`packets: +${counted.stdout.trim()}$`, "m"),
+  );
+  assert.deepEqual(await release.files(pod!.node, namespace, pod!.name), []);
+});
+
+Deno.test("start passes the controller's refusal on, with exit code 1", async () => {
+  const [pod] = await pods();
+  const { code, stderr } = await plugin(["start", "-n", namespace, pod!.name, "--filter", "tcp prt 80"]);
+  assert.equal(code, 1);
+  assert.match(stderr, new RegExp(`^${namespace}/${pod!.name}: rejected: .*filter`, "i"));
+  assert.equal((await plugin(["stop", "-n", namespace, pod!.name, "--yes"])).code, 0);
+});
+
+Deno.test("what a user may not do is said with verb and resource, by the real API server", async () => {
+  const [pod] = await pods();
+  await kube.annotate(namespace, pod!.name, { "tcpdump.antrea.io": "2" });
+  const role = { apiVersion: "rbac.authorization.k8s.io/v1", metadata: { name: "e2e-plugin-viewer" } };
+  await using _rights = await kube.having(
+    {
+      ...role,
+      kind: "ClusterRole",
+      rules: [{ apiGroups: ["", "apps"], resources: ["pods", "daemonsets"], verbs: ["get", "list"] }],
+    } as KubeObject,
+    {
+      ...role,
+      kind: "ClusterRoleBinding",
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "e2e-plugin-viewer" },
+      subjects: [{ kind: "User", name: "jane" }],
+    } as KubeObject,
+  );
+  const { code, stderr } = await plugin(["get", "-n", namespace, pod!.name, "--as", "jane", "-o", "jane.pcapng"]);
+  assert.equal(code, 1);
+  assert.match(
+    stderr,
+    /^Error: .*: User jane lacks the permission "(create|get)" on "pods\/exec" in namespace packet-capture-plugin$/m,
+  );
+  await assert.rejects(Deno.stat(join(dir, "jane.pcapng")), Deno.errors.NotFound);
+  await kube.annotate(namespace, pod!.name, { "tcpdump.antrea.io": null });
+});

@@ -1,0 +1,206 @@
+/** Each annotation carried out by real tcpdump; what is completed stays completed. */
+import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
+import { join } from "@std/path";
+import { waitFor } from "../../cluster/wait.ts";
+import { run } from "../../cluster/run.ts";
+import { exists, KEY, NodeRig } from "../../rig/node.ts";
+
+/** What capinfos or tshark says of the only file of a pod. */
+async function linkType(file: string): Promise<string> {
+  return /File encapsulation:\s+(.*)/.exec(await run(["capinfos", "-E", file]))?.[1] ?? "";
+}
+
+Deno.test("the controller carries out annotations", async (t) => {
+  await using node = await NodeRig.start();
+  let controller = await node.startController({ DISK_BUDGET_MB: "5000" });
+
+  await t.step("filter, snaplen, interface, direction, file-size become tcpdump's options", async () => {
+    const pod = await node.startPod("options", {
+      annotations: {
+        [KEY]: "3",
+        [`${KEY}/filter`]: "udp port 9",
+        [`${KEY}/snaplen`]: "64",
+        [`${KEY}/interface`]: "lo",
+        [`${KEY}/direction`]: "in",
+        [`${KEY}/file-size`]: "2",
+      },
+    });
+    const { argv } = await node.capturing(pod);
+    const words = argv.slice(1).join(" ");
+    assertEquals(
+      words,
+      `-n -C 2 -W 3 -i lo -Z root -U -B 4096 -s 64 -Q in -w ${node.folderOf(pod)}/capture-options.pcap -- udp port 9`,
+    );
+    assertEquals(argv.at(-1), "udp port 9");
+    await node.sees(pod, "f");
+    const file = join(node.folderOf(pod), (await node.files(pod))[0]!);
+    assertEquals(await linkType(file), "Ethernet");
+    await node.annotate(pod, { "": null });
+    await node.clean(pod);
+    await node.deletePod(pod);
+  });
+
+  await t.step("a filter takes only what matches it", async () => {
+    const pod = await node.startPod("filtered", { annotations: { [KEY]: "3", [`${KEY}/filter`]: "udp port 10" } });
+    await node.capturing(pod);
+    await node.send(pod, "no", 20);
+    const [program, ...args] = await node.inNetns(pod, ["bash", "-c", "echo yes-1 >/dev/udp/127.0.0.1/10 || true"]);
+    await waitFor("the packet that matches", async () => {
+      await new Deno.Command(program!, { args, stderr: "null" }).output();
+      const [name] = await node.files(pod);
+      return (await run(["tcpdump", "-n", "-r", join(node.folderOf(pod), name!)])).includes(".10: UDP");
+    });
+    assertEquals(await node.received(pod, "no"), []);
+    await node.deletePod(pod);
+  });
+
+  for (
+    const [filter, says] of [
+      ["tcp prot 80", /syntax error/],
+      ["host example.com", /host names are not looked up/],
+      ["-w /tmp/evil", /syntax error|illegal|expression/],
+      ["port 99999999", /illegal port number|port/],
+    ] as const
+  ) {
+    await t.step(
+      `the filter ${JSON.stringify(filter)} is refused in one sentence, within 3 s, and nothing starts`,
+      async () => {
+        const since = performance.now();
+        const pod = await node.startPod("refused", { annotations: { [KEY]: "3", [`${KEY}/filter`]: filter } });
+        const { note } = await node.hasEvent(pod, "CaptureRejected");
+        assert(performance.now() - since < 3000, `${performance.now() - since} ms`);
+        assert(
+          note.includes(`${KEY}/filter`) && says.test(note) && note.includes("accepted is a pcap filter expression"),
+          note,
+        );
+        assertEquals(await node.processOf(pod), undefined);
+        assert(!await exists("/tmp/evil"));
+        await node.deletePod(pod);
+      },
+    );
+  }
+
+  await t.step("an unknown sub-key refuses the whole request", async () => {
+    const pod = await node.startPod("unknown", { annotations: { [KEY]: "3", [`${KEY}/fliter`]: "udp" } });
+    const { note } = await node.hasEvent(pod, "CaptureRejected");
+    assert(note.includes(`${KEY}/fliter`) && note.includes(`${KEY}/filter`), note);
+    assertEquals(await node.processOf(pod), undefined);
+    await node.deletePod(pod);
+  });
+
+  await t.step(
+    "packets: stops after exactly so many, summed over runs, and stays so across a restart of the controller",
+    async () => {
+      const pod = await node.startPod("counted", {
+        annotations: { [KEY]: "5", [`${KEY}/packets`]: "100", [`${KEY}/interface`]: "lo", [`${KEY}/direction`]: "in" },
+      });
+      const first = await node.capturing(pod);
+      await node.send(pod, "p", 40);
+      await waitFor("the first packets", async () => (await node.received(pod, "p")).length >= 40);
+      // A run that was ended half way: its packets count.
+      Deno.kill(first.pid, "SIGTERM");
+      await waitFor("another tcpdump", async () => ((await node.processOf(pod))?.pid ?? first.pid) !== first.pid);
+      await node.capturing(pod);
+      await node.send(pod, "p", 200, 40);
+      await node.hasEvent(pod, "CaptureCompleted", 20_000);
+      assertEquals((await node.received(pod, "p")).length, 100);
+      assertEquals(await node.processOf(pod), undefined);
+      await controller.stop();
+      controller = await node.startController({ DISK_BUDGET_MB: "5000" });
+      const marker = await node.startPod("marker", { annotations: { [KEY]: "2" } });
+      await node.capturing(marker);
+      assertEquals(await node.processOf(pod), undefined, "a completed capture was started again");
+      assertEquals((await node.received(pod, "p")).length, 100);
+      // A change of a value re-arms it.
+      await node.annotate(pod, { packets: "50" });
+      await node.capturing(pod);
+      await node.deletePod(marker);
+      await node.deletePod(pod);
+      await node.clean(pod);
+    },
+  );
+
+  await t.step("duration: counts capturing time over runs, also of a killed controller, then completes", async () => {
+    const pod = await node.startPod("timed", { annotations: { [KEY]: "5", [`${KEY}/duration`]: "8s" } });
+    await node.capturing(pod);
+    const since = performance.now();
+    await waitFor("some seconds counted and saved while it runs", async () => {
+      const { state, capturedSeconds } = await node.manifest(pod);
+      return state === "capturing" && capturedSeconds >= 3;
+    }, { timeoutMs: 10_000 });
+    await controller.end("SIGKILL");
+    controller = await node.startController({ DISK_BUDGET_MB: "5000" });
+    await node.hasEvent(pod, "CaptureCompleted", 20_000);
+    const seconds = (performance.now() - since) / 1000;
+    assert(seconds >= 8 && seconds < 20, `${seconds} s`);
+    const manifest = await node.manifest(pod);
+    assertEquals(manifest.state, "completed");
+    assert(manifest.capturedSeconds >= 8 && manifest.capturedSeconds < 10, String(manifest.capturedSeconds));
+    assertEquals(await node.processOf(pod), undefined);
+    assert((await node.files(pod)).length > 0);
+    await node.annotate(pod, { "": null });
+    await node.clean(pod);
+    await node.deletePod(pod);
+  });
+
+  await t.step("hold: stops and flushes, keeps the files; removed, a new run goes on beside them", async () => {
+    const pod = await node.startPod("held", { annotations: { [KEY]: "5" } });
+    await node.capturing(pod);
+    await node.sees(pod, "warm");
+    await node.send(pod, "last", 50);
+    await node.annotate(pod, { hold: "true" });
+    await node.inState(pod, "held");
+    assertEquals(await node.processOf(pod), undefined);
+    assertEquals(new Set(await node.received(pod, "last")), new Set(Array(50).keys()));
+    assert((await node.hasEvent(pod, "CaptureStopped")).note.includes("Held"));
+    await node.annotate(pod, { hold: null });
+    await node.capturing(pod);
+    assertEquals(new Set(await node.received(pod, "last")), new Set(Array(50).keys()));
+    await node.deletePod(pod);
+    await node.clean(pod);
+  });
+
+  await t.step(
+    "counters of a running capture are in capture.json and /metrics within 5 s, and its series go with it",
+    async () => {
+      const pod = await node.startPod("metered", {
+        annotations: { [KEY]: "5", [`${KEY}/interface`]: "lo", [`${KEY}/direction`]: "in" },
+      });
+      await node.capturing(pod);
+      await node.send(pod, "m", 123);
+      const series = `packet_capture_packets_total{namespace="default",pod="metered"}`;
+      const since = performance.now();
+      // Nobody listens: each datagram is answered by an ICMP error that quotes it.
+      await waitFor("246 packets counted", async () => await controller.metric(series) === 246);
+      await waitFor("246 packets noted", async () => (await node.manifest(pod))?.runs[0].captured === 246);
+      assertEquals((await node.received(pod, "m")).length, 246);
+      assert(performance.now() - since < 8000);
+      assert((await controller.metric(`packet_capture_ring_bytes{namespace="default",pod="metered"}`) ?? 0) > 123);
+      assert(((await controller.metric("packet_capture_active")) ?? 0) >= 1);
+      await node.annotate(pod, { "": null });
+      await node.clean(pod);
+      assertEquals(await controller.metric(series), undefined);
+      await node.deletePod(pod);
+    },
+  );
+
+  await t.step("retention keeps a deleted pod's files for so long, out of reach of a new pod of the name", async () => {
+    await controller.stop();
+    controller = await node.startController({ RETENTION_AFTER_POD_DELETION: "6s" });
+    const pod = await node.startPod("kept", { annotations: { [KEY]: "5" } });
+    await node.capturing(pod);
+    await node.sees(pod, "old");
+    await node.deletePod(pod);
+    const folder = join(node.captureDir, ".retained", pod.uid);
+    await waitFor("the files to be retained", () => exists(folder));
+    const since = performance.now();
+    const again = await node.startPod("kept", { annotations: { [KEY]: "5" } });
+    await node.capturing(again);
+    assertEquals(await node.received(again, "old"), []);
+    assert(await exists(folder));
+    await waitFor("the retained files to go", async () => !await exists(folder), { timeoutMs: 15_000 });
+    assert(performance.now() - since > 4000, "too early");
+    await node.deletePod(again);
+  });
+  await controller.stop();
+});

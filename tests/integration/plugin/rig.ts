@@ -1,0 +1,179 @@
+/** Runs the plugin as its users do, as a process of its own, with the real kubectl or one that follows a script. */
+import { join } from "@std/path";
+import { denoArgs } from "../../rig/cli.ts";
+import type { Call, Rule } from "./fake_kubectl.ts";
+
+/** A plugin that has not ended by then hangs: milliseconds. */
+const DEADLINE_MS = 60_000;
+
+export interface Result {
+  readonly code: number;
+  readonly stdout: Uint8Array;
+  readonly stderr: string;
+  /** stdout as text. */
+  readonly text: string;
+}
+
+export interface RunOptions {
+  readonly env?: Record<string, string>;
+  readonly cwd?: string;
+  /** Sent once `until` says so. */
+  readonly interrupt?: { readonly signal: Deno.Signal; readonly until: () => Promise<boolean> };
+}
+
+/** The command line of the plugin. */
+export function pluginCommand(args: readonly string[]): string[] {
+  return [Deno.execPath(), ...denoArgs("src/plugin/main.ts"), ...args];
+}
+
+/** Runs the plugin to its end. */
+export async function plugin(args: readonly string[], options: RunOptions = {}): Promise<Result> {
+  const [program, ...rest] = pluginCommand(args);
+  const child = new Deno.Command(program!, {
+    args: rest,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+    env: options.env ?? {},
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  }).spawn();
+  // Not by the option `signal`: that sends SIGTERM, on which the plugin ends in good order.
+  const deadline = setTimeout(() => child.kill("SIGKILL"), DEADLINE_MS);
+  const output = child.output().finally(() => clearTimeout(deadline));
+  if (options.interrupt) {
+    await eventually(options.interrupt.until);
+    child.kill(options.interrupt.signal);
+  }
+  const { code, stdout, stderr } = await output;
+  return { code, stdout, stderr: new TextDecoder().decode(stderr), text: new TextDecoder().decode(stdout) };
+}
+
+/** Looks until something is so; the test fails if it never is. */
+export async function eventually(so: () => Promise<boolean>, timeoutMs = 20_000): Promise<void> {
+  for (const end = performance.now() + timeoutMs; !await so();) {
+    if (performance.now() > end) throw new Error(`Not so within ${timeoutMs / 1000} s: ${so}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** A folder with a scripted kubectl in it, to be put first in PATH. */
+export class Sandbox implements AsyncDisposable {
+  private constructor(readonly dir: string) {}
+
+  static async create(rules: readonly Rule[] = []): Promise<Sandbox> {
+    const sandbox = new Sandbox(await Deno.makeTempDir({ prefix: "packet-capture-plugin-" }));
+    await Deno.mkdir(join(sandbox.dir, "bin"));
+    const script = `#!/bin/sh\nexec '${Deno.execPath()}' run --no-config --no-lock --quiet --allow-all '${
+      join(import.meta.dirname!, "fake_kubectl.ts")
+    }' "$@"\n`;
+    await Deno.writeTextFile(join(sandbox.dir, "bin/kubectl"), script, { mode: 0o755 });
+    await Deno.mkdir(join(sandbox.dir, "work"));
+    await sandbox.follow(rules);
+    return sandbox;
+  }
+
+  /** A path in it. */
+  path(name: string): string {
+    return join(this.dir, name);
+  }
+
+  async follow(rules: readonly Rule[]): Promise<void> {
+    await Deno.writeTextFile(this.path("rules.json"), JSON.stringify(rules));
+  }
+
+  /** Runs the plugin with the scripted kubectl, in the folder `work`. */
+  run(args: readonly string[], options: RunOptions = {}): Promise<Result> {
+    const env = {
+      FAKE_KUBECTL: this.dir,
+      PATH: `${this.path("bin")}:${Deno.env.get("PATH")}`,
+      TMPDIR: this.dir,
+      ...options.env,
+    };
+    return plugin(args, { cwd: this.path("work"), ...options, env });
+  }
+
+  /** What kubectl was called for, first call first. */
+  async calls(): Promise<Call[]> {
+    const text = await Deno.readTextFile(this.path("calls.jsonl")).catch(() => "");
+    return text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  }
+
+  /** Everything that lies in the folder `work`, hidden or not. */
+  async files(): Promise<string[]> {
+    return (await Array.fromAsync(Deno.readDir(this.path("work")))).map(({ name }) => name).sort();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Deno.remove(this.dir, { recursive: true });
+  }
+}
+
+/** What a cluster answers that has a controller on each of these nodes, and these pods. */
+export function clusterRules(
+  nodes: readonly string[],
+  pods: readonly { name: string; node: string; namespace?: string }[],
+): Rule[] {
+  return [
+    { when: ["get", "daemonsets.apps,pods"], stdout: list([daemonSet(), ...nodes.map((node) => controllerPod(node))]) },
+    { when: ["get", " pods"], stdout: list(pods.map((pod) => capturedPod(pod))) },
+  ];
+}
+
+export function list(items: readonly unknown[]): string {
+  return JSON.stringify({ kind: "List", apiVersion: "v1", items });
+}
+
+export function daemonSet(release = "packet-capture", key = "tcpdump.antrea.io") {
+  return {
+    kind: "DaemonSet",
+    metadata: {
+      name: release,
+      namespace: "packet-capture",
+      uid: `ds-${release}`,
+      labels: { "app.kubernetes.io/name": "packet-capture", "app.kubernetes.io/instance": release },
+    },
+    spec: {
+      template: { spec: { containers: [{ name: "packet-capture", env: [{ name: "ANNOTATION_KEY", value: key }] }] } },
+    },
+  };
+}
+
+export function controllerPod(node: string, { release = "packet-capture", ready = true, waiting }: {
+  release?: string;
+  ready?: boolean;
+  waiting?: string;
+} = {}) {
+  return {
+    kind: "Pod",
+    metadata: {
+      name: `${release}-${node}`,
+      namespace: "packet-capture",
+      uid: `pod-${release}-${node}`,
+      ownerReferences: [{ kind: "DaemonSet", uid: `ds-${release}` }],
+    },
+    spec: { nodeName: node },
+    status: {
+      phase: ready ? "Running" : "Pending",
+      conditions: [{ type: "Ready", status: ready ? "True" : "False" }],
+      containerStatuses: waiting
+        ? [{
+          name: "packet-capture",
+          image: "x",
+          imageID: "",
+          ready: false,
+          restartCount: 0,
+          state: { waiting: { reason: waiting } },
+        }]
+        : [],
+    },
+  };
+}
+
+export function capturedPod({ name, node, namespace = "default" }: { name: string; node: string; namespace?: string }) {
+  return {
+    kind: "Pod",
+    metadata: { name, namespace, uid: `uid-${namespace}-${name}`, annotations: { "tcpdump.antrea.io": "5" } },
+    spec: { nodeName: node },
+    status: { phase: "Running" },
+  };
+}

@@ -1,0 +1,97 @@
+/** A PodWatch under test, with everything that it says written down in order. */
+import type { Log, LogFields } from "../../src/log.ts";
+import { Metrics } from "../../src/metrics.ts";
+import type { ApiClient } from "../../src/pods/api.ts";
+import type { Pod } from "../../src/pods/pod.ts";
+import { PodWatch, type WATCH_TIMING } from "../../src/pods/watch.ts";
+import { waitFor } from "../cluster/wait.ts";
+
+export const NODE = "node-1";
+export const KEY = "tcpdump.antrea.io";
+
+/** So short that a fault and its end fit into a test; what they mean stays. */
+export const QUICK: Partial<typeof WATCH_TIMING> = {
+  answer: 1000,
+  idle: 1000,
+  initialIdle: 1000,
+  tick: 50,
+  backoff: 20,
+  backoffMost: 200,
+};
+
+/** Takes down what is logged. */
+export class Recorder implements Log {
+  readonly lines: { readonly level: string; readonly message: string; readonly fields: LogFields }[] = [];
+  readonly debug = this.#at("debug");
+  readonly info = this.#at("info");
+  readonly warn = this.#at("warn");
+  readonly error = this.#at("error");
+
+  #at(level: string) {
+    return (message: string, fields: LogFields = {}) => void this.lines.push({ level, message, fields });
+  }
+}
+
+export class Follower implements AsyncDisposable {
+  /** `pod web-0 5`, `gone web-0`, `synced`. */
+  readonly calls: string[] = [];
+  readonly log = new Recorder();
+  readonly metrics = new Metrics();
+  readonly watch: PodWatch;
+  readonly #abort = new AbortController();
+  readonly #done: Promise<void>;
+
+  /** @param onPod called as well, after it has been written down. */
+  constructor(
+    api: ApiClient,
+    options: { timing?: Partial<typeof WATCH_TIMING>; random?: () => number; onPod?: (pod: Pod) => void } = {},
+  ) {
+    const { onPod, ...rest } = options;
+    this.watch = new PodWatch({
+      api,
+      nodeName: NODE,
+      annotationKey: KEY,
+      onPod: (pod) => {
+        this.calls.push(`pod ${pod.name} ${pod.annotations[KEY] ?? "-"}${pod.terminating ? " terminating" : ""}`);
+        onPod?.(pod);
+      },
+      onGone: (pod) => this.calls.push(`gone ${pod.name}`),
+      onSynced: () => this.calls.push("synced"),
+      log: this.log,
+      metrics: this.metrics,
+      timing: QUICK,
+      ...rest,
+    });
+    this.#done = this.watch.run(this.#abort.signal);
+  }
+
+  async until(what: string, look: () => unknown, timeoutMs = 15_000): Promise<void> {
+    try {
+      await waitFor(what, () => Boolean(look()), { everyMs: 5, timeoutMs });
+    } catch (error) {
+      const story = { calls: this.calls.slice(-20), log: this.log.lines.slice(-10) };
+      throw new Error(`${(error as Error).message}\n${JSON.stringify(story, null, 1)}`);
+    }
+  }
+
+  async called(call: string, times = 1): Promise<void> {
+    await this.until(`"${call}"`, () => this.calls.filter((one) => one === call).length >= times);
+  }
+
+  /** How many attempts have ended for that reason. */
+  ends(reason: string): number {
+    return this.log.lines.filter(({ fields }) => fields.reason === reason).length;
+  }
+
+  /** Stops the watch; gives how many milliseconds that took. */
+  async stop(): Promise<number> {
+    const begun = performance.now();
+    this.#abort.abort();
+    await this.#done;
+    return performance.now() - begun;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * The gate: runs every step of `make check`, or the steps named as arguments, prints each one's time, and as the last line
+ * `N passed, N failed` (and `, N skipped`). A skipped test fails it as a failed one does.
+ */
+// deno-lint-ignore-file no-console
+import { dirname, join } from "@std/path";
+import { type Counts, countsOf, sum, summary } from "./counts.ts";
+
+const root = dirname(import.meta.dirname!);
+const deno = join(root, "tools/deno");
+
+/** A step that has not ended by then hangs. */
+const MINUTES = {
+  fmt: 2,
+  lint: 2,
+  types: 5,
+  shell: 2,
+  unit: 10,
+  integration: 20,
+  faults: 20,
+  chart: 10,
+  e2e: 45,
+  mutants: 20,
+};
+type Step = keyof typeof MINUTES;
+
+/** In the order in which they run: what is quick to fail comes first. */
+const STEPS: Readonly<Record<Step, () => Promise<Counts>>> = {
+  fmt: () => command("fmt", [deno, "fmt", "--check"]),
+  lint: () => command("lint", [deno, "lint"]),
+  types: () => command("types", [deno, "check", "src", "tests", "tools"]),
+  shell: async () => command("shell", ["shellcheck", ...await shellScripts()]),
+  unit: () => suite("unit", ["--parallel"]),
+  integration: () => suite("integration", []),
+  faults: () => tests("faults", [deno, "run", "--allow-all", "tests/faults/suite.ts"]),
+  chart: () => suite("chart", []),
+  e2e: () => tests("e2e", [deno, "run", "--allow-all", "tests/e2e/suite.ts"]),
+  mutants: () => tests("mutants", [deno, "run", "--allow-all", "tools/mutants.ts", "--in-check"]),
+};
+
+/** A step that is not made of tests counts as one. */
+async function command(step: Step, argv: readonly string[]): Promise<Counts> {
+  const code = await run(step, argv);
+  return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: 0 };
+}
+
+function suite(step: Step, options: readonly string[]): Promise<Counts> {
+  return tests(step, [deno, "test", "--allow-all", "--no-check", ...options, `tests/${step}`]);
+}
+
+/** Runs what writes a JUnit report to the file named by --junit-path, and counts by that. */
+async function tests(step: Step, argv: readonly string[]): Promise<Counts> {
+  const report = await Deno.makeTempFile({ prefix: "packet-capture-", suffix: ".xml" });
+  try {
+    const code = await run(step, [...argv, `--junit-path=${report}`]);
+    return countsOf(await Deno.readTextFile(report), code);
+  } finally {
+    await Deno.remove(report);
+  }
+}
+
+async function run(step: Step, [program, ...args]: readonly string[]): Promise<number> {
+  try {
+    const { code } = await new Deno.Command(program!, {
+      args,
+      cwd: root,
+      stdin: "null",
+      stdout: "inherit",
+      stderr: "inherit",
+      signal: AbortSignal.timeout(MINUTES[step] * 60_000),
+    }).spawn().status;
+    return code;
+  } catch (error) {
+    console.log(`Cannot run ${program}: ${error instanceof Error ? error.message : error}`);
+    return 1;
+  }
+}
+
+/** Files that git knows, or would add, and whose first line names a shell. */
+async function shellScripts(): Promise<string[]> {
+  const { stdout } = await new Deno.Command("git", {
+    args: ["grep", "--untracked", "-lIE", "-e", "^#!.*[/ ](ba|da)?sh( |$)"],
+    cwd: root,
+  }).output();
+  const found: string[] = [];
+  for (const path of new TextDecoder().decode(stdout).split("\n").filter(Boolean)) {
+    if ((await Deno.readTextFile(join(root, path))).startsWith("#!")) found.push(path);
+  }
+  return found;
+}
+
+const named = Deno.args.length === 0 ? Object.keys(STEPS) : Deno.args;
+const unknown = named.find((name) => !(name in STEPS));
+if (unknown !== undefined) {
+  console.log(`tests/run.ts: no step "${unknown}": ${Object.keys(STEPS).join(", ")} are accepted`);
+  Deno.exit(2);
+}
+
+const all: Counts[] = [];
+const lines: string[] = [];
+for (const step of named as Step[]) {
+  console.log(`== ${step}`);
+  const begin = performance.now();
+  const counts = await STEPS[step]();
+  all.push(counts);
+  lines.push(`${step}: ${summary(counts)} in ${((performance.now() - begin) / 1000).toFixed(1)} s`);
+  console.log(lines.at(-1));
+}
+const total = sum(all);
+console.log(["", ...lines, "", summary(total)].join("\n"));
+Deno.exit(total.failed === 0 && total.skipped === 0 ? 0 : 1);

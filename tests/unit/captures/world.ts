@@ -1,0 +1,287 @@
+/**
+ * All captures of a node with nothing around them but a capture directory: the test says what the API and the runtime would say,
+ * and a script stands in for tcpdump, which makes the files of its ring at once and obeys signals.
+ */
+import { join } from "@std/path";
+import { waitFor } from "../../cluster/wait.ts";
+import { CaptureDir } from "../../../src/captures/capture_dir.ts";
+import { Captures } from "../../../src/captures/captures.ts";
+import type { DiskFloor } from "../../../src/captures/disk.ts";
+import type { Manifest } from "../../../src/captures/manifest.ts";
+import type { Log } from "../../../src/log.ts";
+import { Metrics } from "../../../src/metrics.ts";
+import type { Pod } from "../../../src/pods/pod.ts";
+import type { Sandbox } from "../../../src/sandboxes/sandbox.ts";
+import { readSettings } from "../../../src/settings.ts";
+
+export const KEY = "tcpdump.antrea.io";
+
+/**
+ * Files beside the script steer it: `fail` (it says what is in it and ends), `mute` (it does not say that it listens), `check` (run by
+ * `-d`). Of its calls it makes a line in `starts` and `checks`.
+ */
+const TCPDUMP = `#!/bin/bash
+here=$(dirname "$0")
+for ((i = 1; i <= $#; i++)); do
+  next=$((i + 1))
+  case \${!i} in
+    -W) last=$((\${!next} - 1)) ;;
+    -w) base=\${!next} ;;
+    -c) packets=\${!next} ;;
+    -d)
+      echo "$*" >>"$here/checks"
+      [ ! -e "$here/check" ] || . "$here/check"
+      exit 0
+      ;;
+  esac
+done
+echo "$*" >>"$here/starts"
+if [ -e "$here/fail" ]; then
+  echo "tcpdump: $(cat "$here/fail")" >&2
+  exit 1
+fi
+# A global header and one record of one byte.
+zero='\\0\\0\\0\\0'
+put() { printf "\\xd4\\xc3\\xb2\\xa1\\x02\\0\\x04\\0$zero$zero\\0\\0\\x04\\0\\x01\\0\\0\\0$zero$zero\\x01\\0\\0\\0\\x01\\0\\0\\0x" >"$1"; }
+if [ "$last" = 0 ]; then put "$base"; else
+  for ((i = 0; i <= last; i++)); do put "$base$(printf "%0\${#last}d" "$i")"; done
+fi
+count() { echo "7 packets captured, 7 packets received by filter, 0 packets dropped by kernel" >&2; }
+trap 'count; exit 0' TERM
+trap count USR1
+while [ -e "$here/mute" ]; do sleep 0.01; done
+echo "tcpdump: listening on any, link-type LINUX_SLL2 (Linux cooked v2), snapshot length 262144 bytes" >&2
+if [ -n "$packets" ]; then
+  echo "$packets packets captured" >&2
+  exit 0
+fi
+# It does not outlive the test.
+while [ -e "/proc/$PPID" ]; do sleep 0.02; done
+`;
+
+export interface WorldOptions {
+  /** A directory that an earlier world has left ({@linkcode World.leave}). */
+  readonly dir?: string;
+  /** Settings by their environment variables. */
+  readonly env?: Record<string, string>;
+  /** @default one that is never full */
+  readonly disk?: Pick<DiskFloor, "paused" | "freeBytes" | "look">;
+  /** Told to the captures before the first list is complete. */
+  readonly before?: (world: World) => void;
+}
+
+export class World implements AsyncDisposable {
+  /** `<UID> <reason>: <note>`. */
+  readonly events: string[] = [];
+  /** `<message> <fields as JSON>`. */
+  readonly lines: string[] = [];
+  readonly metrics = new Metrics();
+  readonly sandboxes = new Map<string, Sandbox>();
+  readonly abort = new AbortController();
+  /** What `refresh` of the sandboxes waits for. */
+  looking: Promise<void> = Promise.resolve();
+  urgent = false;
+  directoryLost = false;
+  readonly captures: Captures;
+  #run: Promise<void> | undefined;
+  #stopped = false;
+
+  private constructor(readonly dir: string, readonly directory: CaptureDir, options: WorldOptions) {
+    const { env = {} } = options;
+    const values: Record<string, string> = {
+      NODE_NAME: "node-1",
+      CAPTURE_DIR: directory.path,
+      TCPDUMP: join(dir, "tcpdump"),
+      ALLOW_HOST_NETWORK_PODS: "true",
+      ...env,
+    };
+    this.captures = new Captures({
+      settings: readSettings({ env: (name) => values[name], flags: {} }),
+      directory,
+      metrics: this.metrics,
+      log: this.#log(),
+      record: (pod, event) => void this.events.push(`${pod.uid} ${event.reason}: ${event.note}`),
+      sandboxes: {
+        get: (uid) => this.sandboxes.get(uid),
+        refresh: () => this.looking,
+        setUrgent: (on) => this.urgent = on,
+      },
+      signal: this.abort.signal,
+      onDirectoryLost: () => this.directoryLost = true,
+      disk: (options.disk ?? { paused: undefined, freeBytes: 1, look: () => Promise.resolve(false) }) as DiskFloor,
+    });
+  }
+
+  /** Resolves when the first list is complete. */
+  static async start(options: WorldOptions = {}): Promise<World> {
+    const dir = options.dir ?? await Deno.realPath(await Deno.makeTempDir({ prefix: "pc-world-" }));
+    await Deno.writeTextFile(join(dir, "tcpdump"), TCPDUMP);
+    await Deno.chmod(join(dir, "tcpdump"), 0o755);
+    const path = join(dir, "captures");
+    const directory = await CaptureDir.take({ path, annotationKey: KEY, release: "test", holder: "test" });
+    const world = new World(dir, directory, options);
+    await world.captures.adopt();
+    options.before?.(world);
+    world.captures.onSynced();
+    world.#run = world.captures.run(world.abort.signal);
+    return world;
+  }
+
+  /** A pod object: "" is the main annotation, others are sub-keys. */
+  pod(name: string, annotations: Record<string, string>, change: Partial<Pod> = {}): Pod {
+    const uid = change.uid ?? `uid-${name}`;
+    const keys = Object.entries(annotations).map(([sub, value]) => [sub === "" ? KEY : `${KEY}/${sub}`, value]);
+    return {
+      namespace: "default",
+      name,
+      uid,
+      resourceVersion: "1",
+      annotations: Object.fromEntries(keys),
+      sandboxUid: uid,
+      terminating: false,
+      ...change,
+    };
+  }
+
+  /** The API says what the pod asks for. */
+  annotate(name: string, annotations: Record<string, string>, change: Partial<Pod> = {}): void {
+    this.captures.onPod(this.pod(name, annotations, change));
+  }
+
+  gone(name: string, uid = `uid-${name}`): void {
+    this.captures.onGone(this.pod(name, {}, { uid }));
+  }
+
+  /** The runtime has a (further) sandbox for the pod, in our own netns. */
+  sandbox(name: string, id = "s1", uid = `uid-${name}`): void {
+    this.sandboxes.set(uid, { id, podUid: uid, createdAt: 1n, hostNetwork: true, netnsPath: undefined });
+    this.captures.onSandbox(uid);
+  }
+
+  noSandbox(name: string, uid = `uid-${name}`): void {
+    this.sandboxes.delete(uid);
+    this.captures.onSandbox(uid);
+  }
+
+  folder(name: string): string {
+    return join(this.directory.path, "default", name);
+  }
+
+  async manifest(name: string): Promise<Manifest | undefined> {
+    const text = await Deno.readTextFile(join(this.folder(name), "capture.json")).catch(() => undefined);
+    return text === undefined ? undefined : JSON.parse(text);
+  }
+
+  /** Names of the capture files of a pod. */
+  files(name: string): string[] {
+    try {
+      return Array.from(Deno.readDirSync(this.folder(name)), (entry) => entry.name).filter((n) => n.includes(".pcap"))
+        .sort();
+    } catch {
+      return [];
+    }
+  }
+
+  /** What is asked for and has no folder: `<pod>:<state>`. */
+  async listed(): Promise<string[]> {
+    const text = await Deno.readTextFile(join(this.directory.path, ".not-capturing.json")).catch(() => "[]");
+    return JSON.parse(text).map(({ pod, state }: { pod: string; state: string }) => `${pod}:${state}`).sort();
+  }
+
+  /** Waits until the manifest of a pod, or the report if it has none, says so. */
+  async inState(name: string, state: string, timeoutMs = 20_000): Promise<void> {
+    await waitFor(`state ${state} of ${name}`, async () => {
+      const manifest = await this.manifest(name);
+      return manifest ? manifest.state === state : (await this.listed()).includes(`${name}:${state}`);
+    }, { timeoutMs, everyMs: 5 });
+  }
+
+  /** Waits until tcpdump of the pod's present run has been heard to listen. */
+  async capturing(name: string, runs = 1): Promise<void> {
+    await this.told(new RegExp(`^uid-${name}\\S* Capture(Started|Restarted)`), runs);
+    await this.inState(name, "capturing");
+  }
+
+  /** Waits until an Event has been recorded. @returns it. */
+  async told(pattern: RegExp, times = 1): Promise<string> {
+    return await waitFor(`Event ${pattern}`, () => this.events.filter((event) => pattern.test(event))[times - 1], {
+      timeoutMs: 20_000,
+      everyMs: 5,
+    });
+  }
+
+  /** Waits until the pod has no folder. */
+  async clean(name: string): Promise<void> {
+    await waitFor(`no folder of ${name}`, () => this.files(name).length === 0 && !exists(this.folder(name)), {
+      timeoutMs: 20_000,
+      everyMs: 5,
+    });
+  }
+
+  /** Steers the script, see there; undefined removes what steers it. */
+  steer(what: "fail" | "mute" | "check", text: string | undefined): void {
+    if (text === undefined) Deno.removeSync(join(this.dir, what));
+    else Deno.writeTextFileSync(join(this.dir, what), text);
+  }
+
+  /** How often the script was called to check a filter, or to capture. */
+  calls(what: "checks" | "starts"): number {
+    try {
+      return Deno.readTextFileSync(join(this.dir, what)).split("\n").length - 1;
+    } catch {
+      return 0;
+    }
+  }
+
+  /** Process ids of the scripts that capture; their subshells look the same, but are not our children. */
+  processes(): number[] {
+    return Array.from(Deno.readDirSync("/proc"), ({ name }) => Number(name)).filter((pid) => {
+      try {
+        return pid > 0 && Deno.readTextFileSync(`/proc/${pid}/cmdline`).includes(`-w\0${this.directory.path}/`) &&
+          Deno.readTextFileSync(`/proc/${pid}/status`).includes(`\nPPid:\t${Deno.pid}\n`);
+      } catch {
+        return false;
+      }
+    });
+  }
+
+  /** Stops the captures as the controller does on SIGTERM. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.abort.abort();
+    await this.captures.stop();
+    await this.#run;
+  }
+
+  /** Stops, and leaves the directory to another world. @returns its `dir`. */
+  async leave(): Promise<string> {
+    await this.stop();
+    this.directory[Symbol.dispose]();
+    return this.dir;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.leave().catch(() => {}); // it was left already
+    for (const pid of this.processes()) Deno.kill(pid, "SIGKILL");
+    await Deno.remove(this.dir, { recursive: true }).catch(() => {}); // another world has removed it
+  }
+
+  #log(): Log {
+    const write = (message: string, fields: Record<string, unknown> = {}) => {
+      const { error, ...rest } = fields;
+      const said = error instanceof Error ? { error: error.message } : error === undefined ? {} : { error };
+      this.lines.push(`${message} ${JSON.stringify({ ...rest, ...said })}`);
+    };
+    return { debug: write, info: write, warn: write, error: write };
+  }
+}
+
+export function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,263 @@
+/** What the documentation names has to be there: files, make targets, chart values, annotations, commands, states, metrics, Events. */
+import assert from "node:assert/strict";
+import { dirname, join, relative } from "@std/path";
+import { load } from "js-yaml";
+import { Metrics } from "../../src/metrics.ts";
+import { runPlugin } from "../../src/plugin/main.ts";
+import { SUB_KEYS } from "../../src/pods/annotations.ts";
+import { cli, ROOT, run } from "../rig/cli.ts";
+
+interface Page {
+  /** Relative to the project's root. */
+  readonly path: string;
+  readonly text: string;
+  /** Code blocks of shell and code spans: what may name a command. */
+  readonly code: readonly string[];
+}
+
+const pages = await allPages();
+
+async function allPages(): Promise<Page[]> {
+  const { code, stdout, stderr } = await run(
+    "git",
+    ["ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+    {
+      cwd: ROOT,
+    },
+  );
+  assert.equal(code, 0, stderr);
+  return await Promise.all(
+    stdout.split("\n").filter(Boolean).map(async (path) => {
+      const text = await Deno.readTextFile(join(ROOT, path));
+      const blocks = shellBlocks(text).map(({ code }) => code);
+      const spans = [...withoutBlocks(text).matchAll(/`([^`\n]+)`/g)].map(([, span]) => span!);
+      return { path, text, code: [...blocks.flatMap((block) => block.replaceAll("\\\n", " ").split("\n")), ...spans] };
+    }),
+  );
+}
+
+function page(path: string): Page {
+  const found = pages.find((p) => p.path === path);
+  assert.ok(found, `${path} is missing`);
+  return found;
+}
+
+function withoutBlocks(text: string): string {
+  return text.replace(/^```[^]*?^```$/gm, "");
+}
+
+function shellBlocks(text: string): { code: string; mark: string | undefined }[] {
+  return [...text.matchAll(/(?:^<!-- (.+) -->\n)?^```sh\n([^]*?)^```$/gm)].map(([, mark, code]) => ({
+    mark,
+    code: code!,
+  }));
+}
+
+/** The anchors of a page's headings, as GitHub makes them. */
+function anchors(text: string): string[] {
+  return [...withoutBlocks(text).matchAll(/^#+ (.+)$/gm)].map(([, title]) =>
+    title!.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-")
+  );
+}
+
+/** What is wrong in any page, each with the page's path before it. */
+function complaints(look: (page: Page) => Iterable<string>): string[] {
+  return pages.flatMap((page) => [...look(page)].map((what) => `${page.path}: ${what}`));
+}
+
+Deno.test("every link in a Markdown file leads to a file and a heading that are there", async () => {
+  const wrong: string[] = [];
+  for (const { path, text } of pages) {
+    for (const [, target] of withoutBlocks(text).replace(/`[^`\n]*`/g, "").matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(target!)) continue;
+      const [file, anchor] = target!.split("#") as [string, string?];
+      const full = file === "" ? path : relative(ROOT, join(ROOT, dirname(path), file));
+      const there = await Deno.stat(join(ROOT, full)).then(() => true, () => false);
+      if (!there) wrong.push(`${path}: ${target}`);
+      else if (anchor !== undefined && !anchors(page(full).text).includes(anchor)) wrong.push(`${path}: ${target}`);
+    }
+  }
+  assert.deepEqual(wrong, []);
+});
+
+Deno.test("every page of docs/ is listed in its index, every decision in that of decisions", () => {
+  const index = page("docs/README.md").text;
+  const missing = pages.filter(({ path }) => path.startsWith("docs/") && path !== "docs/README.md")
+    .filter(({ path }) => !index.includes(`](${path.slice("docs/".length)})`));
+  assert.deepEqual(missing.map(({ path }) => path), []);
+});
+
+Deno.test("README and security model say in their first paragraph what exec means, and who may record", () => {
+  for (const path of ["README.md", "docs/security.md"]) {
+    const [, first] = page(path).text.split("\n\n");
+    assert.match(first!.replaceAll("\n", " "), /exec\b.*node.administrat(or|ion).* every namespace's captures/, path);
+  }
+  assert.match(page("README.md").text, /Who may annotate a pod may have its traffic recorded/);
+  assert.match(page("docs/security.md").text, /Whoever may annotate a pod may have its traffic recorded/);
+});
+
+Deno.test("every make target that is named exists", async () => {
+  const makefile = await Deno.readTextFile(join(ROOT, "Makefile"));
+  const targets = [...makefile.matchAll(/^\.PHONY: (.+)$/gm)].flatMap(([, names]) => names!.split(" "));
+  assert.ok(targets.includes("check"));
+  assert.deepEqual(
+    complaints(function* ({ code }) {
+      for (const line of code) {
+        for (const [, target] of line.matchAll(/\bmake ([a-z][a-z0-9-]*)/g)) {
+          if (!targets.includes(target!)) yield `make ${target}`;
+        }
+      }
+    }),
+    [],
+  );
+});
+
+Deno.test("every chart value that is named exists", async () => {
+  const values = load(await Deno.readTextFile(join(ROOT, "charts/values.yaml"))) as Record<string, unknown>;
+  const exists = (name: string) => {
+    let at: unknown = values;
+    for (const key of name.replace(/\[\d+\]/g, "").split(".")) {
+      // What is below an empty object or list is the user's.
+      if (Array.isArray(at) || (at !== null && typeof at === "object" && Object.keys(at).length === 0)) return true;
+      if (at === null || typeof at !== "object" || !(key in at)) return false;
+      at = (at as Record<string, unknown>)[key];
+    }
+    return true;
+  };
+  assert.ok(exists("limits.maxFiles") && exists("seLinuxOptions.type") && !exists("limits.maxFile"));
+  assert.deepEqual(
+    complaints(function* ({ code }) {
+      for (const line of code) {
+        for (const [, name] of line.matchAll(/--set '?([A-Za-z][\w.[\]]*)=/g)) {
+          if (!exists(name!)) yield `--set ${name}`;
+        }
+        // A code span such as `limits.maxFiles` or `storage.type=hostPath`.
+        const [, name, top] = /^(([a-z][A-Za-z]+)\.[A-Za-z.]+)(?:[=:].*)?$/.exec(line) ?? [];
+        if (name !== undefined && top! in values && !exists(name)) yield name;
+      }
+    }),
+    [],
+  );
+});
+
+Deno.test("every annotation that is named exists, and README and docs/annotations.md name them all", () => {
+  const keys: readonly string[] = SUB_KEYS;
+  const named = ({ code }: Page) =>
+    code.flatMap((line) => [...line.matchAll(/(?:tcpdump\.antrea\.io|…)\/([a-z-]+)/g)].map(([, key]) => key!));
+  assert.deepEqual(complaints((page) => named(page).filter((key) => !keys.includes(key))), []);
+  for (const path of ["README.md", "docs/annotations.md"]) {
+    const there = named(page(path));
+    assert.deepEqual(keys.filter((key) => !there.includes(key)), [], path);
+  }
+});
+
+/** Command lines that the pages have for a program: command, and the flags that it is given. */
+function* commandLines(start: RegExp): Generator<{ path: string; command: string; flags: string[] }> {
+  for (const { path, code } of pages) {
+    for (const line of code) {
+      const words = start.exec(line);
+      if (words === null) continue;
+      const rest = line.slice(words.index + words[0].length).split(/[|>#]/)[0]!;
+      const [command, ...args] = rest.trim().split(/\s+/);
+      if (command === undefined || !/^[a-z]/.test(command)) continue;
+      yield { path, command, flags: args.map((a) => a.split("=")[0]!).filter((a) => /^--?[a-z]/i.test(a)) };
+    }
+  }
+}
+
+/** Says which of the commands and flags a program's help does not know. */
+async function unknown(start: RegExp, help: (command: string) => Promise<string>): Promise<string[]> {
+  const wrong: string[] = [];
+  const helps = new Map<string, string>();
+  for (const { path, command, flags } of commandLines(start)) {
+    if (!helps.has(command)) helps.set(command, await help(command));
+    const text = helps.get(command)!;
+    // Asked for a command that it does not have, a program gives its own help.
+    if (!new RegExp(`^Usage: .*packet-capture ${command} `, "m").test(text)) {
+      wrong.push(`${path}: no command ${command}`);
+    }
+    for (const flag of flags) {
+      if (!new RegExp(`(^|[\\s,])${flag}([\\s,]|$)`, "m").test(text)) wrong.push(`${path}: ${command} ${flag}`);
+    }
+  }
+  assert.ok(helps.size >= 3, `only ${[...helps.keys()]} were found`);
+  return wrong;
+}
+
+Deno.test("every command of the controller's program that is named exists, with its flags", async () => {
+  const help = async (command: string) => (await cli([command, "--help"])).stdout;
+  assert.deepEqual(await unknown(/(?:^|-- )packet-capture (?=[a-z])/, help), []);
+});
+
+Deno.test("every command of the plugin that is named exists, with its flags", async () => {
+  const help = async (command: string) => {
+    let text = "";
+    const to = { document: (words: string) => void (text += words), note() {} };
+    await runPlugin([command, "--help"], new AbortController().signal, to as never);
+    return text;
+  };
+  assert.deepEqual(await unknown(/\bkubectl packet-capture (?=[a-z])/, help), []);
+});
+
+Deno.test("decisions have numbers of their own, which are in their titles", () => {
+  const decisions = pages.filter(({ path }) => path.startsWith("docs/adr/"));
+  const numbers = decisions.map(({ path }) => /^docs\/adr\/(\d{4})-[a-z0-9-]+\.md$/.exec(path)?.[1] ?? path);
+  assert.deepEqual(numbers.filter((n, i) => numbers.indexOf(n) !== i), []);
+  assert.deepEqual(
+    decisions.filter(({ text }, i) => !text.startsWith(`# ${numbers[i]}: `)).map(({ path }) => path),
+    [],
+  );
+});
+
+Deno.test("the Events that the docs explain are those that the code writes", async () => {
+  const written = new Set<string>();
+  for await (const { name } of Deno.readDir(join(ROOT, "src/captures"))) {
+    const source = await Deno.readTextFile(join(ROOT, "src/captures", name));
+    for (const [, reason] of source.matchAll(/reason: "(Capture[A-Za-z]+)"/g)) written.add(reason!);
+  }
+  const explained = rows(page("docs/troubleshooting.md"), /Event/).flatMap(([cell]) =>
+    [...cell!.matchAll(/`(\w+)`/g)].map(([, reason]) => reason!)
+  );
+  assert.deepEqual(explained.sort(), [...written].sort());
+  assert.deepEqual(
+    complaints(({ code }) => code.filter((span) => /^Capture[A-Z]\w+$/.test(span) && !written.has(span))),
+    [],
+  );
+});
+
+Deno.test("the metrics and states that the docs explain are those that the code has", async () => {
+  const metrics = new Metrics();
+  const text = await metrics.text();
+  const has = [...text.matchAll(/^# TYPE (\w+) /gm)].map(([, name]) => name!);
+  const told = rows(page("docs/metrics.md"), /metric/).map(([cell]) => cell!.replaceAll("`", ""));
+  assert.deepEqual(told.sort(), has.sort());
+  const states = [...text.matchAll(/^packet_capture_requests\{state="(\w+)"\}/gm)].map(([, state]) => state!);
+  const explained = rows(page("docs/concepts.md"), /state/).map(([cell]) => cell!.replaceAll("`", ""));
+  assert.deepEqual(explained, states);
+});
+
+/** The cells of the first table whose first column's heading matches. */
+function rows({ path, text }: Page, heading: RegExp): string[][] {
+  for (const [table] of text.matchAll(/(?:^\|.*\|$\n?)+/gm)) {
+    const cells = table.trim().split("\n").map((line) => line.slice(1, -1).split("|").map((cell) => cell.trim()));
+    if (heading.test(cells[0]![0]!)) return cells.slice(2);
+  }
+  throw new Error(`${path} has no table with a first column ${heading}`);
+}
+
+/** What a block of shell needs that a test of the documentation does not have. */
+const NEEDS = /^(?:needs (?:a registry|a cluster|the plugin)|ends the captures of the whole cluster)$/;
+
+Deno.test("a block of shell in README and docs is of make targets, or says what it needs", () => {
+  assert.deepEqual(
+    complaints(function* ({ path, text }) {
+      if (path.startsWith("charts/")) return; // its template is helm-docs'
+      for (const { code, mark } of shellBlocks(text)) {
+        if (mark !== undefined && NEEDS.test(mark)) continue;
+        const other = code.split("\n").filter((line) => line.trim() !== "" && !/^make [a-z]/.test(line));
+        if (other.length > 0) yield other[0]!;
+      }
+    }),
+    [],
+  );
+});

@@ -1,0 +1,123 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { KnownPods, podOf } from "../../../src/pods/known.ts";
+import type { Pod } from "../../../src/pods/pod.ts";
+
+const KEY = "tcpdump.antrea.io";
+const META = { namespace: "default", name: "web-0", uid: "u1", resourceVersion: "7" };
+
+Deno.test("podOf() keeps our annotations, and nothing else that is not asked for", () => {
+  const annotations = { [KEY]: "5", [`${KEY}/filter`]: "icmp", [`${KEY}x`]: "no", [`x${KEY}`]: "no", other: "no" };
+  const meta = { ...META, annotations, managedFields: [{}], labels: { a: "b" } };
+  assert.deepEqual(podOf(meta, KEY), {
+    ...META,
+    annotations: { [KEY]: "5", [`${KEY}/filter`]: "icmp" },
+    sandboxUid: "u1",
+    terminating: false,
+  });
+  assert.equal(podOf({ ...META, deletionTimestamp: "2026-01-01T00:00:00Z" }, KEY)!.terminating, true);
+  assert.deepEqual(podOf(META, KEY)!.annotations, {});
+});
+
+Deno.test("podOf() takes the sandbox's UID from a mirror pod only", () => {
+  const sandboxUid = (annotations: Record<string, string>) => podOf({ ...META, annotations }, KEY)!.sandboxUid;
+  const [hash, mirror] = ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"];
+  assert.equal(sandboxUid({ [hash!]: "h", [mirror!]: "h" }), "h");
+  assert.equal(sandboxUid({ [hash!]: "h" }), "u1");
+  assert.equal(sandboxUid({ [mirror!]: "h" }), "u1");
+  assert.equal(sandboxUid({ [hash!]: "h", [mirror!]: "other" }), "u1");
+  assert.equal(sandboxUid({ [hash!]: "", [mirror!]: "" }), "u1");
+});
+
+Deno.test("podOf() takes nothing for a pod that lacks what every pod has", () => {
+  for (const key of ["namespace", "name", "uid", "resourceVersion"]) {
+    assert.equal(podOf({ ...META, [key]: undefined }, KEY), undefined);
+    assert.equal(podOf({ ...META, [key]: "" }, KEY), undefined);
+  }
+  assert.equal(podOf(undefined, KEY), undefined);
+});
+
+/** What a listener hears, and the pods that it believes in. */
+function listen() {
+  const heard: string[] = [];
+  const alive = new Map<string, Pod>();
+  const known = new KnownPods({
+    onPod(pod) {
+      for (const other of alive.values()) assert.ok(other.name !== pod.name || other.uid === pod.uid, "two of a name");
+      heard.push(`pod ${pod.uid}`);
+      alive.set(pod.uid, pod);
+    },
+    onGone(pod) {
+      heard.push(`gone ${pod.uid}`);
+      assert.ok(alive.delete(pod.uid), "gone without having been there");
+    },
+  });
+  return { heard, alive, known };
+}
+
+function pod(name: string, uid: string, value = "5", resourceVersion = "1"): Pod {
+  const annotations: Record<string, string> = value === "" ? {} : { [KEY]: value };
+  return { namespace: "default", name, uid, annotations, resourceVersion, sandboxUid: uid, terminating: false };
+}
+
+Deno.test("put() tells of a pod only when something changed that a capture depends on", () => {
+  const { heard, known } = listen();
+  known.put(pod("a", "u1", "5", "1"));
+  known.put(pod("a", "u1", "5", "2"));
+  assert.deepEqual(heard, ["pod u1"]);
+  assert.equal(known.byUid.get("u1")!.resourceVersion, "2");
+  known.put(pod("a", "u1", "6"));
+  known.put(pod("a", "u1", ""));
+  known.put({ ...pod("a", "u1", ""), terminating: true });
+  known.put({ ...pod("a", "u1", ""), terminating: true, sandboxUid: "other" });
+  known.put({
+    ...pod("a", "u1", ""),
+    terminating: true,
+    sandboxUid: "other",
+    annotations: { [`${KEY}/hold`]: "true" },
+  });
+  assert.deepEqual(heard, Array(6).fill("pod u1"));
+});
+
+Deno.test("put() ends the earlier pod of the same name first", () => {
+  const { heard, known } = listen();
+  known.put(pod("a", "u1"));
+  known.put(pod("a", "u2"));
+  known.remove("u1");
+  assert.deepEqual(heard, ["pod u1", "gone u1", "pod u2"]);
+  assert.deepEqual([...known.byUid.keys()], ["u2"]);
+});
+
+Deno.test("any sequence of observations leaves the listener with what is known, each pod told and ended in turn", () => {
+  const name = fc.constantFrom("a", "b", "c");
+  const uid = fc.nat(8).map((n) => `u${n}`);
+  const step = fc.oneof(
+    // A UID never changes its name.
+    fc.record({ what: fc.constant("put" as const), uid, value: fc.constantFrom("", "1", "2") }),
+    fc.record({ what: fc.constant("remove" as const), uid }),
+    fc.record({ what: fc.constant("keepOnly" as const), uids: fc.array(uid) }),
+  );
+  fc.assert(fc.property(fc.array(name, { minLength: 9, maxLength: 9 }), fc.array(step), (names, steps) => {
+    const { alive, known } = listen();
+    const model = new Map<string, string>();
+    for (const one of steps) {
+      if (one.what === "put") {
+        const itsName = names[Number(one.uid.slice(1))]!;
+        for (const [other] of model) {
+          if (other !== one.uid && names[Number(other.slice(1))] === itsName) model.delete(other);
+        }
+        model.set(one.uid, one.value);
+        known.put(pod(itsName, one.uid, one.value));
+      } else if (one.what === "remove") {
+        model.delete(one.uid);
+        known.remove(one.uid);
+      } else {
+        for (const other of [...model.keys()]) if (!one.uids.includes(other)) model.delete(other);
+        known.keepOnly(new Set(one.uids));
+      }
+      const summary = (pods: Iterable<Pod>) => [...pods].map((p) => [p.uid, p.annotations[KEY] ?? ""]).sort();
+      assert.deepEqual(summary(known.byUid.values()), [...model].sort());
+      assert.deepEqual(summary(alive.values()), [...model].sort());
+    }
+  }));
+});

@@ -1,0 +1,541 @@
+import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
+import { join } from "@std/path";
+import type { Manifest } from "../../../src/captures/manifest.ts";
+import { keepNames } from "../../../src/captures/ring.ts";
+import { MemorySource } from "../../../src/reading/bytes.ts";
+import { cat, type CatOptions } from "../../../src/reading/cat.ts";
+import { ReaderGone } from "../../../src/reading/io.ts";
+import { PcapReader } from "../../../src/reading/pcap.ts";
+import { PcapngReader } from "../../../src/reading/pcapng.ts";
+import {
+  type CaptureDir,
+  captureDir,
+  concat,
+  header,
+  manifest,
+  packet,
+  pcap,
+  record,
+  REQUEST,
+  run,
+  START,
+  type TestIo,
+  testIo,
+} from "./files.ts";
+
+function read(bytes: Uint8Array) {
+  const reader = new PcapngReader(new MemorySource(bytes));
+  const numbers: number[] = [];
+  const names: (string | undefined)[] = [];
+  const remarks: string[] = [];
+  while (reader.next()) {
+    numbers.push(reader.bytes[reader.start]!);
+    names.push(reader.interfaces[reader.interface]?.name);
+    const options = reader.bytes.subarray(reader.optionsStart, reader.optionsEnd);
+    if (options.length > 0) remarks.push(new TextDecoder().decode(options.subarray(4)).replace(/\0+$/, ""));
+  }
+  return { reader, numbers, names, remarks };
+}
+
+async function run1(path: string, options: Partial<CatOptions> = {}, io: TestIo = testIo()) {
+  const code = await cat({ captureDir: path, pod: "default/web-0", ...options }, io);
+  return { code, ...read(io.output), said: io.said, output: io.output };
+}
+
+Deno.test("cat() writes the files of all runs in order, with what was asked for and counted", async () => {
+  await using dir = await captureDir();
+  const tcp = { ...REQUEST, filter: "tcp port 80", interface: "eth0" };
+  await dir.putManifest({
+    annotations: { "tcpdump.antrea.io": "5", "tcpdump.antrea.io/filter": "tcp port 80\u001b[2J" },
+    runs: [
+      run(1, { endedAt: "2026-01-31T11:30:00.000Z", ended: "annotation edited" }),
+      run(2, { request: tcp, endedAt: "x" }),
+    ],
+  });
+  await dir.put("run-000001-000000.pcap", pcap([packet(1), packet(2)]));
+  await dir.put("run-000001-000001.pcap", pcap([packet(3)]));
+  await dir.put("capture-web-0.pcap0", pcap([packet(4), packet(5)], { linkType: 1, snaplen: 96 }));
+  const { code, numbers, names, reader, said } = await run1(dir.path);
+  assertEquals([code, said], [0, []]);
+  assertEquals(numbers, [1, 2, 3, 4, 5]);
+  assertEquals(names, [...Array(3).fill("default/web-0@worker1"), ...Array(2).fill("default/web-0@worker1#2")]);
+  const [first, second] = reader.interfaces;
+  assertEquals([first?.filter, first?.linkType, first?.snaplen, second?.filter, second?.linkType, second?.snaplen], [
+    undefined,
+    276,
+    262_144,
+    "tcp port 80",
+    1,
+    96,
+  ]);
+  assertEquals([first?.statistics, second?.statistics], [
+    { received: 20, dropped: 3, delivered: 3, comments: [] },
+    { received: 20, dropped: 3, delivered: 2, comments: [] },
+  ]);
+  same(reader.statisticsBeforeEnd, false);
+  const comments = reader.comments.join("\n");
+  match(
+    comments,
+    /^packet-capture \d+\.\d+\.\d+: default\/web-0 on worker1, pod UID 6f1c2d3e-0000-4000-8000-000000000001$/m,
+  );
+  match(comments, /tcpdump\.antrea\.io="5" tcpdump\.antrea\.io\/filter="tcp port 80\\u001b\[2J"/);
+  match(comments, /run 1 from .* to .* \(annotation edited\), run 2 from/);
+});
+
+Deno.test("cat() sorts packets within 2 s across files", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  await dir.put("run-000001-000000.pcap", pcap([10, 30, 20, 60].map((n) => packet(n))));
+  await dir.put("run-000001-000001.pcap", pcap([50, 70, 5].map((n) => packet(n))));
+  assertEquals((await run1(dir.path)).numbers, [5, 10, 20, 30, 50, 60, 70]);
+});
+
+Deno.test("cat() keeps the order of runs where the clock was set back, and says so in the file", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ runs: [run(1, { endedAt: "x" }), run(2, { endedAt: "y" })] });
+  const later = (n: number) => ({ ...packet(n), time: START + 3600_000_000_000n + BigInt(n) });
+  await dir.put("run-000001-000000.pcap", pcap([later(1), later(2)]));
+  await dir.put("run-000002-000000.pcap", pcap([packet(3), packet(4)]));
+  const { code, numbers, reader, remarks } = await run1(dir.path);
+  assertEquals([code, numbers], [0, [1, 2, 3, 4]]);
+  match(reader.comments.join("\n"), /the clock was set back by 3600 s or more before run 2/);
+  match(reader.interfaces[0]!.statistics!.comments.join("\n"), /the clock was set back once, by 3599\.997 s in all/);
+  assertEquals(remarks, ["packet-capture: the clock was set back by 3599.997 s before this packet"]);
+});
+
+Deno.test("cat() leaves out what is damaged, writes the rest, says how much is missing and exits with 1", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  await dir.put("run-000001-000000.pcap", concat(pcap([packet(1)]), record(packet(2)).subarray(0, 30)));
+  await dir.put("run-000001-000001.pcap", "not a capture file at all, just text");
+  await dir.put("run-000001-000002.pcap", pcap([packet(3)]));
+  const { code, numbers, reader, said } = await run1(dir.path);
+  assertEquals([code, numbers], [1, [1, 3]]);
+  assertEquals(said, [
+    "default/web-0: run-000001-000000.pcap is damaged in 1 place: 30 bytes and at least 1 packet are missing",
+    "default/web-0: run-000001-000001.pcap is not a pcap file: its 36 bytes are left out",
+  ]);
+  assertEquals(reader.interfaces[0]!.statistics!.comments.length, 2);
+});
+
+Deno.test("cat() takes the record that tcpdump is writing as not yet there, not as lost", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "capturing", runs: [run(1)] });
+  await dir.put("capture-web-0.pcap0", concat(pcap([packet(1)]), record(packet(2)).subarray(0, 30)));
+  const { code, numbers, said } = await run1(dir.path);
+  assertEquals([code, numbers, said], [0, [1], []]);
+});
+
+Deno.test("cat() --since writes only the newest packets, and a whole file if there are none", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  const ago = (seconds: number, n: number) => ({
+    ...packet(n),
+    time: BigInt(Date.now() - seconds * 1000) * 1_000_000n,
+  });
+  await dir.put("run-000001-000000.pcap", pcap([ago(900, 1), ago(400, 2), ago(100, 3), ago(1, 4)]));
+  assertEquals((await run1(dir.path, { sinceSeconds: 300 })).numbers, [3, 4]);
+  const none = await run1(dir.path, { sinceSeconds: 0 });
+  assertEquals([none.code, none.numbers, none.reader.interfaces[0]?.statistics?.delivered], [0, [], 0]);
+});
+
+Deno.test("cat() --format pcap writes one link type, with nanoseconds if there are any, and refuses two", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  const nanos = { ...packet(2), time: START + 7_123_456_789n };
+  await dir.put("run-000001-000000.pcap", pcap([packet(1)], { snaplen: 80 }));
+  await dir.put("run-000001-000001.pcap", pcap([nanos], { digits: 9, littleEndian: false, snaplen: 100 }));
+  const { output, code } = await run1(dir.path, { format: "pcap" });
+  same(code, 0);
+  assertEquals(output, pcap([packet(1), nanos], { digits: 9, snaplen: 100 }));
+  await dir.put("run-000001-000002.pcap", pcap([packet(3)], { linkType: 1 }));
+  const refused = await run1(dir.path, { format: "pcap" });
+  assertEquals([refused.code, refused.output.length], [1, 0]);
+  match(
+    refused.said.join(),
+    /^Cannot write packets of the link types LINUX_SLL2 and EN10MB as pcap: accepted is one link type/,
+  );
+});
+
+Deno.test("cat() refuses in one sentence what it cannot do, and writes nothing", async () => {
+  await using dir = await captureDir();
+  const refusal = async (options: Partial<CatOptions>, io = testIo()) => {
+    const { code, said, output } = await run1(dir.path, options, io);
+    same(output.length, 0);
+    same(said.length, 1, said.join("\n"));
+    return `${code} ${said[0]}`;
+  };
+  for (
+    const pod of [
+      "web-0",
+      "default/",
+      "/web-0",
+      "default/web_0",
+      "../etc",
+      "default/../web",
+      "a/b/c",
+      "Default/web",
+      "default/web-0\u001b[2J",
+      `default/${"x".repeat(254)}`,
+    ]
+  ) {
+    match(
+      await refusal({ pod }),
+      /^2 Cannot read .* as a pod: accepted is NAMESPACE\/POD, or the UID of a kept capture$/,
+    );
+  }
+  match(
+    await refusal({ pod: "default/web-1" }),
+    /^1 Cannot find a capture of default\/web-1 on this node: the pod is not annotated/,
+  );
+  match(
+    await refusal({ pod: "00000000-0000-4000-8000-000000000000" }),
+    /^1 Cannot find a kept capture with the UID 0000/,
+  );
+  await dir.putManifest({ state: "pending", reason: "the pod has no sandbox yet" });
+  match(
+    await refusal({}),
+    /^1 Cannot read default\/web-0: no packet has been captured yet, it is pending: the pod has no sandbox yet$/,
+  );
+  await dir.put("capture-web-0.pcap0", header());
+  match(await refusal({}), /^1 Cannot read default\/web-0: no packet has been captured yet/);
+  await dir.put("capture-web-0.pcap0", "something else, longer than a header");
+  match(await refusal({}), /^1 Cannot read default\/web-0: capture-web-0\.pcap0 is not a pcap file$/);
+  await dir.put("capture-web-0.pcap0", pcap([packet(1)]));
+  match(await refusal({}, testIo({ terminal: true })), /^2 Cannot write packets to a terminal/);
+  const entry = {
+    namespace: "default",
+    pod: "web-2",
+    uid: "u",
+    state: "rejected",
+    reason: 'tcpdump.antrea.io is "0", accepted is 1 to 100',
+    since: "x",
+  };
+  await Deno.writeTextFile(join(dir.path, ".not-capturing.json"), JSON.stringify([entry]));
+  match(
+    await refusal({ pod: "default/web-2" }),
+    /^1 Cannot read default\/web-2: no packet has been captured yet, it is rejected: tcpdump\.antrea\.io is "0", accepted is 1 to 100$/,
+  );
+});
+
+Deno.test("cat() of a capture that is deleted while it begins says so", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  const { open } = Deno;
+  Deno.open = async (...args) => {
+    Deno.open = open;
+    await Deno.remove(dir.folder, { recursive: true });
+    return await open(...args);
+  };
+  try {
+    const { code, said } = await run1(dir.path);
+    assertEquals([code, said], [1, ["Cannot read default/web-0: its files have just been deleted"]]);
+  } finally {
+    Deno.open = open;
+  }
+});
+
+Deno.test("cat() reads a capture whose manifest is damaged, and says what is missing", async () => {
+  await using dir = await captureDir();
+  await dir.put("capture.json", "{");
+  await dir.put("capture-web-0.pcap0", pcap([packet(1)]));
+  const { code, numbers, names, said } = await run1(dir.path);
+  assertEquals([code, numbers, names], [0, [1], ["default/web-0@unknown"]]);
+  match(said.join("\n"), /capture\.json: it is damaged \(not JSON\): names, filters and counters are missing/);
+});
+
+Deno.test("cat() finds the kept capture of a deleted pod by its UID, and by name while only one is kept", async () => {
+  await using dir = await captureDir();
+  await Deno.remove(dir.folder);
+  const keep = async (uid: string, n: number) => {
+    const folder = join(dir.path, ".retained", uid);
+    await Deno.mkdir(folder, { recursive: true });
+    const kept: Manifest = manifest({ uid, state: "retained" });
+    await Deno.writeTextFile(join(folder, "capture.json"), JSON.stringify(kept));
+    await Deno.writeFile(join(folder, "run-000001-000000.pcap"), pcap([packet(n)]));
+  };
+  await keep("6f1c2d3e-0000-4000-8000-000000000001", 1);
+  assertEquals((await run1(dir.path)).numbers, [1]);
+  await keep("6f1c2d3e-0000-4000-8000-000000000002", 2);
+  assertEquals((await run1(dir.path, { pod: "6f1c2d3e-0000-4000-8000-000000000002" })).numbers, [2]);
+  const both = await run1(dir.path);
+  same(both.code, 1);
+  match(
+    both.said.join(),
+    /^Cannot tell which capture of default\/web-0 is meant: accepted is one of the UIDs 6f1c.*1, 6f1c.*2$/,
+  );
+});
+
+Deno.test("cat() sets a running ring's files aside by rename, and gives the lock back", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "capturing", runs: [run(3)] });
+  await dir.put("run-000002-000000.pcap", pcap([packet(1)]));
+  await dir.put("capture-web-0.pcap0", pcap([packet(2)]));
+  await dir.put("capture-web-0.pcap1", pcap([packet(3)]));
+  await Deno.utime(join(dir.folder, "capture-web-0.pcap0"), 100, 100);
+  const { numbers, code } = await run1(dir.path);
+  assertEquals([code, numbers], [0, [1, 2, 3]]);
+  const names = [...Deno.readDirSync(dir.folder)].map(({ name }) => name).filter((name) =>
+    name.endsWith(".pcap") || name.includes("pcap")
+  );
+  assertEquals(names.sort(), ["run-000002-000000.pcap", "run-000003-000000.pcap", "run-000003-000001.pcap"]);
+  using lock = await Deno.open(join(dir.folder, ".reading"), { read: true, write: true });
+  assert(await lock.tryLock(true));
+});
+
+Deno.test("cat() puts a file that tcpdump begins anew during the snapshot behind the others", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "capturing", runs: [run(1)] });
+  for (const n of [0, 1, 2]) {
+    await dir.put(`capture-web-0.pcap${n}`, pcap([packet(n + 1), packet(n + 1)]));
+    await Deno.utime(join(dir.folder, `capture-web-0.pcap${n}`), 100 + n, 100 + n);
+  }
+  const { rename } = Deno;
+  Deno.rename = async (from, to) => {
+    Deno.rename = rename;
+    // Ten seconds later, lest sorting put right what is not.
+    await dir.put("capture-web-0.pcap0", pcap([{ ...packet(9), time: START + 10_000_000_000n }]));
+    await rename(from, to);
+  };
+  try {
+    const { code, numbers, said } = await run1(dir.path);
+    assertEquals([code, numbers, said], [0, [2, 2, 3, 3, 9], []]);
+  } finally {
+    Deno.rename = rename;
+  }
+});
+
+/** Calls `before` once, just before the first file whose name ends so is opened. */
+function onceBeforeOpening(end: string, before: (path: string) => void): Disposable {
+  const { openSync } = Deno;
+  let called = false;
+  Deno.openSync = (path, options) => {
+    if (!called && String(path).endsWith(end)) {
+      called = true;
+      before(String(path));
+    }
+    return openSync(path, options);
+  };
+  return { [Symbol.dispose]: () => void (Deno.openSync = openSync) };
+}
+
+/** A ring of three files with the packets 1 and 2, 3 and 4, 5 and 6. */
+async function ringOfThree(dir: CaptureDir): Promise<void> {
+  await dir.putManifest({ state: "capturing", runs: [run(1)] });
+  for (const n of [0, 1, 2]) {
+    await dir.put(`capture-web-0.pcap${n}`, pcap([packet(2 * n + 1), packet(2 * n + 2)]));
+    await Deno.utime(join(dir.folder, `capture-web-0.pcap${n}`), 100 + n, 100 + n);
+  }
+}
+
+Deno.test("cat() reads all files though they are renamed between listing and opening", async () => {
+  await using dir = await captureDir();
+  await ringOfThree(dir);
+  using _hook = onceBeforeOpening("pcap0", (path) => {
+    Deno.renameSync(path, join(dir.folder, "run-000001-000000.pcap"));
+    Deno.renameSync(join(dir.folder, "capture-web-0.pcap1"), join(dir.folder, "run-000001-000001.pcap"));
+  });
+  const { code, numbers, said } = await run1(dir.path);
+  assertEquals([code, numbers, said], [0, [1, 2, 3, 4, 5, 6], []]);
+});
+
+Deno.test("cat() does not look at the files while another sets them aside", async () => {
+  await using dir = await captureDir();
+  await ringOfThree(dir);
+  using another = await keepNames(dir.folder) as Deno.FsFile;
+  const { readDir } = Deno;
+  const waiting = Promise.withResolvers<void>();
+  let listed = false;
+  const { tryLock } = Deno.FsFile.prototype;
+  Deno.FsFile.prototype.tryLock = function (exclusive) {
+    if (exclusive) waiting.resolve();
+    return tryLock.call(this, exclusive);
+  };
+  Deno.readDir = (path) => {
+    listed ||= path === dir.folder;
+    return readDir(path);
+  };
+  try {
+    const written = run1(dir.path);
+    await waiting.promise;
+    same(listed, false);
+    await Deno.rename(join(dir.folder, "capture-web-0.pcap0"), join(dir.folder, "run-000001-000000.pcap"));
+    await another.unlock();
+    assertEquals((await written).numbers, [1, 2, 3, 4, 5, 6]);
+    same(listed, true);
+  } finally {
+    Deno.readDir = readDir;
+    Deno.FsFile.prototype.tryLock = tryLock;
+  }
+});
+
+Deno.test("cat() puts a file that tcpdump begins anew between listing and opening behind the others", async () => {
+  await using dir = await captureDir();
+  await ringOfThree(dir);
+  // A minute later, lest sorting put right what is not.
+  const anew = concat(pcap([{ ...packet(9), time: START + 60_000_000_000n }]), record(packet(10)).subarray(0, 20));
+  using _hook = onceBeforeOpening("pcap0", (path) => Deno.writeFileSync(path, anew));
+  const { code, numbers, said, reader } = await run1(dir.path);
+  assertEquals([code, numbers, said], [0, [3, 4, 5, 6, 9], []]);
+  assert(!reader.comments.some((comment) => comment.includes("clock")), reader.comments.join("\n"));
+});
+
+Deno.test("cat() sets files aside under the run that has begun since it looked for the capture", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "held", runs: [run(1, { endedAt: "x" })] });
+  await dir.put("run-000001-000000.pcap", pcap([packet(1)]));
+  await dir.put("capture-web-0.pcap0", pcap([packet(2)]));
+  const { open } = Deno;
+  Deno.open = async (...args) => {
+    Deno.open = open;
+    await dir.putManifest({
+      state: "capturing",
+      runs: [run(1, { endedAt: "x" }), run(2, { request: { ...REQUEST, filter: "udp" } })],
+    });
+    return await open(...args);
+  };
+  try {
+    const { numbers, names } = await run1(dir.path);
+    assertEquals([numbers, names], [[1, 2], ["default/web-0@worker1", "default/web-0@worker1#2"]]);
+    assertEquals(
+      [...Deno.readDirSync(dir.folder)].map(({ name }) => name).filter((name) => name.includes("pcap")).sort(),
+      [
+        "run-000001-000000.pcap",
+        "run-000002-000000.pcap",
+      ],
+    );
+  } finally {
+    Deno.open = open;
+  }
+});
+
+Deno.test("cat() renames nothing of a kept capture, and waits for nobody, though its last run has no end", async () => {
+  await using dir = await captureDir();
+  const request = { ...REQUEST, files: 1 };
+  await dir.putManifest({ state: "retained", request, runs: [run(1, { request })] });
+  for (const n of [0, 1, 2]) await dir.put(`capture-web-0.pcap${n}`, pcap([packet(n + 1)]));
+  const before = [...Deno.readDirSync(dir.folder)].map(({ name }) => name).filter((name) => name !== ".reading");
+  const { numbers, reader } = await run1(dir.path);
+  assertEquals(numbers, [1, 2, 3]);
+  assert(!reader.comments.some((comment) => comment.includes("without a snapshot")), reader.comments.join("\n"));
+  const after = [...Deno.readDirSync(dir.folder)].map(({ name }) => name).filter((name) => name !== ".reading");
+  assertEquals(after.sort(), before.sort());
+});
+
+Deno.test("cat() writes no interface for a file without packets, and refuses no format because of it", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  await dir.put("run-000001-000000.pcap", pcap([packet(1)]));
+  await dir.put("run-000001-000001.pcap", header({ linkType: 1 }));
+  await dir.put("run-000001-000002.pcap", concat(header({ linkType: 1 }), new Uint8Array(5)));
+  const { reader, said } = await run1(dir.path);
+  same(reader.interfaces.length, 1);
+  assertEquals(said, [
+    "default/web-0: run-000001-000002.pcap is damaged in 1 place: 5 bytes and at least 1 packet are missing",
+  ]);
+  same((await run1(dir.path, { format: "pcap" })).output.length, pcap([packet(1)]).length);
+});
+
+Deno.test("cat() takes zeros at a file's beginning for no packet of 1970", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  await dir.put("run-000001-000000.pcap", pcap([packet(1), packet(2)]));
+  await dir.put(
+    "run-000001-000001.pcap",
+    concat(header(), new Uint8Array(4096), pcap([4, 5, 6].map((n) => packet(n))).subarray(24)),
+  );
+  const { numbers, reader, code } = await run1(dir.path);
+  assertEquals([code, numbers], [1, [1, 2, 4, 5, 6]]);
+  assert(!reader.comments.some((comment) => comment.includes("clock")), reader.comments.join("\n"));
+});
+
+Deno.test("cat() says that it will not write to a terminal before it touches the ring", async () => {
+  await using dir = await captureDir();
+  await ringOfThree(dir);
+  same((await run1(dir.path, {}, testIo({ terminal: true }))).code, 2);
+  assert((await Deno.stat(join(dir.folder, "capture-web-0.pcap0"))).isFile);
+});
+
+Deno.test("cat() passing over old packets lets itself be ended", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  await dir.put("run-000001-000000.pcap", pcap(Array.from({ length: 120_000 }, () => packet(1, 1))));
+  const stop = new AbortController();
+  const { next } = PcapReader.prototype;
+  let packets = 0;
+  PcapReader.prototype.next = function () {
+    if (++packets === 1) setTimeout(() => stop.abort());
+    return next.call(this);
+  };
+  try {
+    const { code, said } = await run1(dir.path, { sinceSeconds: 1 }, testIo({ signal: stop.signal }));
+    assertEquals([code, said], [143, ["ended before all was written"]]);
+    assert(packets < 120_000, String(packets));
+  } finally {
+    PcapReader.prototype.next = next;
+  }
+});
+
+Deno.test("cat() without room for a snapshot leaves the ring alone, and says what the ring overtook", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "capturing", runs: [run(2, { request: { ...REQUEST, files: 2 } })] });
+  const large = (n: number) => Array.from({ length: 20 }, () => packet(n, 50_000));
+  await dir.put("run-000001-000000.pcap", pcap(large(1)));
+  await dir.put("capture-web-0.pcap0", pcap(large(2)));
+  await dir.put("capture-web-0.pcap1", pcap(large(3)));
+  await Deno.utime(join(dir.folder, "capture-web-0.pcap0"), 100, 100);
+  let first = true;
+  const written: Uint8Array[] = [];
+  const io = testIo({
+    write: async (bytes) => {
+      written.push(bytes.slice());
+      if (!first) return;
+      first = false;
+      // What tcpdump does when the ring wraps: the same inode, truncated and written anew.
+      await dir.put("capture-web-0.pcap0", pcap([packet(9, 200)]));
+    },
+  });
+  const code = await cat({ captureDir: dir.path, pod: "default/web-0" }, io);
+  const { numbers, reader } = read(concat(...written));
+  same(code, 1);
+  assertEquals([...new Set(numbers)], [1, 3]);
+  match(
+    io.said.join("\n"),
+    /^default\/web-0: capture-web-0\.pcap0 was overtaken by the ring before it was read: 1000344 of its 1000344 bytes are missing$/,
+  );
+  match(reader.comments.join("\n"), /written without a snapshot, for want of room/);
+  assertEquals(reader.interfaces[0]!.statistics!.comments.length, 1);
+  assertEquals(
+    reader.interfaces.map(({ packets }) => packets),
+    reader.interfaces.map(({ statistics }) => statistics!.delivered),
+  );
+  assert((await Deno.stat(join(dir.folder, "capture-web-0.pcap1"))).isFile);
+});
+
+Deno.test("cat() without room for a snapshot is whole if the ring was not faster", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "capturing", runs: [run(2, { request: { ...REQUEST, files: 1 } })] });
+  await dir.put("run-000001-000000.pcap", pcap([packet(1)]));
+  await dir.put("capture-web-0.pcap", concat(pcap([packet(2)]), new Uint8Array(10)));
+  const { code, numbers, said } = await run1(dir.path);
+  assertEquals([code, numbers, said], [0, [1, 2], []]);
+});
+
+Deno.test("cat() ends quietly when its reader has gone, and with 143 when it is told to", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  await dir.put("run-000001-000000.pcap", pcap([packet(1)]));
+  const gone = testIo({ write: () => Promise.reject(new ReaderGone()) });
+  same(await cat({ captureDir: dir.path, pod: "default/web-0" }, gone), 1);
+  assertEquals(gone.said, []);
+  const stop = new AbortController();
+  const stuck = testIo({
+    signal: stop.signal,
+    write: () => {
+      stop.abort();
+      return new Promise<void>(() => {});
+    },
+  });
+  same(await cat({ captureDir: dir.path, pod: "default/web-0" }, stuck), 143);
+  assertEquals(stuck.said, ["ended before all was written"]);
+});

@@ -1,0 +1,135 @@
+import { deepStrictEqual as assertEquals, match, strictEqual as same } from "node:assert/strict";
+import { join } from "@std/path";
+import { cat } from "../../../src/reading/cat.ts";
+import { list, type Row } from "../../../src/reading/list.ts";
+import { captureDir, concat, header, manifest, packet, pcap, record, REQUEST, run, START, testIo } from "./files.ts";
+
+async function rows(path: string): Promise<Row[]> {
+  const io = testIo();
+  same(await list({ captureDir: path, output: "json" }, io), 0);
+  return JSON.parse(new TextDecoder().decode(io.output));
+}
+
+const time = (ms: number) => new Date(Number(START / 1_000_000n) + ms).toISOString();
+
+Deno.test("list() says of each capture where it stands, what it holds, and from when to when", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({
+    state: "capturing",
+    request: { ...REQUEST, filter: "udp" },
+    runs: [
+      run(1, { endedAt: "x", captured: 7, received: 9, dropped: 1 }),
+      run(2, { captured: 12, received: 20, dropped: 4 }),
+    ],
+    capturedPackets: 7,
+  });
+  await dir.put("run-000001-000000.pcap", pcap([packet(1), packet(2)]));
+  await dir.put("capture-web-0.pcap0", concat(pcap([packet(3), packet(40)]), record(packet(50)).subarray(0, 30)));
+  await dir.put("capture-web-0.pcap1", header());
+  await Deno.utime(join(dir.folder, "capture-web-0.pcap0"), 100, 100);
+  assertEquals(await rows(dir.path), [{
+    namespace: "default",
+    pod: "web-0",
+    uid: "6f1c2d3e-0000-4000-8000-000000000001",
+    state: "capturing",
+    reason: "",
+    since: "2026-01-31T12:00:00.000Z",
+    files: 3,
+    bytes: 24 + 2 * 76 + 24 + 2 * 76 + 30 + 24,
+    packets: 19,
+    received: 29,
+    dropped: 5,
+    oldest: time(1),
+    newest: time(40),
+    filter: "udp",
+  }]);
+});
+
+Deno.test("list() finds the newest packet of a large file at its end", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  const packets = Array.from({ length: 100 }, (_, i) => packet(i, 60_000 + i * 7));
+  await dir.put("run-000001-000000.pcap", pcap(packets, { littleEndian: false, digits: 9 }));
+  const [row] = await rows(dir.path);
+  assertEquals([row?.oldest, row?.newest], [time(0), time(99)]);
+});
+
+Deno.test("list() shows requests without a folder, kept captures, and folders without a manifest", async () => {
+  await using dir = await captureDir();
+  await dir.put("capture-web-0.pcap0", pcap([packet(1)]));
+  const kept = join(dir.path, ".retained", "6f1c2d3e-0000-4000-8000-000000000009");
+  await Deno.mkdir(kept, { recursive: true });
+  await Deno.writeTextFile(
+    join(kept, "capture.json"),
+    JSON.stringify(manifest({ uid: "6f1c2d3e-0000-4000-8000-000000000009", state: "retained", pod: "gone-0" })),
+  );
+  const entry = {
+    namespace: "other",
+    pod: "bad-0",
+    uid: "u1",
+    state: "rejected",
+    reason: "because",
+    since: "2026-01-31T12:00:00.000Z",
+  };
+  await Deno.writeTextFile(join(dir.path, ".not-capturing.json"), JSON.stringify([entry, { namespace: 5 }]));
+  assertEquals(
+    (await rows(dir.path)).map(({ namespace, pod, state, reason, files }) => [namespace, pod, state, reason, files]),
+    [
+      ["default", "gone-0", "retained", "", 0],
+      ["default", "web-0", "unknown", "", 1],
+      ["other", "bad-0", "rejected", "because", 0],
+    ],
+  );
+});
+
+Deno.test("list() aligns its table, and shows no control character that a user has put into a filter", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ request: { ...REQUEST, filter: "udp\u001b]0;owned\u0007 or tcp\u202e" } });
+  await dir.put("run-000001-000000.pcap", pcap([packet(1)]));
+  const io = testIo();
+  same(await list({ captureDir: dir.path }, io), 0);
+  const [head, line, ...rest] = new TextDecoder().decode(io.output).split("\n");
+  match(head!, /^POD +STATE +SINCE +FILES +BYTES +PACKETS +DROPPED +OLDEST +NEWEST +FILTER$/);
+  match(
+    line!,
+    /^default\/web-0 +held +2026-01-31T12:00:00Z +1 +100 +7 +3 +2023-11-14T22:13:20Z +2023-11-14T22:13:20Z +udp\\x1b\]0;owned\\x07 or tcp\\u202e$/,
+  );
+  same(head!.indexOf("FILES"), line!.indexOf("1  "));
+  assertEquals(rest, [""]);
+});
+
+Deno.test("list() of an empty or missing captureDir is empty", async () => {
+  assertEquals(await rows("/nonexistent"), []);
+});
+
+Deno.test("list() and cat() know a kept capture whose manifest is damaged by its UID and its files", async () => {
+  await using dir = await captureDir();
+  await Deno.remove(dir.folder);
+  const keep = async (uid: string, name: string) => {
+    const folder = join(dir.path, ".retained", uid);
+    await Deno.mkdir(folder, { recursive: true });
+    await Deno.writeTextFile(join(folder, "capture.json"), "{");
+    await Deno.writeFile(join(folder, name), pcap([packet(1)]));
+  };
+  await keep("6f1c2d3e-0000-4000-8000-000000000001", "capture-web-0.pcap3");
+  await keep("6f1c2d3e-0000-4000-8000-000000000002", "run-000001-000000.pcap");
+  await keep("6f1c2d3e-0000-4000-8000-000000000003", "notes.txt");
+  assertEquals(
+    (await rows(dir.path)).map(({ namespace, pod, uid, state, files }) => [namespace, pod, uid.at(-1), state, files]),
+    [["unknown", "unknown", "2", "unknown", 1], ["unknown", "web-0", "1", "unknown", 1]],
+  );
+  const io = testIo();
+  same(await cat({ captureDir: dir.path, pod: "6f1c2d3e-0000-4000-8000-000000000001", format: "pcap" }, io), 0);
+  assertEquals(io.output, pcap([packet(1)]));
+});
+
+Deno.test("list() -o json leaves no character in it that a terminal obeys", async () => {
+  await using dir = await captureDir();
+  const said = "unknown host '\u009b31m\u202e\u2028\u007f'";
+  await dir.putManifest({ state: "rejected", reason: said });
+  const io = testIo();
+  same(await list({ captureDir: dir.path, output: "json" }, io), 0);
+  const text = new TextDecoder().decode(io.output);
+  match(text, /^[\n\u0020-\u007e]*$/);
+  same(JSON.parse(text)[0].reason, said);
+});

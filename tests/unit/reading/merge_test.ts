@@ -1,0 +1,117 @@
+import { deepStrictEqual as assertEquals, rejects, strictEqual as same } from "node:assert/strict";
+import fc from "fast-check";
+import { MemorySource } from "../../../src/reading/bytes.ts";
+import { mergeCaptures, type MergeOptions } from "../../../src/reading/merge.ts";
+import { PcapngReader } from "../../../src/reading/pcapng.ts";
+import { PcapReader } from "../../../src/reading/pcap.ts";
+import { PacketWriter } from "../../../src/reading/writer.ts";
+import { concat } from "./files.ts";
+
+/** A pcapng file with packets of one byte, at the given milliseconds. */
+async function source(
+  name: string,
+  times: readonly number[],
+  { linkType = 276, digits = 6 as 6 | 9, comment = `of ${name}` } = {},
+) {
+  const parts: Uint8Array[] = [];
+  const writer = new PacketWriter({ write: (bytes) => Promise.resolve(void parts.push(bytes.slice())) });
+  await writer.begin({ application: "test", comments: [comment] }, []);
+  await writer.addInterface({ name, linkType, snaplen: 100, digits });
+  for (const time of times) {
+    writer.add({
+      bytes: Uint8Array.of(time),
+      start: 0,
+      captured: 1,
+      original: 1,
+      seconds: Math.floor(time / 1000),
+      nanos: time % 1000 * 1e6,
+    }, 0);
+  }
+  await writer.flush();
+  await writer.statistics([{ received: 100, dropped: 5, comments: [`remark of ${name}`] }]);
+  return { name, source: new MemorySource(concat(...parts)) };
+}
+
+async function merge(sources: Parameters<typeof mergeCaptures>[0], options: Partial<MergeOptions> = {}) {
+  const parts: Uint8Array[] = [];
+  const write = (bytes: Uint8Array) => Promise.resolve(void parts.push(bytes.slice()));
+  const merged = await mergeCaptures(sources, { write, application: "merger", ...options });
+  return { merged, bytes: concat(...parts) };
+}
+
+Deno.test("mergeCaptures() writes every packet once, in order of time, each with its pod's interface", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.array(fc.nat(100_000), { maxLength: 30 }), { minLength: 1, maxLength: 12 }),
+      async (all) => {
+        const sorted = all.map((times) => times.toSorted((a, b) => a - b));
+        const { merged, bytes } = await merge(
+          await Promise.all(sorted.map((times, i) => source(`ns/pod-${i}@node`, times))),
+        );
+        const reader = new PcapngReader(new MemorySource(bytes));
+        const got: [number, string][] = [];
+        while (reader.next()) {
+          got.push([reader.seconds * 1000 + reader.nanos / 1e6, reader.interfaces[reader.interface]!.name!]);
+        }
+        const wanted = sorted.flatMap((times, i) => times.map((time): [number, string] => [time, `ns/pod-${i}@node`]));
+        const byTimeAndName = (a: [number, string], b: [number, string]) => a[0] - b[0] || (a[1] < b[1] ? -1 : 1);
+        assertEquals(got.map(([time]) => time), wanted.map(([time]) => time).sort((a, b) => a - b));
+        assertEquals(got.sort(byTimeAndName), wanted.sort(byTimeAndName));
+        same(merged.packets, wanted.length);
+        // Also pods without packets have their interface.
+        assertEquals(reader.interfaces.map(({ name }) => name), sorted.map((_, i) => `ns/pod-${i}@node`));
+        assertEquals(
+          reader.interfaces.map(({ statistics }) => statistics?.delivered),
+          sorted.map(({ length }) => length),
+        );
+      },
+    ),
+  );
+});
+
+Deno.test("mergeCaptures() keeps counters and comments, its own comments first", async () => {
+  const { bytes } = await merge([await source("a", [1]), await source("b", [2])], { comments: ["mine"] });
+  const reader = new PcapngReader(new MemorySource(bytes));
+  while (reader.next());
+  assertEquals(reader.comments, ["mine", "of a", "of b"]);
+  assertEquals(reader.interfaces.map(({ statistics }) => statistics), [
+    { received: 100, dropped: 5, delivered: 1, comments: ["remark of a"] },
+    { received: 100, dropped: 5, delivered: 1, comments: ["remark of b"] },
+  ]);
+  same(reader.statisticsBeforeEnd, false);
+});
+
+Deno.test("mergeCaptures() says which source is cut or is no capture, and merges the rest", async () => {
+  const cut = await source("cut", [1, 2, 3]);
+  const bytes = new Uint8Array(10_000);
+  const length = cut.source.read(bytes);
+  const { merged } = await merge([
+    { name: "cut", source: new MemorySource(bytes.subarray(0, length - 130)) },
+    { name: "other", source: new MemorySource(new TextEncoder().encode("something else")) },
+    await source("whole", [1, 2]),
+  ]);
+  same(merged.notes.length, 2);
+  assertEquals(merged.notes.map((note) => note.split(" ")[0]), ["cut", "other"]);
+  same(merged.packets >= 4, true);
+});
+
+Deno.test("mergeCaptures() writes pcap of one link type with the finest resolution, and refuses two", async () => {
+  const { bytes } = await merge([await source("a", [3]), await source("b", [1, 2], { digits: 9 })], { format: "pcap" });
+  const reader = new PcapReader(new MemorySource(bytes));
+  const times: number[] = [];
+  while (reader.next()) times.push(reader.nanos / 1e6);
+  assertEquals(times, [1, 2, 3]);
+  same(reader.header?.digits, 9);
+  await rejects(
+    async () => await merge([await source("a", [1]), await source("b", [1], { linkType: 1 })], { format: "pcap" }),
+    /link types LINUX_SLL2 and EN10MB as pcap: accepted is one link type/,
+  );
+});
+
+Deno.test("mergeCaptures() stops when aborted", async () => {
+  const many = Array.from({ length: 200_000 }, (_, i) => i);
+  await rejects(
+    async () => await merge([await source("a", many)], { signal: AbortSignal.abort(new Error("enough")) }),
+    /enough/,
+  );
+});

@@ -1,0 +1,160 @@
+import { deepStrictEqual as assertEquals, ok as assert, strictEqual as assertSame } from "node:assert/strict";
+import { create } from "@bufbuild/protobuf";
+import fc from "fast-check";
+import { type PodSandbox, PodSandboxSchema } from "../../../src/sandboxes/cri_pb.ts";
+import { type Entry, SandboxView } from "../../../src/sandboxes/view.ts";
+
+function item(id: string, podUid: string | undefined, createdAt: number): PodSandbox {
+  const labels = podUid === undefined ? { app: "x" } : { "io.kubernetes.pod.uid": podUid };
+  return create(PodSandboxSchema, { id, createdAt: BigInt(createdAt), labels });
+}
+
+function view(): { view: SandboxView; changes: string[]; entry(id: string): Entry } {
+  const changes: string[] = [];
+  const view = new SandboxView((podUid) => changes.push(podUid));
+  const entry = (id: string) => [...view.unsettled()].find((entry) => entry.id === id)!;
+  return { view, changes, entry };
+}
+
+const soon = { lasting: false, now: 0 };
+
+Deno.test("SandboxView.get() gives a sandbox once its network is known, and tells of it once", () => {
+  const { view: v, changes, entry } = view();
+  v.apply([item("s1", "u1", 1)], 0);
+  assertSame(v.get("u1"), undefined);
+  v.accept(entry("s1"), "/netns/a");
+  const expected = { id: "s1", podUid: "u1", createdAt: 1n, hostNetwork: false, netnsPath: "/netns/a" };
+  assertEquals(v.get("u1"), expected);
+  v.apply([item("s1", "u1", 1)], 1);
+  assertEquals(changes, ["u1"]);
+});
+
+Deno.test("SandboxView.get() gives a pod in the node's network a sandbox without netns", () => {
+  const { view: v, entry } = view();
+  v.apply([item("s1", "u1", 1)], 0);
+  v.accept(entry("s1"), undefined);
+  assertEquals(v.get("u1"), { id: "s1", podUid: "u1", createdAt: 1n, hostNetwork: true, netnsPath: undefined });
+});
+
+Deno.test("SandboxView.get() gives the newest of several READY sandboxes, in whatever order they are listed", () => {
+  for (const order of [[1, 2, 3], [3, 2, 1], [2, 3, 1]]) {
+    const { view: v, entry } = view();
+    v.apply(order.map((n) => item(`s${n}`, "u1", n)), 0);
+    for (const n of order) v.accept(entry(`s${n}`), `/netns/${n}`);
+    assertSame(v.get("u1")?.id, "s3");
+  }
+});
+
+Deno.test("SandboxView.get() keeps to the older sandbox until the newer is known, then never goes back to it", () => {
+  const { view: v, changes, entry } = view();
+  v.apply([item("old", "u1", 1)], 0);
+  v.accept(entry("old"), "/netns/old");
+  v.apply([item("old", "u1", 1), item("new", "u1", 2)], 1);
+  assertSame(v.get("u1")?.id, "old");
+  v.refuse(entry("new"), "closed", soon);
+  assertSame(v.get("u1"), undefined, "the newest is the pod's, even if it cannot be entered");
+  v.accept(entry("new"), "/netns/new");
+  assertSame(v.get("u1")?.id, "new");
+  assertEquals(changes, ["u1", "u1", "u1"]);
+});
+
+Deno.test("SandboxView.apply() ends what the runtime does not list any more", () => {
+  const { view: v, changes, entry } = view();
+  v.apply([item("s1", "u1", 1), item("s2", "u2", 1)], 0);
+  v.accept(entry("s1"), "/netns/1");
+  v.accept(entry("s2"), "/netns/2");
+  v.apply([item("s2", "u2", 1)], 1);
+  assertSame(v.get("u1"), undefined);
+  assertSame(v.get("u2")?.id, "s2");
+  assertEquals(changes, ["u1", "u2", "u1"]);
+});
+
+Deno.test("SandboxView.apply() leaves sandboxes alone that no kubelet made", () => {
+  const { view: v } = view();
+  v.apply([item("s1", undefined, 1), item("s2", "", 1)], 0);
+  assertEquals([...v.unsettled()], []);
+});
+
+Deno.test("SandboxView.dropNetns() ends the sandbox of that file at once, and it is asked about again", () => {
+  const { view: v, changes, entry } = view();
+  v.apply([item("s1", "u1", 1), item("s2", "u2", 1)], 0);
+  v.accept(entry("s1"), "/netns/cni-1");
+  v.accept(entry("s2"), "/netns/cni-10");
+  v.dropNetns("cni-1", 5);
+  assertSame(v.get("u1"), undefined);
+  assertSame(v.get("u2")?.id, "s2");
+  assertEquals(changes, ["u1", "u2", "u1"]);
+  v.apply([item("s1", "u1", 1), item("s2", "u2", 1)], 6);
+  assertSame(v.get("u1"), undefined, "the runtime may list it for a while");
+  assertEquals([...v.unsettled()].map(({ id, askAt }) => [id, askAt]), [["s1", 105]]);
+});
+
+Deno.test("SandboxView.refuse() has it asked about ever less often, or never again, and says when people are to know", () => {
+  const { view: v, entry } = view();
+  v.apply([item("s1", "u1", 1)], 0);
+  const s1 = entry("s1");
+  const askAts: number[] = [];
+  const news: boolean[] = [];
+  for (let i = 0; i < 10; i++) {
+    news.push(v.refuse(s1, "closed", soon));
+    askAts.push(s1.askAt);
+  }
+  assertEquals(askAts, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
+  assertEquals(news, [false, false, false, false, false, true, false, false, false, false]);
+  assertSame(v.refuse(s1, "elsewhere", { lasting: true, now: 0 }), true);
+  assertSame(s1.askAt, Infinity);
+});
+
+Deno.test("SandboxView answers late about a sandbox that has gone, and nothing comes of it", () => {
+  const { view: v, changes, entry } = view();
+  v.apply([item("s1", "u1", 1)], 0);
+  const s1 = entry("s1");
+  v.apply([], 1);
+  v.accept(s1, "/netns/1");
+  assertSame(v.get("u1"), undefined);
+  assertSame(v.refuse(s1, "it has gone", soon), false);
+  assertEquals(changes, []);
+});
+
+Deno.test("SandboxView.get() is the newest known of its pod after any sequence of observations, and every change is told", () => {
+  const id = fc.integer({ min: 0, max: 7 });
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant("apply" as const), ids: fc.uniqueArray(id) }),
+    fc.record({ kind: fc.constant("accept" as const), id, host: fc.boolean() }),
+    fc.record({ kind: fc.constant("refuse" as const), id }),
+    fc.record({ kind: fc.constant("drop" as const), id }),
+  );
+  fc.assert(fc.property(fc.array(step, { maxLength: 40, size: "max" }), (steps) => {
+    // The model: which ids are listed, and what is known of each. Sandbox n is of pod n % 3 and was created at n.
+    const listed = new Map<number, "unknown" | "refused" | "netns" | "host">();
+    const told = new Map<string, string | undefined>();
+    const v = new SandboxView((podUid) => told.set(podUid, v.get(podUid)?.id));
+    for (const step of steps) {
+      if (step.kind === "apply") {
+        for (const n of [...listed.keys()]) if (!step.ids.includes(n)) listed.delete(n);
+        for (const n of step.ids) if (!listed.has(n)) listed.set(n, "unknown");
+        v.apply(step.ids.map((n) => item(`s${n}`, `u${n % 3}`, n)), 0);
+      } else if (step.kind === "drop") {
+        if (listed.get(step.id) === "netns") listed.set(step.id, "refused");
+        v.dropNetns(`cni-${step.id}`, 0);
+      } else {
+        const entry = [...v.unsettled()].find((entry) => entry.id === `s${step.id}`);
+        const known = listed.get(step.id);
+        assertSame(entry !== undefined, known === "unknown" || known === "refused");
+        if (!entry) continue;
+        listed.set(step.id, step.kind === "refuse" ? "refused" : step.host ? "host" : "netns");
+        if (step.kind === "refuse") v.refuse(entry, "closed", soon);
+        else v.accept(entry, step.host ? undefined : `/netns/cni-${step.id}`);
+      }
+      for (const pod of [0, 1, 2]) {
+        const newest = [...listed].filter(([n, known]) =>
+          n % 3 === pod && known !== "unknown"
+        ).sort(([a], [b]) => b - a)[0];
+        const expected = newest && newest[1] !== "refused" ? `s${newest[0]}` : undefined;
+        assertSame(v.get(`u${pod}`)?.id, expected);
+        assertSame(told.get(`u${pod}`), expected);
+      }
+    }
+    assert(listed.size <= 8);
+  }));
+});

@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import { join } from "@std/path";
+import { run, type Said } from "../../rig/cli.ts";
+import { serveJsr } from "../../rig/jsr.ts";
+import { type Tree, tree } from "../../rig/tree.ts";
+import { VERSION } from "../../../src/version.ts";
+
+/** Runs tools/bundle.ts in a tree. */
+async function bundle(project: Tree, env: Record<string, string> = {}): Promise<Said> {
+  const home = Deno.env.get("HOME")!;
+  const caches = Deno.env.get("XDG_CACHE_HOME") ?? join(home, ".cache");
+  // What comes from a JSR of this test stays in the tree; the npm packages are those that Deno has.
+  await Deno.mkdir(join(project.path, "caches"), { recursive: true });
+  await Deno.symlink(join(Deno.env.get("DENO_DIR") ?? join(caches, "deno"), "npm"), join(project.path, "caches/npm"));
+  const args = ["run", "--allow-all", "--no-check", "tools/bundle.ts"];
+  const said = await run(join(project.path, "tools/deno"), args, {
+    cwd: project.path,
+    env: { XDG_CACHE_HOME: caches, DENO_DIR: join(project.path, "caches"), ...env },
+  });
+  assert.equal(said.code, 0, said.stderr);
+  return said;
+}
+
+/** Runs the bundle in a folder of its own, with nothing else to be had. */
+async function runBundle(project: Tree, ...args: string[]): Promise<Said> {
+  const folder = await Deno.makeTempDir({ prefix: "packet-capture-bundle-" });
+  try {
+    await Deno.copyFile(join(project.path, "dist/packet-capture.cjs"), join(folder, "packet-capture.cjs"));
+    const alone = ["run", "--quiet", "--no-config", "--no-lock", "--no-npm", "--no-remote", "--allow-all"];
+    return await run(Deno.execPath(), [...alone, "packet-capture.cjs", ...args], {
+      cwd: folder,
+      env: { DENO_DIR: join(folder, "cache") },
+    });
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+const tools = ["deno.json", "deno.lock", "node_modules", "tools"];
+
+/** A tree whose two programs are this code; what the real ones are made of is there to be imported. */
+async function programs(code: string): Promise<Tree> {
+  const project = await tree(...tools, "src/log.ts", "src/line_writer.ts", "src/quote.ts");
+  await project.write("src/main.ts", code);
+  await project.write("src/plugin/main.ts", "");
+  return project;
+}
+
+Deno.test("the bundle runs by itself, and its bytes do not depend on where it was made", async () => {
+  const bundles: string[] = [];
+  for (let i = 0; i < 2; i++) {
+    await using project = await tree(...tools, "src");
+    const { stdout } = await bundle(project);
+    const text = await project.read("dist/packet-capture.cjs");
+    assert.ok(!text.includes(project.path), "it names the folder it was made in");
+    assert.doesNotMatch(text, /sourceMappingURL/);
+    assert.deepEqual(await runBundle(project, "version"), {
+      code: 0,
+      stdout: `packet-capture ${VERSION}\n`,
+      stderr: "",
+    });
+    const { sources } = JSON.parse(await project.read("dist/packet-capture.cjs.map"));
+    assert.ok(sources.some((source: string) => source.endsWith("src/main.ts")), "the map does not know src/main.ts");
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))).toHex();
+    assert.match(stdout, new RegExp(`dist/packet-capture\\.cjs \\d+ KiB sha256:${digest}$`, "m"));
+    bundles.push(text);
+  }
+  assert.equal(bundles[0], bundles[1]);
+});
+
+Deno.test("what the bundle leaves out says so in one sentence when it is used", async () => {
+  const kubeconfig = (user: unknown) =>
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "Config",
+      clusters: [{ name: "c", cluster: { server: "https://127.0.0.1:1" } }],
+      users: [{ name: "u", user }],
+      contexts: [{ name: "x", context: { cluster: "c", user: "u" } }],
+      "current-context": "x",
+    });
+  const oidc = {
+    "auth-provider": {
+      name: "oidc",
+      config: {
+        "id-token": "eyJhIjoxMjN9.eyJleHAiOjF9.eyJhIjoxMjN9",
+        "client-id": "i",
+        "refresh-token": "r",
+        "idp-issuer-url": "https://127.0.0.1:1",
+      },
+    },
+  };
+  await using project = await programs(`
+    import { KubeConfig } from "@kubernetes/client-node/dist/config.js";
+    import { Command } from "commander";
+    const config = new KubeConfig();
+    const say = async (work) => { try { await work(); console.log("works"); } catch (error) { console.log(error.message); } };
+    config.loadFromString(${JSON.stringify(kubeconfig({ token: "t" }))});
+    (async () => {
+    await say(() => config.applyToHTTPSOptions({}));
+    await say(() => config.makeApiClient(class {}));
+    config.loadFromString(${JSON.stringify(kubeconfig(oidc))});
+    await say(() => config.applyToHTTPSOptions({}));
+    await say(() => new Command("x").command("y", "a program of its own").parse(["y"], { from: "user" }));
+    })();
+  `);
+  await bundle(project);
+  const { stdout } = await runBundle(project);
+  assert.deepEqual(stdout.trimEnd().split("\n"), [
+    "works",
+    "client-node's API classes do not work in this program: @kubernetes/client-node/gen/index.js is not part of it",
+    "a kubeconfig user with the auth provider oidc does not work in this program: openid-client is not part of it",
+    "sub-commands that are programs of their own do not work in this program: node:child_process is not part of it",
+  ]);
+});
+
+Deno.test("the bundle holds the JSR packages where JSR can be reached, the stand-ins where not", async () => {
+  await using project = await programs(`
+    import { getLog } from "./log.ts";
+    import { dirname, join } from "@std/path";
+    import * as logger from "@std/log/logger";
+    getLog().info("FROM_JSR" in logger ? "JSR" : "stand-in", { path: join(dirname("/a/b"), "c") });
+  `);
+  await bundle(project, { PACKET_CAPTURE_JSR: "no" });
+  assert.match((await runBundle(project)).stderr, /^level=info msg=stand-in path=\/a\/c time=/);
+
+  await using again = await programs(await project.read("src/main.ts"));
+  // An own node_modules folder, since the wrapper notes in it which source it was made for.
+  await Deno.remove(join(again.path, "node_modules"));
+  await using jsr = await serveJsr();
+  await bundle(again, { PACKET_CAPTURE_JSR: "yes", JSR_URL: jsr.url });
+  assert.match((await runBundle(again)).stderr, /^level=info msg=JSR path=\/a\/c time=/);
+});
