@@ -125,7 +125,11 @@ export async function runController(
     await Promise.all(parts);
     await events.close(AbortSignal.timeout(EVENTS_CLOSE_MS));
     // Where nothing is kept, nothing of ours stays on the node; the next life makes the marker anew.
-    if (exitCode === 0) await directory.giveUp();
+    if (exitCode === 0) {
+      await directory.giveUp().catch((error) => {
+        log.warn("captureDir stays marked as ours", { path: directory.path, reason: error.message });
+      });
+    }
     log.info("stopped", { exitCode });
     return exitCode;
   } catch (error) {

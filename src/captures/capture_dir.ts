@@ -214,19 +214,22 @@ export class CaptureDir implements Disposable {
   }
 
   /**
-   * Gives the directory back to be anybody's: removes what is ours in its root, the marker last. Nothing happens while anything
-   * else is in it: without the marker the directory would be refused to our next life.
+   * Gives the directory back to be anybody's: removes what is ours in its root, the marker last. Nothing is touched while anything
+   * else is in it: without the marker the directory would be refused to our next life, and its disk may take no change at all.
    *
    * @returns the names of what else is there.
    */
   async giveUp(): Promise<string[]> {
-    await this.tidy();
     const ours = [HOLDER, NOT_CAPTURING, `${NOT_CAPTURING}.tmp`];
-    const others = [];
+    const others: string[] = [];
+    const empty: string[] = [];
     for await (const { name } of Deno.readDir(this.path)) {
-      if (name !== MARKER && name !== LOST_AND_FOUND && !ours.includes(name)) others.push(name);
+      if (name === MARKER || name === LOST_AND_FOUND || ours.includes(name)) continue;
+      const isFolder = (isNamespace(name) || name === RETAINED) && await isEmptyDirectory(join(this.path, name));
+      (isFolder ? empty : others).push(name);
     }
     if (others.length > 0) return others;
+    for (const name of empty) await this.#removeIfEmpty(join(this.path, name));
     for (const name of [...ours, MARKER]) await Deno.remove(join(this.path, name)).catch(ignoreGone);
     return [];
   }
@@ -264,6 +267,12 @@ async function removeDirectory(folder: string): Promise<void> {
 /** A real directory, not a symlink to one. */
 async function isDirectory(path: string): Promise<boolean> {
   return (await Deno.lstat(path).catch(ignoreGone))?.isDirectory ?? false;
+}
+
+async function isEmptyDirectory(path: string): Promise<boolean> {
+  if (!await isDirectory(path)) return false;
+  for await (const _ of Deno.readDir(path)) return false;
+  return true;
 }
 
 /** @throws Deno.errors.NotADirectory if something else has the name. */

@@ -217,6 +217,7 @@ Deno.test("giveUp() leaves an empty directory, and one with files as it is", asy
   const path = join(tmp.path, "captures");
   using directory = await take(path);
   await Deno.writeTextFile(join(await directory.makeFolder("default", "web"), "capture-web.pcap0"), "x");
+  await Deno.mkdir(join(path, "empty"));
   const before = await listing(path);
   await directory.giveUp();
   assertEquals(await listing(path), before);
