@@ -6,7 +6,7 @@ import {
 } from "node:assert/strict";
 import { join } from "@std/path";
 import { FaultRecord, type FaultRow, isFull, ROWS } from "../../faults/fault.ts";
-import { isKnown, missing, problems, render } from "../../faults_report.ts";
+import { missing, problems, render } from "../../faults_report.ts";
 
 const root = join(import.meta.dirname!, "../../..");
 const rows: FaultRow[] = [
@@ -19,7 +19,6 @@ const results = [
 ];
 const commit = "0123456789ab";
 const circumstances = { commit, changed: false, machine: "2 cores", full: false };
-const known = (asked: string) => Promise.resolve(asked === commit);
 
 Deno.test("render() makes one line of each row, in their order, with the seeds", async () => {
   const text = await render(rows, results, circumstances);
@@ -28,14 +27,14 @@ Deno.test("render() makes one line of each row, in their order, with the seeds",
     "| `two` | [fault two \\| three](../tests/faults/two_test.ts) | seen \\| twice at least | 0.50 s | 3 | 0 |",
   ]);
   assertEquals(text.match(/^- Seeds: .*$/m)?.[0], "- Seeds: two: 7");
-  assertEquals(await problems(rows, text, known), []);
+  assertEquals(await problems(rows, text), []);
 });
 
 Deno.test("render() says of a full run that it is one, and of none of its faults that it was bounded", async () => {
   const text = await render(rows, results, { ...circumstances, full: true });
   assert(/^- Form: full/m.test(text));
   assert(text.includes("| [fault one of 60 s](../tests/faults/one_test.ts) |"));
-  assertEquals(await problems(rows, text, known), []);
+  assertEquals(await problems(rows, text), []);
 });
 
 Deno.test("render() refuses figures of a tree with changes", async () => {
@@ -50,59 +49,26 @@ Deno.test("render() refuses a row without a result", async () => {
 
 Deno.test("problems() notices an edit by hand, a missing row, one too many and other words", async () => {
   const text = await render(rows, results, circumstances);
-  assertEquals(await problems(rows, text.replace("12 s", "1 s"), known), ["docs/reliability.md was edited by hand"]);
-  assertEquals((await problems(rows, text + "more\n", known)).length, 1);
-  assertEquals((await problems(rows, "", known)).length, 1);
+  assertEquals(await problems(rows, text.replace("12 s", "1 s")), ["docs/reliability.md was edited by hand"]);
+  assertEquals((await problems(rows, text + "more\n")).length, 1);
+  assertEquals((await problems(rows, "")).length, 1);
   const third = { ...rows[0]!, id: "three" };
-  assertEquals(await problems([...rows, third], text, known), [`docs/reliability.md has no row "three"`]);
-  assertEquals(await problems(rows.slice(1), text, known), [
+  assertEquals(await problems([...rows, third], text), [`docs/reliability.md has no row "three"`]);
+  assertEquals(await problems(rows.slice(1), text), [
     `docs/reliability.md has a row "one" that tests/faults.json lacks`,
   ]);
   for (const change of [{ fault: "another fault" }, { test: "tests/faults/other_test.ts" }, { bounded: "9 s" }]) {
-    const found = await problems([{ ...rows[0]!, ...change }, rows[1]!], text, known);
+    const found = await problems([{ ...rows[0]!, ...change }, rows[1]!], text);
     assertEquals(found.length, 1, JSON.stringify(change));
     assert(/other words for "one"/.test(found[0]!), found[0]!);
   }
 });
 
-Deno.test("problems() refuses figures of no commit, of an unknown one, and of a tree with changes", async () => {
-  const text = (commit: string) => render(rows, results, { ...circumstances, commit });
-  for (const unknown of ["abc", "ba9876543210", `${commit}, with changes`]) {
-    const found = await problems(rows, await text(unknown), known);
-    assertEquals(found.length, 1, unknown);
-    assert(found[0]!.includes(`is of "${unknown}"`), found[0]!);
-  }
-  // In a repository without its history that cannot be told, but whether it is a commit can.
-  const untold = () => Promise.resolve(undefined);
-  assertEquals(await problems(rows, await text("ba9876543210"), untold), []);
-  assertEquals((await problems(rows, await text(`${commit}, with changes`), untold)).length, 1);
-});
-
-Deno.test("isKnown() knows the commits before this one, no others, and not where the history is not there", async () => {
-  const dir = await Deno.makeTempDir({ prefix: "packet-capture-known-" });
-  try {
-    const whole = join(dir, "whole");
-    const git = async (...args: string[]) => {
-      const options = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org", "-c", "commit.gpgsign=false"];
-      const { code, stdout } = await new Deno.Command("git", { args: [...options, ...args], stderr: "null" }).output();
-      assertEquals(code, 0, args.join(" "));
-      return new TextDecoder().decode(stdout).trim();
-    };
-    await git("init", "--quiet", whole);
-    assertEquals(await isKnown(commit, whole), undefined);
-    const commits: string[] = [];
-    for (const message of ["first", "second", "third"]) {
-      await git("-C", whole, "commit", "--quiet", "--allow-empty", "--message", message);
-      commits.push(await git("-C", whole, "rev-parse", "HEAD"));
-    }
-    await git("-C", whole, "reset", "--quiet", "--hard", commits[1]!);
-    assertEquals(await Promise.all(commits.map((each) => isKnown(each, whole))), [true, true, false]);
-    assertEquals(await isKnown(commit, whole), false);
-    await git("clone", "--quiet", "--depth=1", `file://${whole}`, join(dir, "shallow"));
-    assertEquals(await isKnown(commits[0]!, join(dir, "shallow")), undefined);
-    assertEquals(await isKnown(commits[0]!, dir), undefined);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
+Deno.test("problems() refuses figures of no commit, and of a tree with changes", async () => {
+  for (const none of ["abc", `${commit}, with changes`]) {
+    const found = await problems(rows, await render(rows, results, { ...circumstances, commit: none }));
+    assertEquals(found.length, 1, none);
+    assert(found[0]!.includes(`is of "${none}"`), found[0]!);
   }
 });
 
