@@ -7,7 +7,7 @@ import { run } from "../cluster/run.ts";
 
 /** Heading, tshark's field, and width in characters. */
 const COLUMNS: readonly (readonly [heading: string, field: string, width: number])[] = [
-  ["No.", "frame.number", 5],
+  ["No.", "frame.number", 6],
   ["Time", "frame.time_relative", 10],
   ["Interface", "frame.interface_name", 23],
   ["Source", "ip.src", 13],
