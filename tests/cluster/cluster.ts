@@ -110,7 +110,7 @@ async function waitUntilUsable(cluster: ClusterConfig): Promise<void> {
   }
 }
 
-/** Why a pod could not run now: a node that is not Ready, or no service account yet. */
+/** Why a pod could not run now: a node that is not Ready or still tainted as such, or no service account yet. */
 async function unusable(cluster: ClusterConfig): Promise<string | undefined> {
   const admin = identity(cluster, "admin");
   using client = Deno.createHttpClient({
@@ -122,6 +122,7 @@ async function unusable(cluster: ClusterConfig): Promise<string | undefined> {
   const nodes = await (await get("/api/v1/nodes")).json() as {
     items: {
       metadata: { name: string };
+      spec: { taints?: { key: string }[] };
       status: { conditions?: { type: string; status: string; message: string }[] };
     }[];
   };
@@ -129,6 +130,9 @@ async function unusable(cluster: ClusterConfig): Promise<string | undefined> {
     const node = nodes.items.find((n) => n.metadata.name === name);
     const ready = node?.status.conditions?.find((c) => c.type === "Ready");
     if (ready?.status !== "True") return `node ${name} is not Ready: ${ready?.message ?? "it has not registered"}`;
+    // It is taken off a moment after the node has become Ready.
+    const taint = node?.spec.taints?.[0];
+    if (taint) return `node ${name} has the taint ${taint.key}`;
   }
   const account = await get("/api/v1/namespaces/default/serviceaccounts/default");
   await account.body?.cancel();

@@ -86,9 +86,9 @@ export class Release implements AsyncDisposable {
   /** Waits until the DaemonSet's pods are Ready everywhere; if they do not get so, the error says why. */
   async ready(timeoutSeconds = 120): Promise<void> {
     const args = ["rollout", "status", `daemonset/${this.name}`, "-n", this.namespace, `--timeout=${timeoutSeconds}s`];
-    const { code } = await this.kube.tryKubectl(args, { timeoutMs: (timeoutSeconds + 10) * 1000 });
+    const { code, stderr } = await this.kube.tryKubectl(args, { timeoutMs: (timeoutSeconds + 10) * 1000 });
     if (code !== 0) {
-      throw new Error(`The controllers are not Ready after ${timeoutSeconds} s.\n${await this.diagnosis()}`);
+      throw new Error(`The controllers are not Ready: ${stderr.trim()}\n${await this.diagnosis()}`.trim());
     }
   }
 
