@@ -62,7 +62,7 @@ export class Station {
 export interface Running extends AsyncDisposable {
   readonly controller: Controller;
   readonly captureDir: string;
-  /** Whether there is no file in captureDir but those that were there before the first annotation. */
+  /** Whether no file of a capture is in captureDir: none but what the controller keeps of its own, in dot files at the top. */
   readonly isClean: () => boolean;
 }
 
@@ -150,7 +150,9 @@ export class Stage implements AsyncDisposable {
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
     const before = new Set(filesBelow(captureDir));
-    const isClean = () => filesBelow(captureDir).every((path) => before.has(path));
+    const isClean = () => {
+      return filesBelow(captureDir).every((path) => before.has(path) || path.startsWith(`${captureDir}/.`));
+    };
     return {
       controller,
       captureDir,

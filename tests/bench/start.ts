@@ -12,9 +12,7 @@ const LARGEST_SHOWN = 5;
 export async function image(): Promise<Figure[]> {
   const tar = join(ROOT, "dist/image.tar");
   await run([join(ROOT, "tools/image")], { timeoutMs: 1_200_000 });
-  const layers = (await run(["tar", "-tf", tar])).split("\n").filter((name) =>
-    /layer\.tar$|^[0-9a-f]{64}\.tar$/.test(name)
-  );
+  const [{ Layers: layers }] = JSON.parse(await run(["tar", "-xOf", tar, "manifest.json"])) as [{ Layers: string[] }];
   const files: { name: string; bytes: number }[] = [];
   for (const layer of layers) {
     const list = await run(["bash", "-c", 'tar -xOf "$1" "$2" | tar -tvf -', "bash", tar, layer]);
