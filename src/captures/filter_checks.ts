@@ -1,5 +1,6 @@
 /** What tcpdump says of filters: each is compiled once, however many pods ask for it, and few at a time. */
 import type { CaptureRequest } from "./request.ts";
+import { Turns } from "../turns.ts";
 import { checkFilter } from "./tcpdump.ts";
 
 /** A check is some 10 ms of CPU: with more at once each only takes longer, at last too long. */
@@ -10,8 +11,7 @@ const REMEMBERED = 300;
 export class FilterChecks {
   readonly #options: { readonly tcpdump: string; readonly unshare: string; readonly signal: AbortSignal };
   readonly #found = new Map<string, Promise<string | undefined>>();
-  readonly #waiting: (() => void)[] = [];
-  #free = AT_ONCE;
+  readonly #turns = new Turns(AT_ONCE);
 
   /** @param options.unshare the program. @default "unshare" */
   constructor(options: { tcpdump: string; signal: AbortSignal; unshare?: string }) {
@@ -29,7 +29,7 @@ export class FilterChecks {
     const key = `${linkType} ${filter}`;
     const known = this.#found.get(key);
     if (known) return known;
-    const found = this.#inTurn(() => checkFilter({ ...this.#options, filter, linkType }));
+    const found = this.#turns.take(() => checkFilter({ ...this.#options, filter, linkType }));
     this.#found.set(key, found);
     found.catch(() => this.#found.delete(key));
     for (const oldest of this.#found.keys()) {
@@ -37,17 +37,5 @@ export class FilterChecks {
       this.#found.delete(oldest);
     }
     return found;
-  }
-
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await work();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free++;
-    }
   }
 }

@@ -8,6 +8,8 @@ import { settlesWithin } from "./within.ts";
 
 /** KiB of kernel buffer (-B): without loss in bursts where the 2 MiB default loses; tcpdump maps as much memory. */
 const BUFFER_KIB = 4096;
+/** How much of what tcpdump says is read at once: it says some lines of some 80 bytes. */
+const STDERR_BYTES = 1024;
 /** libpcap hands a block of packets over after at most 1 s (to_ms in tcpdump.c); then all that came before is in the file. */
 const BLOCK_TIMEOUT_MS = 1100;
 /** After SIGTERM tcpdump writes its last counters and exits; if it has not by then, it hangs. */
@@ -160,10 +162,17 @@ export class Tcpdump {
       if (COUNTER.test(line)) this.#count(line);
       else onLine(line);
     };
-    for await (const chunk of this.#child.stderr.pipeThrough(new TextDecoderStream())) {
-      const lines = (rest + chunk).split("\n");
+    // Otherwise Deno sets 64 KiB aside for each read that waits, and one waits for each capture.
+    const reader = this.#child.stderr.getReader({ mode: "byob" });
+    const decoder = new TextDecoder();
+    let buffer = new Uint8Array(STDERR_BYTES);
+    for (;;) {
+      const { value, done } = await reader.read(buffer);
+      if (done) break;
+      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
       rest = (lines.pop() ?? "").slice(-4096);
       lines.forEach(take);
+      buffer = new Uint8Array(value.buffer);
     }
     take(rest);
   }

@@ -12,6 +12,7 @@
 import { basename, resolve } from "@std/path";
 import { status as codes } from "@grpc/grpc-js";
 import type { Log } from "../log.ts";
+import { Turns } from "../turns.ts";
 import { networkOf } from "./info.ts";
 import { NetnsDir } from "./netns_dir.ts";
 import { Pace } from "./pace.ts";
@@ -21,6 +22,11 @@ import { type Entry, SandboxView } from "./view.ts";
 
 /** The directory is compared with the view at each poll, but not at each of the quick calls. Milliseconds. */
 const SWEEP_MS = 500;
+/**
+ * So many sandboxes are asked about at once: each answer has tens of kB, and all of a node's at a time would leave that memory with
+ * us for good.
+ */
+const ASKED_AT_ONCE = 4;
 
 export interface SandboxesOptions {
   /** The runtime's socket. */
@@ -44,6 +50,7 @@ export class Sandboxes {
   readonly #netnsDir: NetnsDir;
   readonly #view: SandboxView;
   readonly #pace: Pace;
+  readonly #turns = new Turns(ASKED_AT_ONCE);
   /** What the last look said if it failed. */
   #lastError = "";
   #lastAnswer: number | undefined;
@@ -192,10 +199,10 @@ export class Sandboxes {
     }
   }
 
-  /** Finds out about the network of a sandbox. Never rejects. */
+  /** Finds out about the network of a sandbox, when it is its turn. Never rejects. */
   async #ask(entry: Entry): Promise<void> {
     entry.asking = true;
-    const answer = await this.#network(entry.id);
+    const answer = await this.#turns.take(() => this.#network(entry.id));
     entry.asking = false;
     if (answer.refused === undefined) {
       if (answer.path !== undefined) this.#pace.settle(basename(answer.path));
