@@ -10,7 +10,7 @@ export const WINDOW_SECONDS = 2;
 /** A chunk takes the largest record with room to spare for a block's options. */
 const CHUNK_BYTES = 2 * MAX_CAPTURED;
 /** What is held back at first. Packets of several CPUs are milliseconds apart: half of this holds 40 ms at 100 MB/s. */
-const WINDOW_BYTES = 8 * 1024 * 1024;
+const WINDOW_BYTES = 4 * 1024 * 1024;
 /** What is held back at most, once packets come that late: half of this holds 2 s at 16 MB/s. */
 const MAX_WINDOW_BYTES = 64 * 1024 * 1024;
 
