@@ -1,7 +1,6 @@
 /** From the annotation to the packets and back: one pod, many pods at once, and what each capture takes. */
 import { join } from "@std/path";
 import { tcpdumpArgv } from "../../src/captures/tcpdump.ts";
-import { run } from "../cluster/run.ts";
 import { KEY } from "../rig/node.ts";
 import { type Figure, median, range, spread } from "./figures.ts";
 import { Cgroup, memoryOf, pssOf } from "./measures.ts";
@@ -19,6 +18,8 @@ import {
 const ROUNDS = 100;
 const WARM_UP = 3;
 const BURSTS = 5;
+/** Files that are made and deleted a thousand times a minute slow a disk's file system down, which happens on no node. */
+const MEMORY = "/dev/shm/packet-capture-bench";
 
 /** The command that the controller runs for a pod with `"2"`, written by the controller's own code. */
 function bareArgv(netnsPath: string, file: string): string[] {
@@ -145,17 +146,26 @@ async function watchDelays(stage: Stage): Promise<number[]> {
 /** 2. Many pods at once, start and stop; beside them a shell loop of the bare command, and the same PATCHes with nothing to do. */
 export async function bursts(stage: Stage): Promise<Figure[]> {
   const figures: Figure[] = [];
-  // Files that were made and deleted a thousand times a minute slow a disk's file system down, which happens on no node.
-  await using memory = await Memory.mount(join(stage.node.dir, "memory"));
+  await Deno.remove(MEMORY, { recursive: true }).catch(() => {}); // of a run that was killed
+  await Deno.mkdir(MEMORY);
+  try {
+    await burstsIn(MEMORY, stage, figures);
+  } finally {
+    await Deno.remove(MEMORY, { recursive: true });
+  }
+  return figures;
+}
+
+async function burstsIn(memory: string, stage: Stage, figures: Figure[]): Promise<void> {
   for (const [count, stopTarget] of [[100, 1.5], [250, 3]] as const) {
     await stage.addStations(count);
     const stations = stage.stations.slice(0, count);
     const series: Record<string, number[]> = {};
     const put = (name: string, value: number) => (series[name] ??= []).push(value / 1000);
     for (const contender of contenders()) {
-      await using running = await stage.run(contender, { captureDir: join(memory.path, `${contender.name}-${count}`) });
+      await using running = await stage.run(contender, { captureDir: join(memory, `${contender.name}-${count}`) });
       for (let round = -1; round < BURSTS; round++) {
-        const bare = await bareBurst(stations, memory.path);
+        const bare = await bareBurst(stations, memory);
         const patches = await patchAll(stage, stations, "bench.example/mark", String(round));
         const times = await burst(stage, stations, running);
         if (round < 0) continue;
@@ -207,22 +217,6 @@ export async function bursts(stage: Stage): Promise<Figure[]> {
       samples: { "ours stop": of("ours stop"), "peer stop": of("peer stop") },
     });
   }
-  return figures;
-}
-
-/** A file system in memory, for as long as it is in scope. */
-class Memory implements AsyncDisposable {
-  private constructor(readonly path: string) {}
-
-  static async mount(path: string): Promise<Memory> {
-    await Deno.mkdir(path);
-    await run(["mount", "-t", "tmpfs", "-o", "size=2g", "tmpfs", path]);
-    return new Memory(path);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await run(["umount", this.path]);
-  }
 }
 
 /** Sends a PATCH of one annotation to each pod, all at once. @returns milliseconds until the last was answered. */
@@ -242,6 +236,7 @@ async function burst(stage: Stage, stations: readonly Station[], running: Runnin
   const patches = patchAll(stage, stations, KEY, "2");
   const open = await allAre(stations, true);
   await patches;
+  if (running.isClean()) throw new Error("No file of a capture is seen in captureDir");
   await new Promise((resolve) => setTimeout(resolve, 1000));
   const unSent = performance.now();
   const unpatches = patchAll(stage, stations, KEY, null);
