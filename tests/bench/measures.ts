@@ -2,8 +2,6 @@
 import { join } from "@std/path";
 
 const CGROUPS = "/sys/fs/cgroup";
-/** USER_HZ: fixed on Linux. */
-const TICKS_PER_SECOND = 100;
 
 export interface Memory {
   readonly rssMiB: number;
@@ -22,11 +20,17 @@ export async function pssOf(pid: number): Promise<number> {
   return Number(/^Pss:\s+([0-9]+)/m.exec(rollup)?.[1]) / 1024;
 }
 
-/** Seconds of CPU that the process has taken so far, to 10 ms. */
+/**
+ * Seconds of CPU that the process's threads have taken so far, to the nanosecond. /proc/PID/stat counts ticks of 10 ms, of which
+ * short turns take none or a whole one.
+ */
 export async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  let nanoseconds = 0;
+  for await (const { name } of Deno.readDir(`/proc/${pid}/task`)) {
+    const stat = await Deno.readTextFile(`/proc/${pid}/task/${name}/schedstat`);
+    nanoseconds += Number(stat.split(" ")[0]);
+  }
+  return nanoseconds / 1e9;
 }
 
 /** A cgroup for what is started by its `wrap`, of whichever version the machine has. */
