@@ -152,7 +152,8 @@ export class ApiServer implements AsyncDisposable {
   async stopServer(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
     const server = this.#server!;
     Deno.kill(server.pid, signal);
-    await waitFor("the API server's end", () => !alive(server), { everyMs: 20 });
+    // A killed process counts as ended while some of its threads still hold the port, which the next one needs.
+    await waitFor("the API server's end", () => !alive(server) && isFree(this.port), { everyMs: 20 });
   }
 
   /** Calls the API as administrator and gives the JSON it answers; throws with its words unless it answers 2xx. */
@@ -278,12 +279,18 @@ export function freePort(): number {
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * 22_000);
     if (given.has(port)) continue;
-    try {
-      using _listener = Deno.listen({ hostname: "127.0.0.1", port });
-      given.add(port);
-      return port;
-    } catch (error) {
-      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
-    }
+    if (!isFree(port)) continue;
+    given.add(port);
+    return port;
+  }
+}
+
+function isFree(port: number): boolean {
+  try {
+    using _listener = Deno.listen({ hostname: "127.0.0.1", port });
+    return true;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    return false;
   }
 }
