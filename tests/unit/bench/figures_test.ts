@@ -63,6 +63,7 @@ Deno.test("docs/benchmarks.md is what docs/benchmarks.json gives, and both are o
   assertEquals(await Deno.readTextFile(PAGE), page(report));
   assertEquals([...new Set(report.figures.map(({ part }: Figure) => part))].sort(), Object.keys(PARTS).sort());
   for (const { id, samples } of report.figures as Figure[]) {
-    assertEquals(Object.values(samples).every((series) => series.length > 0), true, `${id} has no samples`);
+    // A peer's are empty where none took part.
+    assertEquals(Object.values(samples).some((series) => series.length > 0), true, `${id} has no samples`);
   }
 });
