@@ -222,14 +222,13 @@ export class CaptureDir implements Disposable {
   async giveUp(): Promise<string[]> {
     const ours = [HOLDER, NOT_CAPTURING, `${NOT_CAPTURING}.tmp`];
     const others: string[] = [];
-    const empty: string[] = [];
     for await (const { name } of Deno.readDir(this.path)) {
       if (name === MARKER || name === LOST_AND_FOUND || ours.includes(name)) continue;
       const isFolder = (isNamespace(name) || name === RETAINED) && await isEmptyDirectory(join(this.path, name));
-      (isFolder ? empty : others).push(name);
+      if (!isFolder) others.push(name);
     }
     if (others.length > 0) return others;
-    for (const name of empty) await this.#removeIfEmpty(join(this.path, name));
+    await this.tidy();
     for (const name of [...ours, MARKER]) await Deno.remove(join(this.path, name)).catch(ignoreGone);
     return [];
   }

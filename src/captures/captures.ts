@@ -10,6 +10,7 @@ import type { Pod } from "../pods/pod.ts";
 import { podKey } from "../pods/pod.ts";
 import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
+import { Turns } from "../turns.ts";
 import { admit, type Applicant } from "./admission.ts";
 import { Capture, type CaptureContext } from "./capture.ts";
 import type { CaptureDir } from "./capture_dir.ts";
@@ -113,12 +114,12 @@ export class Captures {
     await this.#disk.look().catch((error) => log.warn("the disk not seen to", { error }));
     await directory.tidy();
     const captures = (await directory.folders()).map(({ namespace, pod }) => this.#captureOf(namespace, pod));
-    const left = captures.values();
-    await Promise.all(Array.from({ length: ADOPTED_AT_ONCE }, async () => {
-      for (const capture of left) {
-        await capture.adopt().catch((error) => log.error("folder not seen to", { ...capture.fields(), error }));
-      }
-    }));
+    const turns = new Turns(ADOPTED_AT_ONCE);
+    await Promise.all(captures.map((capture) =>
+      turns.take(() => capture.adopt()).catch((error) => {
+        log.error("folder not seen to", { ...capture.fields(), error });
+      })
+    ));
     // In the order in which they once began, as far as it is known; not in the directory's.
     const began = ({ ledger }: Capture) => ledger?.manifest?.runs[0]?.startedAt ?? "";
     captures.sort((a, b) => began(a) < began(b) ? -1 : began(a) > began(b) ? 1 : 0);
