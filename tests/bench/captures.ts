@@ -145,27 +145,26 @@ async function watchDelays(stage: Stage): Promise<number[]> {
 
 /** 2. Many pods at once, start and stop; beside them a shell loop of the bare command, and the same PATCHes with nothing to do. */
 export async function bursts(stage: Stage): Promise<Figure[]> {
-  const figures: Figure[] = [];
   await Deno.remove(MEMORY, { recursive: true }).catch(() => {}); // of a run that was killed
   await Deno.mkdir(MEMORY);
   try {
-    await burstsIn(MEMORY, stage, figures);
+    return await burstsInMemory(stage);
   } finally {
     await Deno.remove(MEMORY, { recursive: true });
   }
-  return figures;
 }
 
-async function burstsIn(memory: string, stage: Stage, figures: Figure[]): Promise<void> {
+async function burstsInMemory(stage: Stage): Promise<Figure[]> {
+  const figures: Figure[] = [];
   for (const [count, stopTarget] of [[100, 1.5], [250, 3]] as const) {
     await stage.addStations(count);
     const stations = stage.stations.slice(0, count);
     const series: Record<string, number[]> = {};
     const put = (name: string, value: number) => (series[name] ??= []).push(value / 1000);
     for (const contender of contenders()) {
-      await using running = await stage.run(contender, { captureDir: join(memory, `${contender.name}-${count}`) });
+      await using running = await stage.run(contender, { captureDir: join(MEMORY, `${contender.name}-${count}`) });
       for (let round = -1; round < BURSTS; round++) {
-        const bare = await bareBurst(stations, memory);
+        const bare = await bareBurst(stations, MEMORY);
         const patches = await patchAll(stage, stations, "bench.example/mark", String(round));
         const times = await burst(stage, stations, running);
         if (round < 0) continue;
@@ -217,6 +216,7 @@ async function burstsIn(memory: string, stage: Stage, figures: Figure[]): Promis
       samples: { "ours stop": of("ours stop"), "peer stop": of("peer stop") },
     });
   }
+  return figures;
 }
 
 /** Sends a PATCH of one annotation to each pod, all at once. @returns milliseconds until the last was answered. */
