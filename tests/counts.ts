@@ -17,6 +17,23 @@ export function countsOf(report: string, exitCode: number): Counts {
   return { passed, failed: failed === 0 && (exitCode !== 0 || passed === 0) ? 1 : failed, skipped };
 }
 
+/** Which tests of a JUnit report did not pass, one line each: the file, the test, and the first line of what it said. */
+export function failuresOf(report: string): string[] {
+  const cases = report.matchAll(
+    /<testcase name="([^"]*)"(?: classname="([^"]*)")?[^>]*>\s*<(failure|error|skipped)\b(?: message="([^"]*))?/g,
+  );
+  return Array.from(cases, ([, name, file, outcome, message]) => {
+    const said = (message || outcome!).split("\n", 1)[0]!;
+    return [...(file ? [file] : []), name!, said].map(unescapeXml).join(": ");
+  });
+}
+
+const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
+
+function unescapeXml(text: string): string {
+  return text.replace(/&(\w+);/g, (whole, name) => ENTITIES[name] ?? whole);
+}
+
 /** All of them together. */
 export function sum(all: readonly Counts[]): Counts {
   return all.reduce(

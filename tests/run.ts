@@ -1,10 +1,10 @@
 /**
- * The gate: runs every step of `make check`, or the steps named as arguments, prints each one's time, and as the last line
- * `N passed, N failed` (and `, N skipped`). A skipped test fails it as a failed one does.
+ * The gate: runs every step of `make check`, or the steps named as arguments, prints each one's time, what did not pass, and as the
+ * last line `N passed, N failed` (and `, N skipped`). A skipped test fails it as a failed one does.
  */
 // deno-lint-ignore-file no-console
 import { dirname, join } from "@std/path";
-import { type Counts, countsOf, sum, summary } from "./counts.ts";
+import { type Counts, countsOf, failuresOf, sum, summary } from "./counts.ts";
 
 const root = dirname(import.meta.dirname!);
 const deno = join(root, "tools/deno");
@@ -40,8 +40,9 @@ const STEPS: Readonly<Record<Step, () => Promise<Counts>>> = {
 
 /** A step that is not made of tests counts as one. */
 async function command(step: Step, argv: readonly string[]): Promise<Counts> {
-  const code = await run(step, argv);
-  return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: 0 };
+  const { success } = await run(step, argv);
+  if (!success) failures.push(`${step}: its words are above`);
+  return { passed: success ? 1 : 0, failed: success ? 0 : 1, skipped: 0 };
 }
 
 function suite(step: Step, options: readonly string[]): Promise<Counts> {
@@ -52,16 +53,24 @@ function suite(step: Step, options: readonly string[]): Promise<Counts> {
 async function tests(step: Step, argv: readonly string[]): Promise<Counts> {
   const report = await Deno.makeTempFile({ prefix: "packet-capture-", suffix: ".xml" });
   try {
-    const code = await run(step, [...argv, `--junit-path=${report}`]);
-    return countsOf(await Deno.readTextFile(report), code);
+    const { code, signal } = await run(step, [...argv, `--junit-path=${report}`]);
+    const text = await Deno.readTextFile(report);
+    const counts = countsOf(text, code);
+    const named = failuresOf(text);
+    if (counts.failed > 0 && named.length === 0) named.push(`outside of a test, with ${signal ?? `exit code ${code}`}`);
+    failures.push(...named.map((line) => `${step}: ${line}`));
+    return counts;
   } finally {
     await Deno.remove(report);
   }
 }
 
-async function run(step: Step, [program, ...args]: readonly string[]): Promise<number> {
+async function run(
+  step: Step,
+  [program, ...args]: readonly string[],
+): Promise<{ success: boolean; code: number; signal: Deno.Signal | null }> {
   try {
-    const { code } = await new Deno.Command(program!, {
+    return await new Deno.Command(program!, {
       args,
       cwd: root,
       stdin: "null",
@@ -69,10 +78,9 @@ async function run(step: Step, [program, ...args]: readonly string[]): Promise<n
       stderr: "inherit",
       signal: AbortSignal.timeout(MINUTES[step] * 60_000),
     }).spawn().status;
-    return code;
   } catch (error) {
     console.log(`Cannot run ${program}: ${error instanceof Error ? error.message : error}`);
-    return 1;
+    return { success: false, code: 1, signal: null };
   }
 }
 
@@ -97,6 +105,7 @@ if (unknown !== undefined) {
 }
 
 const all: Counts[] = [];
+const failures: string[] = [];
 const lines: string[] = [];
 for (const step of named as Step[]) {
   console.log(`== ${step}`);
@@ -107,5 +116,5 @@ for (const step of named as Step[]) {
   console.log(lines.at(-1));
 }
 const total = sum(all);
-console.log(["", ...lines, "", summary(total)].join("\n"));
+console.log(["", ...failures, "", ...lines, "", summary(total)].join("\n"));
 Deno.exit(total.failed === 0 && total.skipped === 0 ? 0 : 1);

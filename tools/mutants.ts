@@ -157,7 +157,7 @@ async function main(args: readonly string[]): Promise<number> {
     for (const mutant of chosen) {
       const survived = await tryMutant(tree, mutant, chosen, greenBefore);
       console.log(`${mutant.id} … ${survived === undefined ? "caught" : `SURVIVED: ${survived}`}`);
-      cases.push(`<testcase name="mutant">${survived === undefined ? "" : "<failure />"}</testcase>`);
+      cases.push(`<testcase name="${mutant.id}">${survived === undefined ? "" : "<failure />"}</testcase>`);
     }
   } finally {
     if (chosen.some(isE2e)) {

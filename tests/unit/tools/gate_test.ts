@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "@std/path";
 import { anyOf, readMutants } from "../../../tools/mutants.ts";
-import { countsOf, sum, summary } from "../../counts.ts";
+import { countsOf, failuresOf, sum, summary } from "../../counts.ts";
 import { ROOT, run, type Said } from "../../rig/cli.ts";
 import { standIns } from "../../rig/stand_ins.ts";
 import { tree } from "../../rig/tree.ts";
@@ -17,6 +17,25 @@ Deno.test("countsOf() counts tests, and a run that failed outside any test as on
   });
   assert.deepEqual(countsOf(report("", ""), 1), { passed: 2, failed: 1, skipped: 0 });
   assert.deepEqual(countsOf("", 0), { passed: 0, failed: 1, skipped: 0 });
+});
+
+Deno.test("failuresOf() names what did not pass, with the first line of why", () => {
+  const report = `<testsuites><testsuite name="a">
+    <testcase name="a &lt;b&gt; &amp;amp;" classname="./tests/a_test.ts" time="0.1" line="1" col="2">
+      <failure message="Uncaught Error: it&apos;s &quot;wrong&quot;\n    at b">stack</failure>
+    </testcase>
+    <testcase name="fine" classname="./tests/a_test.ts">
+    </testcase>
+    <testcase name="left out" classname="./tests/a_test.ts">
+      <skipped/>
+    </testcase>
+    <testcase name="core-mutant"><failure /></testcase>
+  </testsuite></testsuites>`;
+  assert.deepEqual(failuresOf(report), [
+    `./tests/a_test.ts: a <b> &amp;: Uncaught Error: it's "wrong"`,
+    "./tests/a_test.ts: left out: skipped",
+    "core-mutant: failure",
+  ]);
 });
 
 Deno.test("summary() says what CI reads, and what was skipped only if something was", () => {
@@ -56,16 +75,23 @@ Deno.test("the gate adds up suites, and ends with the sum and exit 0 when all is
 });
 
 Deno.test("the gate fails on a failed test, a skipped test, a test file that does not load, and a suite without tests", async () => {
-  const cases: [string, RegExp][] = [
-    [`Deno.test("x", () => { throw new Error(); });`, /^1 passed, 1 failed$/],
-    [`Deno.test.ignore("x", () => {});`, /^1 passed, 0 failed, 1 skipped$/],
-    [`throw new Error("cannot load");`, /^1 passed, 1 failed$/],
+  const file = "./tests/unit/b_test.ts";
+  const cases: [string, RegExp, string][] = [
+    [`Deno.test("x", () => { throw new Error("y"); });`, /^1 passed, 1 failed$/, `${file}: x: Uncaught Error: y`],
+    [`Deno.test.ignore("x", () => {});`, /^1 passed, 0 failed, 1 skipped$/, `${file}: x: skipped`],
+    [
+      `throw new Error("cannot load");`,
+      /^1 passed, 1 failed$/,
+      "outside of a test, with exit code 1",
+    ],
+    [`Deno.kill(Deno.pid, "SIGKILL");`, /^0 passed, 1 failed$/, "outside of a test, with SIGKILL"],
   ];
-  for (const [code, lastLine] of cases) {
+  for (const [code, lastLine, failure] of cases) {
     const said = await gate({ "tests/unit/a_test.ts": `Deno.test("a", () => {});`, "tests/unit/b_test.ts": code }, [
       "unit",
     ]);
     assert.match(said.lastLine, lastLine);
+    assert.ok(said.stdout.split("\n").includes(`unit: ${failure}`), said.stdout);
     assert.equal(said.code, 1, code);
   }
   const empty = await gate({}, ["unit"]);
