@@ -18,7 +18,6 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   "hpagent": "an HTTP proxy does",
   "openid-client": "a kubeconfig user with the auth provider oidc does",
   "jsonpath-plus": "a kubeconfig user with the auth provider gcp or azure does",
-  "@grpc/proto-loader": "reading .proto files at run time does",
 };
 const LEFT_OUT_API = "client-node's API classes do";
 /** Node's modules that commander loads for what we do not use: they are a third of the time that a short command takes. */

@@ -1,6 +1,6 @@
 /** One watch request: its bytes as events, and its end, however it comes. */
 import type { ApiClient } from "./api.ts";
-import { chunksOf } from "./body.ts";
+import { chunksOf } from "../body.ts";
 import type { ObjectMeta } from "./known.ts";
 import { Lines } from "./lines.ts";
 import { WatchEnd } from "./watch_end.ts";

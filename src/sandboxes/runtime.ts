@@ -1,6 +1,4 @@
 /** The container runtime, as a CRI client: the only file that talks to it. */
-import { Buffer } from "node:buffer";
-import { Client, type ClientOptions, credentials, type ServiceError, status as codes } from "@grpc/grpc-js";
 import {
   create,
   type DescMessage,
@@ -10,25 +8,13 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
+import { GrpcClient, GrpcCode, GrpcError } from "./grpc.ts";
 import { type PodSandbox, PodSandboxState, type PodSandboxStatusResponse, RuntimeService } from "./cri_pb.ts";
 
 /** An in-memory answer, so one that takes this long is not on its way any more. Milliseconds. */
 const LIST_TIMEOUT_MS = 5_000;
 /** The runtime may ask the sandbox's shim for this one. Milliseconds. */
 const STATUS_TIMEOUT_MS = 10_000;
-
-const OPTIONS: ClientOptions = {
-  // A new client is to mean a new connection, not the old one out of a pool that all clients share.
-  "grpc.use_local_subchannel_pool": 1,
-  "grpc.enable_retries": 0,
-  "grpc.enable_channelz": 0,
-  "grpc.service_config_disable_resolution": 1,
-  // grpc-js' own are 1 s … 120 s: a restarted runtime would be found again far too late.
-  "grpc.initial_reconnect_backoff_ms": 100,
-  "grpc.max_reconnect_backoff_ms": 1_000,
-  // As the kubelet's (kubernetes staging/src/k8s.io/cri-client/pkg/remote_runtime.go, maxMsgSize).
-  "grpc.max_receive_message_length": 16 * 1024 * 1024,
-};
 
 /** A call to the runtime that failed: one sentence for people, and the gRPC status code. */
 export class RuntimeError extends Error {
@@ -41,12 +27,13 @@ export class RuntimeError extends Error {
 /** Talks CRI v1 over a unix socket. Calls fail with a {@linkcode RuntimeError}, and never later than their deadline. */
 export class Runtime implements Disposable {
   readonly #socket: string;
+  readonly #grpc: GrpcClient;
   readonly #listTimeoutMs: number;
-  #client: Client | undefined;
 
   /** `socket` is an absolute path; nothing need listen there yet, and it may be made anew at any time. */
   constructor(socket: string, { listTimeoutMs = LIST_TIMEOUT_MS }: { listTimeoutMs?: number } = {}) {
     this.#socket = socket;
+    this.#grpc = new GrpcClient(socket);
     this.#listTimeoutMs = listTimeoutMs;
   }
 
@@ -67,7 +54,7 @@ export class Runtime implements Disposable {
       return reply.items.filter((item) => item.state === PodSandboxState.SANDBOX_READY);
     } catch (error) {
       // The connection may lead to a process that will never answer again, while its successor has the socket's path.
-      if (error instanceof RuntimeError && error.code === codes.DEADLINE_EXCEEDED) this.close();
+      if (error instanceof RuntimeError && error.code === GrpcCode.DEADLINE_EXCEEDED) this.#grpc.close();
       throw error;
     }
   }
@@ -78,56 +65,40 @@ export class Runtime implements Disposable {
     return await this.#call(RuntimeService.method.podSandboxStatus, request, STATUS_TIMEOUT_MS, signal);
   }
 
-  /** Ends the connection. The next call makes another. */
-  close(): void {
-    this.#client?.close();
-    this.#client = undefined;
-  }
-
   [Symbol.dispose](): void {
-    this.close();
+    this.#grpc.close();
   }
 
-  #call<I extends DescMessage, O extends DescMessage>(
+  async #call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
     timeoutMs: number,
     signal?: AbortSignal,
   ): Promise<MessageShape<O>> {
-    const { promise, resolve, reject } = Promise.withResolvers<MessageShape<O>>();
-    this.#client ??= new Client(`unix://${this.#socket}`, credentials.createInsecure(), OPTIONS);
-    const call = this.#client.makeUnaryRequest(
-      `/${method.parent.typeName}/${method.name}`,
-      (message: MessageShape<I>) => asBuffer(toBinary(method.input, message)),
-      (bytes: Buffer) => fromBinary(method.output, bytes, { readUnknownFields: false }),
-      create(method.input, request),
-      { deadline: Date.now() + timeoutMs },
-      (error, reply) => error ? reject(this.#explain(method.name, timeoutMs, error)) : resolve(reply!),
-    );
-    const cancel = () => call.cancel();
-    if (signal?.aborted) cancel();
-    signal?.addEventListener("abort", cancel, { once: true });
-    return promise.finally(() => signal?.removeEventListener("abort", cancel));
-  }
-
-  #explain(method: string, timeoutMs: number, { code, details }: ServiceError): RuntimeError {
-    const why = reason(code, details, timeoutMs);
-    return new RuntimeError(`Cannot call ${method} of the container runtime at ${this.#socket}: ${why}`, code);
+    const path = `/${method.parent.typeName}/${method.name}`;
+    const message = toBinary(method.input, create(method.input, request));
+    try {
+      const reply = await this.#grpc.unary(path, message, timeoutMs, signal);
+      return fromBinary(method.output, reply, { readUnknownFields: false });
+    } catch (error) {
+      const { code, message: why } = error instanceof GrpcError ? error : unreadable(error as Error);
+      const sentence = `Cannot call ${method.name} of the container runtime at ${this.#socket}: ${
+        reason(code, why, timeoutMs)
+      }`;
+      throw new RuntimeError(sentence, code);
+    }
   }
 }
 
-function reason(code: number, details: string, timeoutMs: number): string {
-  if (code === codes.DEADLINE_EXCEEDED) return `it did not answer within ${timeoutMs / 1000} s`;
-  if (code === codes.UNIMPLEMENTED) {
-    return `it does not serve CRI v1 (${details}); containerd 1.6 or newer with its CRI plugin enabled, or CRI-O, is needed`;
-  }
-  // grpc-js: "No connection established. Last error: Error: connect ENOENT /run/… Resolution note: "
-  const connect = /\bconnect (E[A-Z]+)/.exec(details)?.[1];
-  if (connect !== undefined) return `no connection (${connect})`;
-  return details || `gRPC status ${code}`;
+/** Bytes that are not the message they should be. */
+function unreadable({ message }: Error): GrpcError {
+  return new GrpcError(GrpcCode.INTERNAL, `its answer is none: ${message}`);
 }
 
-/** grpc-js asks for a Buffer; this one shares the bytes. */
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+function reason(code: number, why: string, timeoutMs: number): string {
+  if (code === GrpcCode.DEADLINE_EXCEEDED) return `it did not answer within ${timeoutMs / 1000} s`;
+  if (code === GrpcCode.UNIMPLEMENTED) {
+    return `it does not serve CRI v1 (${why}); containerd 1.6 or newer with its CRI plugin enabled, or CRI-O, is needed`;
+  }
+  return why || `gRPC status ${code}`;
 }

@@ -10,9 +10,9 @@
  * While the runtime does not answer, what was known stays.
  */
 import { basename, resolve } from "@std/path";
-import { status as codes } from "@grpc/grpc-js";
 import type { Log } from "../log.ts";
 import { Turns } from "../turns.ts";
+import { GrpcCode } from "./grpc.ts";
 import { networkOf } from "./info.ts";
 import { NetnsDir } from "./netns_dir.ts";
 import { Pace } from "./pace.ts";
@@ -120,7 +120,7 @@ export class Sandboxes {
     } finally {
       signal.removeEventListener("abort", wake);
       this.#netnsDir[Symbol.dispose]();
-      this.#runtime.close();
+      this.#runtime[Symbol.dispose]();
     }
   }
 
@@ -224,7 +224,7 @@ export class Sandboxes {
       const refused = await this.#netnsDir.refusal(network.path);
       return refused === undefined ? { path: network.path } : { refused, lasting: false };
     } catch (error) {
-      const gone = error instanceof RuntimeError && error.code === codes.NOT_FOUND;
+      const gone = error instanceof RuntimeError && error.code === GrpcCode.NOT_FOUND;
       return { refused: gone ? "it has gone" : messageOf(error), lasting: false };
     }
   }

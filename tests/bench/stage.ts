@@ -1,7 +1,7 @@
 /** A node for measurements: pods of a usual size with real sandboxes, controllers as the image runs them, and who looks from outside. */
 import { join } from "@std/path";
 import { ROOT } from "../rig/cli.ts";
-import { chunksOf } from "../../src/pods/body.ts";
+import { chunksOf } from "../../src/body.ts";
 import { Lines } from "../../src/pods/lines.ts";
 import { each, ROOMY } from "../faults/crowd.ts";
 import { type Controller, NodeRig, type TestPod } from "../rig/node.ts";

@@ -1,7 +1,7 @@
 /** Faults of the container runtime: of a real containerd itself, or made by a proxy in front of it. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { status as codes } from "@grpc/grpc-js";
+import { GrpcCode } from "../../src/sandboxes/grpc.ts";
 import { run } from "../cluster/run.ts";
 import { waitFor } from "../cluster/wait.ts";
 import { CriProxy } from "../rig/cri_proxy.ts";
@@ -137,7 +137,7 @@ proxyFault("runtime-errors", async (scene, record, proxy) => {
   const errors = ["INTERNAL", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED"] as const;
   await scene.change();
   for (const name of errors) {
-    proxy.fault("*", { error: { code: codes[name], details: `${name}: made by the proxy` } });
+    proxy.fault("*", { error: { code: GrpcCode[name], details: `${name}: made by the proxy` } });
     const before = proxy.faulted;
     await scene.lasts(`two replies ${name}`, () => proxy.faulted >= before + 2);
   }

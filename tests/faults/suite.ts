@@ -28,13 +28,7 @@ try {
   await Promise.all(Array.from({ length: Math.min(navigator.hardwareConcurrency, 4) }, async () => {
     for (let file = files.shift(); file !== undefined; file = files.shift()) {
       const report = await Deno.makeTempFile({ suffix: ".xml" });
-      let ended = await runFile(file, report);
-      // Not a test that failed, nor the controller, which is another process: the runtime under the test is gone.
-      if (ended.signal === "SIGABRT" || ended.signal === "SIGSEGV") {
-        console.log(`Deno itself crashed (${ended.signal}) in ${file}: once more`);
-        ended = await runFile(file, report);
-      }
-      code ||= ended.code;
+      code ||= await runFile(file, report);
       reports.push(await Deno.readTextFile(report));
       await Deno.remove(report);
     }
@@ -55,7 +49,7 @@ try {
 for (const line of wrong) console.log(line);
 Deno.exit(code === 0 && wrong.length === 0 ? 0 : 1);
 
-async function runFile(file: string, report: string): Promise<Deno.CommandStatus> {
+async function runFile(file: string, report: string): Promise<number> {
   const child = new Deno.Command(join(root, "tools/deno"), {
     args: ["test", "--allow-all", "--no-check", `--junit-path=${report}`, join("tests/faults", file)],
     cwd: root,
@@ -65,8 +59,9 @@ async function runFile(file: string, report: string): Promise<Deno.CommandStatus
     stderr: "piped",
   }).spawn();
   const name = file.replace("_test.ts", "");
-  const [ended] = await Promise.all([child.status, pass(child.stdout, name), pass(child.stderr, name)]);
-  return ended;
+  const [{ code, signal }] = await Promise.all([child.status, pass(child.stdout, name), pass(child.stderr, name)]);
+  if (signal !== null) console.log(`${name}: ended by ${signal}`);
+  return code;
 }
 
 /** Prints whole lines, each with the name of the file that it is of: those of several files come mixed. */

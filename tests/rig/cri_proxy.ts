@@ -1,11 +1,11 @@
 /**
  * A CRI server on a unix socket that passes calls on to a real runtime and can be told to fail in every way a runtime fails. It
  * passes bytes, so it knows no messages; replies that a real runtime never gives are put in with {@linkcode Fault.reply}.
+ *
+ *     client ── socket ──► connections (cut) ── loopback ──► calls (answers, delays) ── socket ──► runtime
  */
-import { Buffer } from "node:buffer";
-import { createServer as createHttp2Server, type ServerHttp2Stream } from "node:http2";
-import { createServer, type Server, type Socket } from "node:net";
-import { Client, credentials, type ServiceError, status as codes } from "@grpc/grpc-js";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { framed, GrpcClient, GrpcCode, GrpcError, unframed } from "../../src/sandboxes/grpc.ts";
 
 /** What happens to a call instead of being passed on; first that is set, in this order, except that `delayMs` goes before any. */
 export interface Fault {
@@ -22,6 +22,9 @@ export interface Fault {
   reply?: (request: Uint8Array) => Uint8Array | undefined;
 }
 
+/** The runtime's own deadlines are shorter. */
+const PASS_ON_TIMEOUT_MS = 60_000;
+
 export class CriProxy implements AsyncDisposable {
   /** How many calls came in, by method, whatever became of them. */
   readonly calls: Record<string, number> = {};
@@ -29,12 +32,12 @@ export class CriProxy implements AsyncDisposable {
   faulted = 0;
 
   readonly #socket: string;
-  readonly #upstream: string | undefined;
+  readonly #runtime: GrpcClient | undefined;
   readonly #faults = new Map<string, Fault>();
   readonly #sockets = new Set<Socket>();
-  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  readonly #end = new AbortController();
+  readonly #requestServer: Deno.HttpServer<Deno.NetAddr>;
   #server: Server | undefined;
-  #client: Client | undefined;
 
   /** Listens on `socket`. Without `upstream`, the socket of a runtime, calls without a reply of their own are UNIMPLEMENTED. */
   static async start(socket: string, upstream?: string): Promise<CriProxy> {
@@ -45,7 +48,9 @@ export class CriProxy implements AsyncDisposable {
 
   private constructor(socket: string, upstream: string | undefined) {
     this.#socket = socket;
-    this.#upstream = upstream;
+    this.#runtime = upstream === undefined ? undefined : new GrpcClient(upstream);
+    const options = { hostname: "127.0.0.1", port: 0, signal: this.#end.signal, onListen: () => {} };
+    this.#requestServer = Deno.serve(options, (request) => this.#serve(request));
   }
 
   /** From now on calls of `method` (`ListPodSandbox`, …, `*` for all) have this fault; undefined: none any more. */
@@ -57,17 +62,10 @@ export class CriProxy implements AsyncDisposable {
   /** Makes the socket anew and listens on it. */
   async listen(): Promise<void> {
     await Deno.remove(this.#socket).catch(() => {});
-    const http2 = createHttp2Server();
-    http2.on("session", (session) => session.on("error", () => {}));
-    http2.on("stream", (stream, headers) => void this.#serve(stream as ServerHttp2Stream, String(headers[":path"])));
-    // Connections are cut by their sockets: Deno 2.9.6 crashes (SIGSEGV) when several sessions of an HTTP/2 server are destroyed.
     const server = createServer((socket) => {
       // Accepted just before stop(), which would wait for it.
       if (this.#server !== server) return socket.destroy();
-      this.#sockets.add(socket);
-      socket.on("close", () => this.#sockets.delete(socket));
-      socket.on("error", () => {});
-      http2.emit("connection", socket);
+      this.#join(socket, connect(this.#requestServer.addr.port, "127.0.0.1"));
     });
     this.#server = server;
     await new Promise<void>((resolve, reject) => server.once("error", reject).listen(this.#socket, resolve));
@@ -84,97 +82,81 @@ export class CriProxy implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const timer of this.#timers) clearTimeout(timer);
     await this.stop();
-    this.#client?.close();
+    this.#end.abort();
+    await this.#requestServer.finished;
+    this.#runtime?.close();
     await Deno.remove(this.#socket).catch(() => {});
+  }
+
+  #join(outer: Socket, inner: Socket): void {
+    for (const [from, to] of [[outer, inner], [inner, outer]] as const) {
+      this.#sockets.add(from);
+      from.on("close", () => {
+        this.#sockets.delete(from);
+        to.destroy();
+      });
+      from.on("error", () => {});
+      from.pipe(to);
+    }
   }
 
   #cut(): void {
     for (const socket of [...this.#sockets]) socket.destroy();
   }
 
-  async #serve(stream: ServerHttp2Stream, path: string): Promise<void> {
-    stream.on("error", () => {}); // a client that gives up
-    const method = path.slice(path.lastIndexOf("/") + 1);
-    const request = await readMessage(stream);
+  async #serve(request: Request): Promise<Response> {
+    const { pathname } = new URL(request.url);
+    const method = pathname.slice(pathname.lastIndexOf("/") + 1);
+    const message = unframed(await request.bytes());
     this.calls[method] = (this.calls[method] ?? 0) + 1;
-    const fault = this.#faults.get(method) ?? this.#faults.get("*");
-    if (fault && fault.when?.(request) !== false) {
-      this.faulted++;
-      if (fault.delayMs !== undefined) await this.#sleep(fault.delayMs);
-      if (fault.drop) return this.#cut();
-      if (fault.hang) return;
-      if (fault.error) return answer(stream, fault.error);
-      const reply = fault.reply?.(request);
-      if (reply) return answer(stream, { code: codes.OK, details: "" }, reply);
-    }
+    const gone = AbortSignal.any([request.signal, this.#end.signal]);
     try {
-      answer(stream, { code: codes.OK, details: "" }, await this.#passOn(path, request));
+      return answer(await this.#reply(method, pathname, message, gone));
     } catch (error) {
-      const { code = codes.UNKNOWN, details = String(error) } = error as Partial<ServiceError>;
-      answer(stream, { code, details });
+      return refusal(error instanceof GrpcError ? error : new GrpcError(GrpcCode.UNKNOWN, String(error)));
     }
   }
 
-  #passOn(path: string, request: Uint8Array): Promise<Uint8Array> {
-    if (this.#upstream === undefined) {
-      return Promise.reject({
-        code: codes.UNIMPLEMENTED,
-        details: `unknown service ${path.slice(1, path.lastIndexOf("/"))}`,
-      });
+  async #reply(method: string, path: string, message: Uint8Array, gone: AbortSignal): Promise<Uint8Array> {
+    const fault = this.#faults.get(method) ?? this.#faults.get("*");
+    if (fault && fault.when?.(message) !== false) {
+      this.faulted++;
+      if (fault.delayMs !== undefined) await pause(fault.delayMs, gone);
+      if (fault.drop) this.#cut();
+      if (fault.drop || fault.hang) await pause(Infinity, gone);
+      if (fault.error) throw new GrpcError(fault.error.code, fault.error.details);
+      const reply = fault.reply?.(message);
+      if (reply) return reply;
     }
-    this.#client ??= new Client(`unix://${this.#upstream}`, credentials.createInsecure(), {
-      "grpc.use_local_subchannel_pool": 1,
-      "grpc.initial_reconnect_backoff_ms": 50,
-      "grpc.max_reconnect_backoff_ms": 200,
-    });
-    const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
-    const same = (bytes: Buffer) => bytes;
-    const deadline = Date.now() + 60_000;
-    this.#client.makeUnaryRequest(path, same, same, Buffer.from(request), { deadline }, (error, reply) => {
-      if (error) reject(error);
-      else resolve(reply!);
-    });
-    return promise;
-  }
-
-  #sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => {
-        this.#timers.delete(timer);
-        resolve();
-      }, ms);
-      this.#timers.add(timer);
-    });
+    if (this.#runtime) return await this.#runtime.unary(path, message, PASS_ON_TIMEOUT_MS, gone);
+    throw new GrpcError(GrpcCode.UNIMPLEMENTED, `unknown service ${path.slice(1, path.lastIndexOf("/"))}`);
   }
 }
 
-/** gRPC over HTTP/2: each message is preceded by a byte for compression and four for its length. */
-const PREFIX_BYTES = 5;
-
-async function readMessage(stream: ServerHttp2Stream): Promise<Uint8Array> {
-  const chunks: Buffer[] = [];
-  await new Promise<void>((resolve) => {
-    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
-    stream.on("end", resolve);
-    stream.on("close", resolve);
+/** Rejects when whoever asked has gone. */
+function pause(ms: number, gone: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = ms === Infinity ? undefined : setTimeout(resolve, ms);
+    const give = () => {
+      clearTimeout(timer);
+      reject(new GrpcError(GrpcCode.CANCELLED, "the client has gone"));
+    };
+    if (gone.aborted) give();
+    gone.addEventListener("abort", give, { once: true });
   });
-  return Buffer.concat(chunks).subarray(PREFIX_BYTES);
 }
 
-function answer(
-  stream: ServerHttp2Stream,
-  { code, details }: { code: number; details: string },
-  message?: Uint8Array,
-): void {
-  if (stream.destroyed) return;
-  const headers = { ":status": 200, "content-type": "application/grpc" };
-  const trailers = { "grpc-status": String(code), "grpc-message": encodeURI(details) };
-  if (!message) return void stream.respond({ ...headers, ...trailers }, { endStream: true });
-  stream.respond(headers, { waitForTrailers: true });
-  stream.on("wantTrailers", () => stream.sendTrailers(trailers));
-  const prefix = Buffer.alloc(PREFIX_BYTES);
-  prefix.writeUInt32BE(message.length, 1);
-  stream.end(Buffer.concat([prefix, message]));
+const HEADERS = { "content-type": "application/grpc" };
+
+/** Without trailers, of which Deno's server sends none: the client must not need them. Those of a real runtime are tested with it. */
+function answer(message: Uint8Array): Response {
+  return new Response(framed(message), { headers: HEADERS });
+}
+
+/** A status without a message is in the headers. */
+function refusal({ code, message }: GrpcError): Response {
+  return new Response(null, {
+    headers: { ...HEADERS, "grpc-status": String(code), "grpc-message": encodeURIComponent(message) },
+  });
 }

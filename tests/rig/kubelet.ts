@@ -1,6 +1,4 @@
 /** Plays the kubelet towards a container runtime: makes and ends pods as it does, with its labels. */
-import { Buffer } from "node:buffer";
-import { Client, credentials } from "@grpc/grpc-js";
 import {
   create,
   type DescMessage,
@@ -10,6 +8,7 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
+import { GrpcClient } from "../../src/sandboxes/grpc.ts";
 import { waitFor } from "../cluster/wait.ts";
 import { ContainerState, NamespaceMode, PodSandboxState, RuntimeService } from "./kubelet_pb.ts";
 
@@ -42,17 +41,13 @@ export interface RunningPod {
 }
 
 export class Kubelet implements Disposable {
-  readonly #client: Client;
+  readonly #client: GrpcClient;
   readonly #cgroupParent: string;
   #attempt = 0;
 
   /** `cgroupParent`: the cgroup below which the runtime puts its containers. */
   constructor(socket: string, cgroupParent: string) {
-    this.#client = new Client(`unix://${socket}`, credentials.createInsecure(), {
-      "grpc.use_local_subchannel_pool": 1,
-      "grpc.initial_reconnect_backoff_ms": 50,
-      "grpc.max_reconnect_backoff_ms": 200,
-    });
+    this.#client = new GrpcClient(socket);
     this.#cgroupParent = cgroupParent;
   }
 
@@ -154,21 +149,17 @@ export class Kubelet implements Disposable {
     this.#client.close();
   }
 
-  #call<I extends DescMessage, O extends DescMessage>(
+  async #call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
     timeoutMs = CALL_TIMEOUT_MS,
   ): Promise<MessageShape<O>> {
-    const { promise, resolve, reject } = Promise.withResolvers<MessageShape<O>>();
-    this.#client.makeUnaryRequest(
-      `/${method.parent.typeName}/${method.name}`,
-      (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
-      (bytes: Buffer) => fromBinary(method.output, bytes),
-      create(method.input, request),
-      { deadline: Date.now() + timeoutMs },
-      (error, reply) =>
-        error ? reject(new Error(`${method.name}: ${error.details || error.message}`)) : resolve(reply!),
-    );
-    return promise;
+    const message = toBinary(method.input, create(method.input, request));
+    try {
+      const path = `/${method.parent.typeName}/${method.name}`;
+      return fromBinary(method.output, await this.#client.unary(path, message, timeoutMs));
+    } catch (error) {
+      throw new Error(`${method.name}: ${(error as Error).message}`);
+    }
   }
 }

@@ -263,7 +263,7 @@ export class NodeRig implements AsyncDisposable {
       this.#netns.set(pod.sandbox!.id, netns);
       return netns;
     } finally {
-      runtime.close();
+      runtime[Symbol.dispose]();
     }
   }
 

@@ -6,7 +6,7 @@ import {
 } from "node:assert/strict";
 import { join } from "@std/path";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { status as codes } from "@grpc/grpc-js";
+import { GrpcCode } from "../../../src/sandboxes/grpc.ts";
 import { ListPodSandboxResponseSchema, PodSandboxStatusResponseSchema } from "../../../src/sandboxes/cri_pb.ts";
 import { NetnsDir } from "../../../src/sandboxes/netns_dir.ts";
 import { run } from "../../cluster/run.ts";
@@ -161,18 +161,18 @@ Deno.test("Sandboxes is not held up by a status that is never answered (a hung s
 
 const ERRORS: Record<string, { code: number; details: string; sentence: RegExp }> = {
   "an internal error": {
-    code: codes.INTERNAL,
+    code: GrpcCode.INTERNAL,
     details: "boom: 100 %\nsecond line",
     sentence: /: boom: 100 %\nsecond line$/,
   },
-  "no resources": { code: codes.RESOURCE_EXHAUSTED, details: "too many requests", sentence: /: too many requests$/ },
+  "no resources": { code: GrpcCode.RESOURCE_EXHAUSTED, details: "too many requests", sentence: /: too many requests$/ },
   "UNAVAILABLE": {
-    code: codes.UNAVAILABLE,
+    code: GrpcCode.UNAVAILABLE,
     details: "server is not initialized yet",
     sentence: /: server is not initialized yet$/,
   },
   "no CRI v1": {
-    code: codes.UNIMPLEMENTED,
+    code: GrpcCode.UNIMPLEMENTED,
     details: "unknown service runtime.v1.RuntimeService",
     sentence: /: it does not serve CRI v1 \(unknown service runtime.v1.RuntimeService\); containerd 1.6 or newer/,
   },
@@ -203,7 +203,7 @@ Deno.test("Sandboxes keeps what it knows while the runtime answers with errors",
   });
   await t.step("errors about one sandbox only", async () => {
     proxy.fault("ListPodSandbox", undefined);
-    proxy.fault("PodSandboxStatus", { error: { code: codes.UNKNOWN, details: "failed to get sandbox ip" } });
+    proxy.fault("PodSandboxStatus", { error: { code: GrpcCode.UNKNOWN, details: "failed to get sandbox ip" } });
     const pod = await kubelet.runPod({ name: "unlucky" });
     await w.says(
       /^warn the pod's sandbox cannot be entered: Cannot call PodSandboxStatus .*: failed to get sandbox ip$/,
@@ -220,7 +220,7 @@ Deno.test("Sandboxes goes on when the runtime's socket is made anew, and when it
   await using node = await start();
   const { kubelet, proxy, socket, w, web } = node;
   await proxy.stop();
-  await w.says(/no connection \(ENOENT\)/);
+  await w.says(/: no connection \(No such file or directory\);/);
   await proxy.listen();
   await w.says(/answers again/, 3_000);
   const pod = await kubelet.runPod({ name: "after" });

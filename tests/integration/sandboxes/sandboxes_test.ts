@@ -1,4 +1,11 @@
-import { deepStrictEqual as assertEquals, ok as assert, strictEqual as assertSame } from "node:assert/strict";
+import {
+  deepStrictEqual as assertEquals,
+  ok as assert,
+  rejects as assertRejects,
+  strictEqual as assertSame,
+} from "node:assert/strict";
+import { GrpcCode } from "../../../src/sandboxes/grpc.ts";
+import { Runtime } from "../../../src/sandboxes/runtime.ts";
 import { run } from "../../cluster/run.ts";
 import { ContainerdRig } from "../../rig/containerd.ts";
 import { CONTAINERD_VERSIONS } from "../../rig/containerd_binaries.ts";
@@ -32,6 +39,12 @@ for (const version of CONTAINERD_VERSIONS) {
     await t.step("get() gives nothing for a stopped sandbox, nor for a pod nobody knows", () => {
       assertSame(sandboxes.get(ended.uid), undefined);
       assertSame(sandboxes.get("no-such-pod"), undefined);
+    });
+
+    await t.step("the runtime's status and words come with a call that it refuses", async () => {
+      using runtime = new Runtime(rig.socket);
+      const refused = { code: GrpcCode.NOT_FOUND, message: /^Cannot call PodSandboxStatus of .*: .*not found/ };
+      await assertRejects(runtime.status("0123456789abcdef"), refused);
     });
 
     await t.step("get() finds a static pod by the UID that the kubelet made of its manifest", async () => {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { bytesOf, chunksOf } from "../../../src/pods/body.ts";
+import { bytesOf, chunksOf } from "../../src/body.ts";
 
 /** A server whose answer begins and then goes on for ever without a word. */
 function endless(): { url: string; ended: Promise<void>; [Symbol.asyncDispose](): Promise<void> } {

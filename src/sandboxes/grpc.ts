@@ -1,0 +1,158 @@
+/**
+ * Unary gRPC calls over a unix socket, on Deno's own fetch. grpc-js goes by node:http2, with which Deno 2.9.6 crashes when a server
+ * says that it is going away (docs/adr/0054).
+ */
+import { Buffer } from "node:buffer";
+import { chunksOf } from "../body.ts";
+
+/** Those of gRPC's status codes that are told apart here (grpc doc/statuscodes.md). */
+export const GrpcCode = {
+  OK: 0,
+  CANCELLED: 1,
+  UNKNOWN: 2,
+  DEADLINE_EXCEEDED: 4,
+  NOT_FOUND: 5,
+  RESOURCE_EXHAUSTED: 8,
+  UNIMPLEMENTED: 12,
+  INTERNAL: 13,
+  UNAVAILABLE: 14,
+} as const;
+
+/** A call that failed: the server's words, or what became of the connection, and the status code. */
+export class GrpcError extends Error {
+  override readonly name = "GrpcError";
+  constructor(readonly code: number, message: string) {
+    super(message);
+  }
+}
+
+/** As the kubelet's (kubernetes staging/src/k8s.io/cri-client/pkg/remote_runtime.go, maxMsgSize). */
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+/** A byte that says whether the message is compressed, and four for its length (grpc doc/PROTOCOL-HTTP2.md). */
+const PREFIX_BYTES = 5;
+
+export class GrpcClient implements Disposable {
+  readonly #socket: string;
+  #http: Deno.HttpClient | undefined;
+
+  /** `socket` is an absolute path; nothing need listen there yet, and it may be made anew at any time. */
+  constructor(socket: string) {
+    this.#socket = socket;
+  }
+
+  /**
+   * One call.
+   * @param path `/package.Service/Method`
+   * @param message the request, encoded; so is the reply.
+   * @throws {GrpcError} never later than `timeoutMs` (DEADLINE_EXCEEDED), at once when `signal` says so (CANCELLED), UNAVAILABLE when
+   * the connection fails, else as the server says.
+   */
+  async unary(path: string, message: Uint8Array, timeoutMs: number, signal?: AbortSignal): Promise<Uint8Array> {
+    const abort = new AbortController();
+    const late = () => abort.abort(new GrpcError(GrpcCode.DEADLINE_EXCEEDED, `no answer within ${timeoutMs / 1000} s`));
+    const timer = setTimeout(late, timeoutMs);
+    const cancel = () => abort.abort(new GrpcError(GrpcCode.CANCELLED, "cancelled"));
+    signal?.addEventListener("abort", cancel, { once: true });
+    try {
+      if (signal?.aborted) cancel();
+      return await this.#send(path, message, timeoutMs, abort.signal);
+    } catch (error) {
+      throw error instanceof GrpcError ? error : new GrpcError(GrpcCode.UNAVAILABLE, reasonOf(error));
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", cancel);
+    }
+  }
+
+  async #send(path: string, message: Uint8Array, timeoutMs: number, signal: AbortSignal): Promise<Uint8Array> {
+    this.#http ??= Deno.createHttpClient({
+      proxy: { transport: "unix", path: this.#socket },
+      http1: false,
+      http2: true,
+    });
+    const { status, headers, body } = await fetch(`http://localhost${path}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/grpc", "TE": "trailers", "grpc-timeout": `${timeoutMs}m` },
+      body: framed(message),
+      redirect: "error",
+      client: this.#http,
+      signal,
+    });
+    const bytes = await bytesOf(body, signal);
+    // fetch shows no trailers. A call that fails has none: its status is in the only headers that come ("Trailers-Only").
+    const code = Number(headers.get("grpc-status") ?? GrpcCode.OK);
+    if (code !== GrpcCode.OK) throw new GrpcError(code, unescaped(headers.get("grpc-message") ?? ""));
+    if (status !== 200) {
+      throw new GrpcError(GrpcCode.UNKNOWN, `it is no gRPC server: it answered with HTTP status ${status}`);
+    }
+    return unframed(bytes);
+  }
+
+  /** Ends the connection once the calls under way have. The next call makes another. */
+  close(): void {
+    this.#http?.close();
+    this.#http = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** The message with its prefix before it. */
+export function framed(message: Uint8Array): Uint8Array<ArrayBuffer> {
+  const frame = new Uint8Array(PREFIX_BYTES + message.length);
+  new DataView(frame.buffer).setUint32(1, message.length);
+  frame.set(message, PREFIX_BYTES);
+  return frame;
+}
+
+/**
+ * The message of a body that is one message and no more.
+ * @throws {GrpcError} INTERNAL if it is not.
+ */
+export function unframed(frame: Uint8Array): Uint8Array {
+  if (frame.length < PREFIX_BYTES) throw new GrpcError(GrpcCode.INTERNAL, "its answer has no message");
+  if (frame[0] !== 0) throw new GrpcError(GrpcCode.INTERNAL, "its answer is compressed, which was not asked for");
+  const length = new DataView(frame.buffer, frame.byteOffset).getUint32(1);
+  const message = frame.subarray(PREFIX_BYTES);
+  if (message.length !== length) {
+    throw new GrpcError(GrpcCode.INTERNAL, `its answer has ${message.length} bytes where it says ${length}`);
+  }
+  return message;
+}
+
+async function bytesOf(body: ReadableStream<Uint8Array> | null, signal: AbortSignal): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  if (body !== null) {
+    for await (const chunk of chunksOf(body, signal)) {
+      size += chunk.length;
+      if (size > PREFIX_BYTES + MAX_MESSAGE_BYTES) {
+        throw new GrpcError(
+          GrpcCode.RESOURCE_EXHAUSTED,
+          `its answer is larger than ${MAX_MESSAGE_BYTES / 1024 ** 2} MiB`,
+        );
+      }
+      chunks.push(chunk);
+    }
+  }
+  return Buffer.concat(chunks, size);
+}
+
+/** What fetch's error says beyond "fetch failed" and the address, which is only that of the HTTP request: `localhost`. */
+function reasonOf(error: unknown): string {
+  const { message } = error instanceof TypeError && error.cause instanceof Error ? error.cause : error as Error;
+  const connect = /client error \(Connect\): (.*?)(?: \(os error \d+\))?$/.exec(message)?.[1];
+  if (connect !== undefined) return `no connection (${connect})`;
+  return message.replace(/^error sending request for url \([^)]*\): /, "");
+}
+
+/** Percent-encoded UTF-8, or, from a server that does not encode, the text itself. */
+function unescaped(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
