@@ -65,11 +65,7 @@ export class GrpcClient implements Disposable {
   }
 
   async #send(path: string, message: Uint8Array, timeoutMs: number, signal: AbortSignal): Promise<Uint8Array> {
-    this.#http ??= Deno.createHttpClient({
-      proxy: { transport: "unix", path: this.#socket },
-      http1: false,
-      http2: true,
-    });
+    this.#http ??= httpClientOf(this.#socket);
     const { status, headers, body } = await fetch(`http://localhost${path}`, {
       method: "POST",
       headers: { "Content-Type": "application/grpc", "TE": "trailers", "grpc-timeout": `${timeoutMs}m` },
@@ -96,6 +92,20 @@ export class GrpcClient implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/**
+ * HTTP/2 without TLS over a unix socket. To Deno the socket is a proxy, and NO_PROXY, which it reads when a client is made, is heeded
+ * for that one too (2.9.6): the call would go to port 80 of this host.
+ */
+function httpClientOf(path: string): Deno.HttpClient {
+  const kept = ["NO_PROXY", "no_proxy"].map((name) => [name, Deno.env.get(name)] as const);
+  for (const [name] of kept) Deno.env.delete(name);
+  try {
+    return Deno.createHttpClient({ proxy: { transport: "unix", path }, http1: false, http2: true });
+  } finally {
+    for (const [name, value] of kept) if (value !== undefined) Deno.env.set(name, value);
   }
 }
 

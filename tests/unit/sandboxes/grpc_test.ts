@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "@std/path";
 import { framed, GrpcClient, GrpcCode, GrpcError, unframed } from "../../../src/sandboxes/grpc.ts";
 import { waitFor } from "../../cluster/wait.ts";
+import { ROOT, run } from "../../rig/cli.ts";
 import { GrpcServer, type Piece } from "../../rig/grpc_server.ts";
 
 const HEAD = { ":status": "200", "content-type": "application/grpc" };
@@ -161,4 +162,23 @@ Deno.test("a gRPC call is a POST as the protocol has it, and takes no more than 
     client.unary("/a.B/C", MESSAGE, LATE_MS),
     error(GrpcCode.RESOURCE_EXHAUSTED, "its answer is larger than 16 MiB"),
   );
+});
+
+Deno.test("a gRPC call goes to its socket whatever is said of proxies, which stays said", async () => {
+  await using it = await start(["headers", framed(MESSAGE), OK]);
+  const program = `
+    import { GrpcClient } from ${JSON.stringify(import.meta.resolve("../../../src/sandboxes/grpc.ts"))};
+    const reply = await new GrpcClient(Deno.args[0]).unary("/a.B/C", new Uint8Array(), ${LATE_MS});
+    console.log(reply.join(), Deno.env.get("NO_PROXY"), Deno.env.get("no_proxy"));
+    Deno.exit(0);`;
+  for (
+    const proxies of [{ NO_PROXY: "*" }, { no_proxy: "localhost,10.0.0.0/8" }, { HTTP_PROXY: "http://127.0.0.1:9" }]
+  ) {
+    const env = { NO_PROXY: "", ...proxies };
+    const said = await run(join(ROOT, "tools/deno"), ["eval", "--ext=ts", program, join(it.dir, "grpc.sock")], {
+      env,
+      cwd: ROOT,
+    });
+    assert.equal(said.stdout, `1,2,3 ${env.NO_PROXY} ${"no_proxy" in env ? env.no_proxy : undefined}\n`, said.stderr);
+  }
 });
