@@ -18,8 +18,9 @@ export class Traffic {
   static async start(node: NodeRig, pod: TestPod, token: string): Promise<Traffic> {
     // `read -t` waits without a further process; printf makes one datagram of one write, and fails where it only learns that
     // the one before was answered by "port unreachable".
-    const script = `trap 'echo $i; exit 0' TERM; i=0; exec 3<>/dev/udp/127.0.0.1/9; exec 4<> <(:)
-      while :; do printf '%s-%s.' "$1" $i >&3 && i=$((i + 1)); read -t 0.01 -u 4; done 2>/dev/null`;
+    // It ends between two rounds only: what has been sent is counted.
+    const script = `trap 'end=1' TERM; end=; i=0; exec 3<>/dev/udp/127.0.0.1/9; exec 4<> <(:)
+      while [[ ! $end ]]; do printf '%s-%s.' "$1" $i >&3 && i=$((i + 1)); read -t 0.01 -u 4; done 2>/dev/null; echo $i`;
     const [program, ...args] = [
       // It must not outlive the test, however that ends.
       ...["setpriv", "--pdeathsig", "KILL", "--"],
