@@ -32,23 +32,26 @@ const asked: fc.Arbitrary<Asked> = fc.oneof(
   }),
 );
 const maybe = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined });
+/** One time in nine: what stands in the way of a capture. If each did half of the time, hardly any view would have one running. */
+const seldom = <T, U>(usual: T, other: U): fc.Arbitrary<T | U> =>
+  fc.oneof({ weight: 8, arbitrary: fc.constant(usual) }, { weight: 1, arbitrary: fc.constant(other) });
 
 const outside: fc.Arbitrary<Outside> = fc.record({
   synced: fc.boolean(),
-  stopping: fc.boolean(),
+  stopping: seldom(false, true),
   pod: maybe(fc.record({ uid, asked })),
   sandbox: maybe(fc.record({ id: fc.constantFrom("s1", "s2"), hostNetwork: fc.boolean() })),
   allowHostNetworkPods: fc.boolean(),
   retains: fc.boolean(),
-  reached: fc.boolean(),
+  reached: seldom(false, true),
   room: fc.oneof(
-    fc.constant({ kind: "yes" as const }),
+    { weight: 8, arbitrary: fc.constant({ kind: "yes" as const }) },
     fc.constant({ kind: "wait" as const, reason: "full" }),
     fc.constant({ kind: "never" as const, reason: "too large" }),
   ),
-  refused: maybe(fc.constant("does not compile")),
-  paused: maybe(fc.constant("disk full")),
-  backoff: maybe(fc.constant("failed")),
+  refused: seldom(undefined, "does not compile"),
+  paused: seldom(undefined, "disk full"),
+  backoff: seldom(undefined, "failed"),
 }).map(withoutUndefined);
 
 const world: fc.Arbitrary<World> = fc.record({
@@ -135,7 +138,7 @@ Deno.test("plan() at rest has a process exactly when the invariant wants one", (
         (world.folder?.uid === undefined || world.folder.uid === pod.uid);
       assertEquals(world.process !== undefined, wanted);
       if (world.process && pod?.asked.kind === "valid") {
-        assertEquals(world.process, {
+        assertEquals({ ...world.process }, {
           uid: pod.uid,
           fingerprint: fingerprint(pod.asked.request),
           sandboxId: sandbox?.id ?? "",
