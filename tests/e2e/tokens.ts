@@ -32,6 +32,16 @@ export async function tokensIn(
   }
 }
 
+/**
+ * Waits until the token is in a file of the folder on the node, and does not read it as users do: that sets files aside, what
+ * tcpdump writes next included, where the next tcpdump does not overwrite them.
+ */
+export async function writtenToken(release: Release, node: string, dir: string, token: string): Promise<void> {
+  await waitFor(`token in ${dir}`, async () => {
+    return (await release.kube.nodeExec(node, ["grep", "-rqF", token, dir])).code === 0;
+  });
+}
+
 /** Waits until a pod's capture has the token. */
 export async function hasToken(
   release: Release,
