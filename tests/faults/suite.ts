@@ -28,7 +28,8 @@ try {
   await Promise.all(Array.from({ length: Math.min(navigator.hardwareConcurrency, 4) }, async () => {
     for (let file = files.shift(); file !== undefined; file = files.shift()) {
       const report = await Deno.makeTempFile({ suffix: ".xml" });
-      code ||= await runFile(file, report);
+      const ended = await runFile(file, report);
+      code ||= ended;
       reports.push(await Deno.readTextFile(report));
       await Deno.remove(report);
     }
