@@ -1,4 +1,4 @@
-/** Reads a fetched body so that its end, however it comes, is noticed. */
+/** Reads a fetched body so that its end, however it comes, is noticed; and says why a fetch has failed. */
 
 /**
  * The body's chunks, until it ends.
@@ -9,9 +9,10 @@
  * @throws {TypeError} when the connection fails or the body is cut.
  */
 export async function* chunksOf(
-  body: ReadableStream<Uint8Array>,
+  body: ReadableStream<Uint8Array> | null,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
+  if (body === null) return;
   const reader = body.getReader();
   // Cancelling answers a read that waits with "done" (Streams standard, ReadableStreamCancel).
   const cancel = () => void reader.cancel(signal.reason).catch(() => {});
@@ -30,9 +31,14 @@ export async function* chunksOf(
   }
 }
 
+/** What a fetch that failed is due to: of "fetch failed" only the cause says which address, and what is wrong with it. */
+export function causeOf(error: unknown): Error {
+  return (error instanceof TypeError && error.cause instanceof Error ? error.cause : error) as Error;
+}
+
 /** All of the body. Errors are those of `chunksOf`. */
 export async function bytesOf(body: ReadableStream<Uint8Array> | null, signal: AbortSignal): Promise<Blob> {
   const parts: BlobPart[] = [];
-  if (body !== null) { for await (const chunk of chunksOf(body, signal)) parts.push(chunk as Uint8Array<ArrayBuffer>); }
+  for await (const chunk of chunksOf(body, signal)) parts.push(chunk as Uint8Array<ArrayBuffer>);
   return new Blob(parts);
 }

@@ -65,10 +65,7 @@ async function tests(step: Step, argv: readonly string[]): Promise<Counts> {
   }
 }
 
-async function run(
-  step: Step,
-  [program, ...args]: readonly string[],
-): Promise<{ success: boolean; code: number; signal: Deno.Signal | null }> {
+async function run(step: Step, [program, ...args]: readonly string[]): Promise<Deno.CommandStatus> {
   try {
     return await new Deno.Command(program!, {
       args,

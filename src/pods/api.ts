@@ -3,7 +3,7 @@
  * half minute (docs/adr/0040), so only its KubeConfig is used (kubeconfig.ts).
  */
 import { VERSION } from "../version.ts";
-import { bytesOf } from "../body.ts";
+import { bytesOf, causeOf } from "../body.ts";
 import { type Credentials, CredentialSource, KubeConfigError, type KubeConfigOptions } from "./kubeconfig.ts";
 
 /** client-go re-reads its token files as often (transport/token_source.go: period of 1 min). */
@@ -165,9 +165,8 @@ export class ApiClient implements Disposable {
         signal,
       });
     } catch (error) {
-      // "fetch failed" says nothing; the cause says which address, and what is wrong with it.
-      const cause = error instanceof TypeError ? error.cause : undefined;
-      throw cause instanceof Error ? new TypeError(cause.message, { cause }) : error;
+      const cause = causeOf(error);
+      throw cause === error ? error : new TypeError(cause.message, { cause });
     }
   }
 

@@ -3,7 +3,16 @@
  * says that it is going away (docs/adr/0054).
  */
 import { Buffer } from "node:buffer";
-import { chunksOf } from "../body.ts";
+import {
+  create,
+  type DescMessage,
+  type DescMethodUnary,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { causeOf, chunksOf } from "../body.ts";
 
 /** Those of gRPC's status codes that are told apart here (grpc doc/statuscodes.md). */
 export const GrpcCode = {
@@ -41,7 +50,26 @@ export class GrpcClient implements Disposable {
   }
 
   /**
-   * One call.
+   * One call of a method by its descriptor; unknown fields of the reply are skipped.
+   * @throws {GrpcError} as `unary` does, and INTERNAL if the reply is not the message that it should be.
+   */
+  async call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<MessageShape<O>> {
+    const message = toBinary(method.input, create(method.input, request));
+    const reply = await this.unary(`/${method.parent.typeName}/${method.name}`, message, timeoutMs, signal);
+    try {
+      return fromBinary(method.output, reply, { readUnknownFields: false });
+    } catch (error) {
+      throw new GrpcError(GrpcCode.INTERNAL, `its answer is none: ${(error as Error).message}`);
+    }
+  }
+
+  /**
+   * One call, as bytes.
    * @param path `/package.Service/Method`
    * @param message the request, encoded; so is the reply.
    * @throws {GrpcError} never later than `timeoutMs` (DEADLINE_EXCEEDED), at once when `signal` says so (CANCELLED), UNAVAILABLE when
@@ -132,27 +160,26 @@ export function unframed(frame: Uint8Array): Uint8Array {
   return message;
 }
 
+/** All of a body that is no larger than one message. */
 async function bytesOf(body: ReadableStream<Uint8Array> | null, signal: AbortSignal): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let size = 0;
-  if (body !== null) {
-    for await (const chunk of chunksOf(body, signal)) {
-      size += chunk.length;
-      if (size > PREFIX_BYTES + MAX_MESSAGE_BYTES) {
-        throw new GrpcError(
-          GrpcCode.RESOURCE_EXHAUSTED,
-          `its answer is larger than ${MAX_MESSAGE_BYTES / 1024 ** 2} MiB`,
-        );
-      }
-      chunks.push(chunk);
+  for await (const chunk of chunksOf(body, signal)) {
+    size += chunk.length;
+    if (size > PREFIX_BYTES + MAX_MESSAGE_BYTES) {
+      throw new GrpcError(
+        GrpcCode.RESOURCE_EXHAUSTED,
+        `its answer is larger than ${MAX_MESSAGE_BYTES / 1024 ** 2} MiB`,
+      );
     }
+    chunks.push(chunk);
   }
   return Buffer.concat(chunks, size);
 }
 
-/** What fetch's error says beyond "fetch failed" and the address, which is only that of the HTTP request: `localhost`. */
+/** What fetch's error says beyond the address, which is only that of the HTTP request: `localhost`. */
 function reasonOf(error: unknown): string {
-  const { message } = error instanceof TypeError && error.cause instanceof Error ? error.cause : error as Error;
+  const { message } = causeOf(error);
   const connect = /client error \(Connect\): (.*?)(?: \(os error \d+\))?$/.exec(message)?.[1];
   if (connect !== undefined) return `no connection (${connect})`;
   return message.replace(/^error sending request for url \([^)]*\): /, "");

@@ -1,13 +1,5 @@
 /** The container runtime, as a CRI client: the only file that talks to it. */
-import {
-  create,
-  type DescMessage,
-  type DescMethodUnary,
-  fromBinary,
-  type MessageInitShape,
-  type MessageShape,
-  toBinary,
-} from "@bufbuild/protobuf";
+import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { GrpcClient, GrpcCode, GrpcError } from "./grpc.ts";
 import { type PodSandbox, PodSandboxState, type PodSandboxStatusResponse, RuntimeService } from "./cri_pb.ts";
 
@@ -16,15 +8,7 @@ const LIST_TIMEOUT_MS = 5_000;
 /** The runtime may ask the sandbox's shim for this one. Milliseconds. */
 const STATUS_TIMEOUT_MS = 10_000;
 
-/** A call to the runtime that failed: one sentence for people, and the gRPC status code. */
-export class RuntimeError extends Error {
-  override readonly name = "RuntimeError";
-  constructor(message: string, readonly code: number) {
-    super(message);
-  }
-}
-
-/** Talks CRI v1 over a unix socket. Calls fail with a {@linkcode RuntimeError}, and never later than their deadline. */
+/** Talks CRI v1 over a unix socket. Calls fail with a {@linkcode GrpcError} of one sentence for people, never later than their deadline. */
 export class Runtime implements Disposable {
   readonly #socket: string;
   readonly #grpc: GrpcClient;
@@ -54,7 +38,7 @@ export class Runtime implements Disposable {
       return reply.items.filter((item) => item.state === PodSandboxState.SANDBOX_READY);
     } catch (error) {
       // The connection may lead to a process that will never answer again, while its successor has the socket's path.
-      if (error instanceof RuntimeError && error.code === GrpcCode.DEADLINE_EXCEEDED) this.#grpc.close();
+      if (error instanceof GrpcError && error.code === GrpcCode.DEADLINE_EXCEEDED) this.#grpc.close();
       throw error;
     }
   }
@@ -75,24 +59,17 @@ export class Runtime implements Disposable {
     timeoutMs: number,
     signal?: AbortSignal,
   ): Promise<MessageShape<O>> {
-    const path = `/${method.parent.typeName}/${method.name}`;
-    const message = toBinary(method.input, create(method.input, request));
     try {
-      const reply = await this.#grpc.unary(path, message, timeoutMs, signal);
-      return fromBinary(method.output, reply, { readUnknownFields: false });
+      return await this.#grpc.call(method, request, timeoutMs, signal);
     } catch (error) {
-      const { code, message: why } = error instanceof GrpcError ? error : unreadable(error as Error);
-      const sentence = `Cannot call ${method.name} of the container runtime at ${this.#socket}: ${
-        reason(code, why, timeoutMs)
-      }`;
-      throw new RuntimeError(sentence, code);
+      if (!(error instanceof GrpcError)) throw error;
+      const why = reason(error.code, error.message, timeoutMs);
+      throw new GrpcError(
+        error.code,
+        `Cannot call ${method.name} of the container runtime at ${this.#socket}: ${why}`,
+      );
     }
   }
-}
-
-/** Bytes that are not the message they should be. */
-function unreadable({ message }: Error): GrpcError {
-  return new GrpcError(GrpcCode.INTERNAL, `its answer is none: ${message}`);
 }
 
 function reason(code: number, why: string, timeoutMs: number): string {

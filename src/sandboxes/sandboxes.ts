@@ -12,11 +12,11 @@
 import { basename, resolve } from "@std/path";
 import type { Log } from "../log.ts";
 import { Turns } from "../turns.ts";
-import { GrpcCode } from "./grpc.ts";
+import { GrpcCode, GrpcError } from "./grpc.ts";
 import { networkOf } from "./info.ts";
 import { NetnsDir } from "./netns_dir.ts";
 import { Pace } from "./pace.ts";
-import { Runtime, RuntimeError } from "./runtime.ts";
+import { Runtime } from "./runtime.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { type Entry, SandboxView } from "./view.ts";
 
@@ -224,7 +224,7 @@ export class Sandboxes {
       const refused = await this.#netnsDir.refusal(network.path);
       return refused === undefined ? { path: network.path } : { refused, lasting: false };
     } catch (error) {
-      const gone = error instanceof RuntimeError && error.code === GrpcCode.NOT_FOUND;
+      const gone = error instanceof GrpcError && error.code === GrpcCode.NOT_FOUND;
       return { refused: gone ? "it has gone" : messageOf(error), lasting: false };
     }
   }

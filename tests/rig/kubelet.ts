@@ -1,13 +1,5 @@
 /** Plays the kubelet towards a container runtime: makes and ends pods as it does, with its labels. */
-import {
-  create,
-  type DescMessage,
-  type DescMethodUnary,
-  fromBinary,
-  type MessageInitShape,
-  type MessageShape,
-  toBinary,
-} from "@bufbuild/protobuf";
+import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { GrpcClient } from "../../src/sandboxes/grpc.ts";
 import { waitFor } from "../cluster/wait.ts";
 import { ContainerState, NamespaceMode, PodSandboxState, RuntimeService } from "./kubelet_pb.ts";
@@ -154,10 +146,8 @@ export class Kubelet implements Disposable {
     request: MessageInitShape<I>,
     timeoutMs = CALL_TIMEOUT_MS,
   ): Promise<MessageShape<O>> {
-    const message = toBinary(method.input, create(method.input, request));
     try {
-      const path = `/${method.parent.typeName}/${method.name}`;
-      return fromBinary(method.output, await this.#client.unary(path, message, timeoutMs));
+      return await this.#client.call(method, request, timeoutMs);
     } catch (error) {
       throw new Error(`${method.name}: ${(error as Error).message}`);
     }
