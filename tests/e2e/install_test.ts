@@ -44,7 +44,7 @@ async function keepsFilesOnTheNode(): Promise<void> {
   const [node] = await kube.workers() as [string];
   const held = await release.exec(node, ["sh", "-c", 'echo mine >"$CAPTURE_DIR/.e2e"']);
   assert.equal(held.code, 0, held.stderr);
-  const dir = `/var/lib/packet-capture/${release.namespace}-${release.name}`;
+  const dir = release.hostPath;
   const { code, stderr } = await kube.nodeExec(node, [
     "sh",
     "-c",

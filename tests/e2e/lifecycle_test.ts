@@ -9,7 +9,7 @@ import { hasToken, token, tokensIn, writtenToken } from "./tokens.ts";
 const { kube, release, namespace } = fixture("lifecycle");
 const KEY = "tcpdump.antrea.io";
 const HOST_PATH = { storage: { type: "hostPath" } };
-const DIR = `/var/lib/packet-capture/${release.namespace}-${release.name}`;
+const DIR = release.hostPath;
 
 Deno.test("an upgrade of values and version, and a rollback, replace the controllers; a capture goes on, with all it had", async () => {
   const [node] = await kube.workers() as [string];

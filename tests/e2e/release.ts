@@ -34,6 +34,11 @@ export class Release implements AsyncDisposable {
     this.namespace = options.namespace ?? "packet-capture";
   }
 
+  /** Where captures are on a node when storage is hostPath: the chart's default. */
+  get hostPath(): string {
+    return `/var/lib/packet-capture/${this.namespace}-${this.name}`;
+  }
+
   /** Installs the chart, or upgrades the release if it is there, and waits until every controller is Ready. */
   static async install(kube: Kube, options: ReleaseOptions = {}): Promise<Release> {
     const release = new Release(kube, options);

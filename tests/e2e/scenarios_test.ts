@@ -131,7 +131,7 @@ Deno.test("a ring never has more than N files, however much comes", async () => 
   await kube.ready(namespace, "client");
   await listening(first, "server");
   // Counted on the node itself, as often as a shell can look while the load runs: the most there were, and the looks.
-  const dir = `/var/lib/packet-capture/${release.namespace}-${release.name}/${namespace}/server`;
+  const dir = `${release.hostPath}/${namespace}/server`;
   const watcher = 'most=0 looks=0; while [ ! -e "$2" ]; do set -- "$1" "$2" "$1"/*.pcap*; n=$(($# - 2)); ' +
     '[ $n -gt $most ] && most=$n; looks=$((looks + 1)); set -- "$1" "$2"; sleep 0.01; done; echo $most $looks';
   const end = `/run/e2e-ring-${crypto.randomUUID()}`;
@@ -303,7 +303,7 @@ Deno.test("files on the node survive a restart of the DaemonSet whole, and the c
   await listening(node, "kept");
   const [before, after] = [token(), token()];
   await send("kept", before, "127.0.0.1");
-  const dir = `/var/lib/packet-capture/${release.namespace}-${release.name}/${namespace}/kept`;
+  const dir = `${release.hostPath}/${namespace}/kept`;
   await writtenToken(release, node, dir, before);
   const old = (await release.pod(node)).metadata.uid;
   await kube.kubectl(["rollout", "restart", `daemonset/${release.name}`, "-n", release.namespace]);
@@ -332,7 +332,7 @@ Deno.test("what was un-annotated while no controller ran is cleaned up when one 
     "the controllers to go",
     async () => (await kube.get<{ items: unknown[] }>(...pods)).items.length === 0,
   );
-  const dir = `/var/lib/packet-capture/${release.namespace}-${release.name}/${namespace}/meanwhile`;
+  const dir = `${release.hostPath}/${namespace}/meanwhile`;
   assert.equal(
     (await kube.nodeExec(node, ["test", "-d", dir])).code,
     0,
