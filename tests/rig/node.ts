@@ -410,8 +410,9 @@ export class Controller implements AsyncDisposable {
 /** The numbers of `<token>-<number>` in a pcap file, by tshark alone; each as often as it is there. */
 export async function numbersIn(file: string, token: string): Promise<number[]> {
   // A file that is still being written may end in the middle of a packet: tshark gives what is whole, and exits with 2.
+  // udp.payload and not data.data: where a random source port is one that tshark takes for a protocol, there is no `data`.
   const { stdout } = await new Deno.Command("tshark", {
-    args: ["-n", "-r", file, "-Y", `udp.dstport == 9`, "-T", "fields", "-e", "data.data"],
+    args: ["-n", "-r", file, "-Y", `udp.dstport == 9`, "-T", "fields", "-e", "udp.payload"],
     stderr: "null",
   }).output();
   const numbers: number[] = [];
