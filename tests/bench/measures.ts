@@ -37,10 +37,11 @@ export async function cpuSeconds(pid: number): Promise<number> {
 export class Cgroup implements Disposable {
   private constructor(readonly path: string, readonly isV1: boolean) {}
 
-  static async create(controller: "memory" | "cpu"): Promise<Cgroup> {
+  /** @param name tells several of one controller apart. */
+  static async create(controller: "memory" | "cpu", name = ""): Promise<Cgroup> {
     const isV1 = await Deno.stat(join(CGROUPS, controller)).then(() => true, () => false);
     if (!isV1) await Deno.writeTextFile(join(CGROUPS, "cgroup.subtree_control"), `+${controller}`);
-    const path = join(CGROUPS, isV1 ? controller : "", `packet-capture-bench-${controller}-${Deno.pid}`);
+    const path = join(CGROUPS, isV1 ? controller : "", `packet-capture-bench-${controller}${name}-${Deno.pid}`);
     await Deno.mkdir(path);
     return new Cgroup(path, isV1);
   }
