@@ -3,7 +3,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { parseDuration } from "./duration.ts";
 import { getLog, setupLog, stderr } from "./log.ts";
 import { printable } from "./printable.ts";
-import { FLAGS, logEffective, readSettings, type Settings, UsageError } from "./settings.ts";
+import { FLAGS, isReader, logEffective, readSettings, type Settings, UsageError } from "./settings.ts";
 import { VERSION } from "./version.ts";
 
 /** How long the last lines of the log may take at the end, if nobody reads them. */
@@ -14,6 +14,9 @@ const program = new Command("packet-capture")
   .version(`packet-capture ${VERSION}`)
   .configureOutput({ outputError() {} })
   .exitOverride();
+
+/** What can be done in the container `reader`, which has nothing but the files. */
+const READING = ["list", "cat", "stream", "version"];
 
 /** For programs that run a command by `kubectl exec -i`; see src/reading/lifeline.ts. */
 const WHILE_STDIN = [
@@ -31,10 +34,12 @@ command("controller", "Capture the annotated pods of this node, until ended.").a
 
 command("list", "List the captures of this node.", ["captureDir"])
   .addOption(new Option("-o, --output <format>", "how").choices(["table", "json"]).default("table"))
+  .option("-n, --namespace <namespace>", "only the captures of pods in this namespace")
   .action((flags) =>
     run(flags, async ({ captureDir }) => {
       const { runList } = await import("./reading/list.ts");
-      return runList({ captureDir, output: flags.output });
+      const { output, namespace } = flags;
+      return runList({ captureDir, output, ...(namespace === undefined ? {} : { namespace }) });
     })
   );
 
@@ -111,7 +116,8 @@ async function run(
   work: (settings: Settings, signal: AbortSignal) => Promise<number>,
   needed: readonly "nodeName"[] = [],
 ): Promise<never> {
-  const given = FLAGS.map(({ key, flag }) => [key, flags[new Option(`${flag} <value>`).attributeName()]]);
+  const given = FLAGS.map(({ key, flag }) => [key, flags[new Option(`${flag} <value>`).attributeName()]] as const);
+  if (isReader((name) => Deno.env.get(name))) refuseInReader(given);
   const settings = readSettings({ env: (name) => Deno.env.get(name), flags: Object.fromEntries(given) }, needed);
   setupLog({ level: settings.logLevel, format: settings.logFormat });
 
@@ -123,6 +129,19 @@ async function run(
   globalThis.addEventListener("unhandledrejection", (event) => crash(event, "unhandled rejection", event.reason));
   globalThis.addEventListener("error", (event) => crash(event, "uncaught error", event.error));
   return exit(await work(settings, ended.signal));
+}
+
+/**
+ * Refuses, in the container `reader`, flags that lead elsewhere than to its own captureDir: whoever runs a command there may have
+ * no right to more (docs/security.md).
+ *
+ * @throws UsageError
+ */
+function refuseInReader(given: readonly (readonly [key: string, value: string | undefined])[]): void {
+  const [key] = given.find(([, value]) => value !== undefined) ?? [];
+  const setting = FLAGS.find((each) => each.key === key);
+  if (setting === undefined) return;
+  throw new UsageError(`Cannot use ${setting.flag}: the settings of the container reader are those of its environment`);
 }
 
 function crash(event: Event, what: string, error: unknown): void {
@@ -153,6 +172,11 @@ function fail(error: unknown): Promise<never> {
 // Flags without a command are the controller's; those that commander answers itself are not.
 const [first] = Deno.args;
 const bare = first === undefined || (first.startsWith("-") && !["-h", "--help", "-V", "--version"].includes(first));
+program.hook("preAction", (_program, command) => {
+  const name = command.name();
+  if (!isReader((name) => Deno.env.get(name)) || READING.includes(name)) return;
+  throw new UsageError(`Cannot run ${name} in the container reader: it only reads; use the container packet-capture`);
+});
 // No await at the top level: the bundle is a CommonJS module (docs/adr/0011).
 program.parseAsync(bare ? ["controller", ...Deno.args] : Deno.args, { from: "user" }).catch((error) => {
   if (error instanceof CommanderError && error.exitCode === 0) Deno.exit(0);

@@ -131,6 +131,17 @@ function readSetting(setting: Setting<unknown>, flag: string | undefined, source
   throw new UsageError(`${name} is ${quote(text, 100)}: it takes ${setting.accepts}`);
 }
 
+/**
+ * Whether this is the pod's container `reader`, which only reads captures: the chart sets READER there, so it is no setting that
+ * somebody could choose.
+ *
+ * @throws UsageError if READER is neither true nor false.
+ */
+export function isReader(env: (name: string) => string | undefined): boolean {
+  return readSetting({ env: "READER", initial: "false", help: "", ...bool() }, undefined, { env, flags: {} }, true) ===
+    true;
+}
+
 /** Logs every setting in effect, by the names of their environment variables, in one line. */
 export function logEffective(settings: Settings, log: Log): void {
   const { limits, retentionSeconds, ...rest } = settings;

@@ -19,6 +19,8 @@ export interface ListOptions {
   readonly captureDir: string;
   /** @default "table" */
   readonly output?: "table" | "json";
+  /** Only captures of its pods; undefined: all. */
+  readonly namespace?: string;
 }
 
 /** A capture, as `-o json` writes it. Times are ISO 8601 in UTC. */
@@ -49,19 +51,19 @@ export function runList(options: ListOptions): Promise<number> {
   return list(options, systemIo(new AbortController().signal));
 }
 
-/** Writes all captures of the node to `io`, as a table or as a JSON array. @returns the exit code. */
-export async function list({ captureDir, output = "table" }: ListOptions, io: Io): Promise<number> {
+/** Writes the captures of the node to `io`, as a table or as a JSON array. @returns the exit code. */
+export async function list({ captureDir, output = "table", namespace }: ListOptions, io: Io): Promise<number> {
   return await refusing(io, async () => {
-    const rows = await rowsOf(captureDir, (line) => io.say(line));
+    const rows = await rowsOf(captureDir, namespace, (line) => io.say(line));
     const text = output === "json" ? jsonText(rows) : table(rows);
     await io.write(new TextEncoder().encode(`${text}\n`));
     return 0;
   });
 }
 
-async function rowsOf(captureDir: string, say: (line: string) => void): Promise<Row[]> {
+async function rowsOf(captureDir: string, only: string | undefined, say: (line: string) => void): Promise<Row[]> {
   const rows: Row[] = [];
-  for (const capture of await allCaptures(captureDir)) {
+  for (const capture of await allCaptures(captureDir, only)) {
     try {
       rows.push(await rowOf(capture));
     } catch (error) {
@@ -71,7 +73,7 @@ async function rowsOf(captureDir: string, say: (line: string) => void): Promise<
     if (capture.damage) say(capture.damage);
   }
   for (const { namespace, pod, uid, state, reason, since } of await readNotCapturing(captureDir)) {
-    if (rows.some((row) => row.uid === uid)) continue;
+    if (rows.some((row) => row.uid === uid) || (only !== undefined && namespace !== only)) continue;
     rows.push({ namespace, pod, uid, state, reason, since, ...NOTHING });
   }
   return rows.sort((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));

@@ -68,7 +68,7 @@ export async function findCapture(captureDir: string, target: string): Promise<C
       `Cannot read ${target}: no packet has been captured yet, it is ${state}${reason ? `: ${reason}` : ""}`,
     );
   }
-  const kept = (await retainedCaptures(captureDir)).filter((c) => c.namespace === namespace && c.pod === pod);
+  const kept = (await retainedCaptures(captureDir)).filter((c) => isOf(c, namespace) && c.pod === pod);
   if (kept.length === 1) return kept[0]!;
   if (kept.length > 1) {
     const uids = kept.map(({ manifest }) => manifest?.uid).join(", ");
@@ -87,10 +87,18 @@ function badTarget(target: string): Refusal {
   );
 }
 
-/** All captures under captureDir, by namespace and pod, kept ones last. A missing captureDir has none. */
-export async function allCaptures(captureDir: string): Promise<Capture[]> {
+/**
+ * All captures under captureDir, by namespace and pod, kept ones last. A missing captureDir has none.
+ *
+ * @param only the namespace whose captures are wanted; undefined: all, also kept ones of which it is not known whose they are.
+ * @throws Refusal with code 2 if it is no name of a namespace.
+ */
+export async function allCaptures(captureDir: string, only?: string): Promise<Capture[]> {
+  if (only !== undefined && !LABEL.test(only)) {
+    throw new Refusal(2, `Cannot list the namespace ${quote(only, 100)}: it must be a DNS label such as default`);
+  }
   const captures: Capture[] = [];
-  for (const namespace of await folders(captureDir)) {
+  for (const namespace of only === undefined ? await folders(captureDir) : [only]) {
     if (!LABEL.test(namespace)) continue;
     for (const pod of await folders(join(captureDir, namespace))) {
       if (!isPodName(pod)) continue;
@@ -98,7 +106,13 @@ export async function allCaptures(captureDir: string): Promise<Capture[]> {
       if (capture) captures.push(capture);
     }
   }
-  return [...captures, ...await retainedCaptures(captureDir)];
+  const kept = await retainedCaptures(captureDir);
+  return [...captures, ...only === undefined ? kept : kept.filter((capture) => isOf(capture, only))];
+}
+
+/** Whether a kept capture is certainly of this namespace: its manifest says so. A namespace may be called `unknown`. */
+function isOf({ manifest }: Capture, namespace: string): boolean {
+  return manifest?.namespace === namespace;
 }
 
 async function retainedCaptures(captureDir: string): Promise<Capture[]> {

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { join } from "@std/path";
 import { cli, cliCommand, type Said } from "../rig/cli.ts";
 import { tree } from "../rig/tree.ts";
 import { VERSION } from "../../src/version.ts";
+import { captureDir, packet, pcap } from "./reading/files.ts";
 
 function assertUsage(said: Said, sentence: RegExp | string): void {
   assert.equal(said.code, 2, said.stderr);
@@ -48,6 +50,75 @@ Deno.test("packet-capture refuses what it does not know in one sentence and exit
     await cli(["cat", "a/b", "--since", "5"]),
     /argument '5' is invalid\. It takes a duration such as 30s, 5m or 2h\./,
   );
+});
+
+Deno.test("packet-capture list shows one namespace's captures, whichever way its flags are written", async () => {
+  await using dir = await captureDir();
+  const env = { CAPTURE_DIR: dir.path };
+  const other = join(dir.path, "other", "db-0");
+  await Deno.mkdir(other, { recursive: true });
+  for (const flags of [["-n", "other"], ["-nother"], ["--namespace", "other"], ["--namespace=other"]]) {
+    for (const output of [["-o", "json"], ["--output", "json"], ["--output=json"]]) {
+      const { code, stdout } = await cli(["list", ...flags, ...output], { env });
+      assert.equal(code, 0);
+      assert.deepEqual(JSON.parse(stdout).map(({ pod }: { pod: string }) => pod), ["db-0"], flags.join(" "));
+    }
+  }
+  assertUsage(
+    await cli(["list", "-n", "../other"], { env }),
+    /^packet-capture: Cannot list the namespace "\.\.\/other"/,
+  );
+});
+
+Deno.test("packet-capture cat and stream take their flags in one word or two, before or after the pod", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "completed" });
+  await dir.put("run-000001-000000.pcap", pcap([packet(1), packet(2)]));
+  const env = { CAPTURE_DIR: dir.path };
+  const whole = await cli(["cat", "default/web-0", "--format", "pcap"], { env });
+  assert.equal(whole.code, 0, whole.stderr);
+  for (
+    const args of [
+      ["cat", "default/web-0", "--format=pcap"],
+      ["cat", "--format=pcap", "--since=8760h", "default/web-0"],
+      ["cat", "--since", "8760h", "default/web-0", "--format", "pcap"],
+    ]
+  ) {
+    const { code, stdout } = await cli(args, { env });
+    assert.equal(code, 0);
+    assert.equal(stdout.length > 0, true);
+  }
+  assert.equal((await cli(["stream", "default/web-0", `--capture-dir=${dir.path}`])).code, 0);
+  assert.equal((await cli(["stream", "--capture-dir", dir.path, "default/web-0"])).code, 0);
+});
+
+Deno.test("packet-capture in the container reader only reads, and only what it was given", async () => {
+  await using dir = await captureDir();
+  const env = { CAPTURE_DIR: dir.path, READER: "true", NODE_NAME: "node-1" };
+  const { code, stdout, stderr } = await cli(["list", "-n", "default"], { env });
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /^default\/web-0 /m);
+  assert.equal((await cli(["version"], { env })).code, 0);
+  for (const command of [["list"], ["cat", "default/web-0"], ["stream", "default/web-0"]]) {
+    for (
+      const flag of [["--capture-dir", "/"], ["--capture-dir=/etc"], ["--log-level", "debug"], ["--log-format=json"]]
+    ) {
+      assertUsage(
+        await cli([...command, ...flag], { env }),
+        `Cannot use ${flag[0]!.split("=")[0]}: the settings of the container reader are those of its environment`,
+      );
+    }
+  }
+  for (const command of [[], ["controller"], ["purge"], ["check", "a/b"]]) {
+    assertUsage(
+      await cli(command, { env }),
+      `Cannot run ${
+        command[0] ?? "controller"
+      } in the container reader: it only reads; use the container packet-capture`,
+    );
+  }
+  assertUsage(await cli(["list"], { env: { ...env, READER: "yes" } }), 'READER is "yes": it takes true or false');
+  assert.equal((await cli(["list", "--capture-dir", dir.path], { env: { READER: "false" } })).code, 0);
 });
 
 Deno.test("packet-capture shows no control character of its arguments", async () => {

@@ -98,6 +98,48 @@ Deno.test("list() aligns its table, and shows no control character that a user h
   assertEquals(rest, [""]);
 });
 
+Deno.test("list() of a namespace shows nothing of another, nor of kept captures of which it is not known whose they are", async () => {
+  await using dir = await captureDir();
+  await dir.put("capture.json", "{");
+  await Deno.mkdir(join(dir.path, "other", "web-0"), { recursive: true });
+  const keep = async (end: string, text: string) => {
+    const folder = join(dir.path, ".retained", `6f1c2d3e-0000-4000-8000-00000000000${end}`);
+    await Deno.mkdir(folder, { recursive: true });
+    await Deno.writeTextFile(join(folder, "capture.json"), text);
+    await Deno.writeFile(join(folder, "capture-web-0.pcap0"), pcap([packet(1)]));
+  };
+  const kept = (end: string, namespace: string) =>
+    keep(
+      end,
+      JSON.stringify(manifest({ uid: `6f1c2d3e-0000-4000-8000-00000000000${end}`, namespace, state: "retained" })),
+    );
+  await kept("1", "default");
+  await kept("2", "other");
+  await keep("3", "{");
+  const entry = { pod: "bad-0", uid: "u1", state: "rejected", reason: "", since: "2026-01-31T12:00:00.000Z" };
+  await Deno.writeTextFile(
+    join(dir.path, ".not-capturing.json"),
+    JSON.stringify([{ ...entry, namespace: "default" }, { ...entry, namespace: "other", pod: "bad-1", uid: "u2" }]),
+  );
+  const of = async (namespace: string) => {
+    const io = testIo();
+    same(await list({ captureDir: dir.path, output: "json", namespace }, io), 0);
+    const found: Row[] = JSON.parse(new TextDecoder().decode(io.output));
+    return [found.map(({ namespace, pod, uid }) => [namespace, pod, uid.at(-1)].join("/")), io.said.length];
+  };
+  assertEquals(await of("default"), [["default/bad-0/1", "default/web-0/", "default/web-0/1"], 1]);
+  assertEquals(await of("other"), [["other/bad-1/2", "other/web-0/", "other/web-0/2"], 1]);
+  assertEquals(await of("unknown"), [[], 0]);
+  assertEquals(await of("none"), [[], 0]);
+  const io = testIo();
+  same(await list({ captureDir: dir.path, namespace: "../default" }, io), 2);
+  match(io.said.join(), /^Cannot list the namespace "\.\.\/default": it must be a DNS label such as default$/);
+  // Nor is it read by a name that anybody's namespace may have.
+  const packets = testIo();
+  same(await cat({ captureDir: dir.path, pod: "unknown/web-0" }, packets), 1);
+  match(packets.said.join(), /^Cannot find a capture of unknown\/web-0/);
+});
+
 Deno.test("list() of an empty or missing captureDir is empty", async () => {
   assertEquals(await rows("/nonexistent"), []);
 });
