@@ -16,7 +16,7 @@ import type { CaptureDir } from "./capture_dir.ts";
 import { CaptureFiles } from "./files.ts";
 import { Ledger } from "./ledger.ts";
 import { type Goal, goalOf, plan, type Room, type View } from "./plan.ts";
-import { bytesClaimed, type CaptureRequest, fingerprint } from "./request.ts";
+import { bytesClaimed, type CaptureRequest, fingerprint, processFingerprint } from "./request.ts";
 import { listRing, ringFileBase } from "./ring.ts";
 import { Running } from "./running.ts";
 import { eventFor } from "./told.ts";
@@ -218,7 +218,10 @@ export class Capture {
     const wish = this.#wish ?? (this.#mayGoOn ? this.ledger?.manifest?.request : undefined);
     if (!wish) return this.files.bytes;
     const print = wish === this.#wish ? this.#print : fingerprint(wish);
-    const claim = bytesClaimed(wish, this.files.notOverwrittenBy(wish, this.running?.fingerprint === print));
+    const claim = bytesClaimed(
+      wish,
+      this.files.notOverwrittenBy(wish, this.running?.fingerprint === processFingerprint(wish)),
+    );
     return this.place?.request === print ? Math.min(claim, this.place.bytes) : claim;
   }
 
@@ -235,6 +238,7 @@ export class Capture {
       if (!this.sawSandbox && this.sandbox) this.sawSandbox = this.#isNews = true;
       if (this.#changed) this.ledger?.rearm();
       this.#changed = false;
+      this.#recount();
       if (this.running?.exit) await this.#reap(this.running, this.running.exit.said || "tcpdump ended");
       await this.#check();
       const room = this.#context.roomFor(this);
@@ -274,6 +278,13 @@ export class Capture {
       }
     }
     throw new Error(`Cannot bring ${this.key} to rest in ${MAX_STEPS} steps`);
+  }
+
+  /** A new duration or packet count counts from now; tcpdump need not know of the duration. */
+  #recount(): void {
+    if (!this.#wish || this.#removed || this.ledger?.manifest?.uid !== this.pod?.uid) return;
+    const left = this.ledger?.recount(this.#wish, this.running?.seconds ?? 0);
+    if (left) this.running?.endAfter(left.seconds);
   }
 
   #view(room: Room): View {
@@ -356,7 +367,7 @@ export class Capture {
       const left = await this.ledger.begin(pod, request, { n, sandboxId: sandbox.id });
       this.running = new Running({
         uid: pod.uid,
-        fingerprint: fingerprint(request),
+        fingerprint: processFingerprint(request),
         sandboxId: sandbox.id,
         remainingSeconds: left.seconds,
         tcpdump: {

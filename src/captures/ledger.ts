@@ -2,7 +2,7 @@
 import { join } from "@std/path";
 import { VERSION } from "../version.ts";
 import type { Pod } from "../pods/pod.ts";
-import type { Manifest, Run } from "./manifest.ts";
+import type { Budget, Manifest, Run } from "./manifest.ts";
 import { MANIFEST, readManifest, writeManifest } from "./manifest_file.ts";
 import type { Goal } from "./plan.ts";
 import { type CaptureRequest, fingerprint } from "./request.ts";
@@ -55,10 +55,32 @@ export class Ledger {
   /** Whether the duration or the packet count of the request is used up. @param seconds of the run in progress. */
   reached(request: CaptureRequest, seconds: number): boolean {
     if (!this.manifest || this.#rearms(request)) return false;
-    const { capturedSeconds, capturedPackets } = this.manifest;
-    return (request.durationSeconds !== undefined && capturedSeconds + seconds >= request.durationSeconds) ||
-      // The packets of a run in progress are tcpdump's own business (-c).
-      (request.packets !== undefined && capturedPackets >= request.packets);
+    const left = this.#left(request, seconds);
+    // The packets of a run in progress are tcpdump's own business (-c).
+    return (left.seconds ?? 1) <= 0 || (left.packets ?? 1) <= 0;
+  }
+
+  /**
+   * Has the duration and the packet count of the request count from now, if they are others than so far.
+   *
+   * @param seconds of the run in progress.
+   * @returns whether what is left of the duration is another than before, and how many seconds that is.
+   */
+  recount(request: CaptureRequest, seconds: number): { readonly seconds: number | undefined } | undefined {
+    const { manifest } = this;
+    if (!manifest) return undefined;
+    const before = budgetOf(manifest);
+    const { durationSeconds, packets } = request;
+    const sameDuration = before.durationSeconds === durationSeconds, samePackets = before.packets === packets;
+    if (sameDuration && samePackets) return undefined;
+    const budget: Budget = {
+      ...(durationSeconds === undefined ? {} : { durationSeconds }),
+      ...(packets === undefined ? {} : { packets }),
+      secondsBefore: sameDuration ? before.secondsBefore : manifest.capturedSeconds + seconds,
+      packetsBefore: samePackets ? before.packetsBefore : manifest.capturedPackets,
+    };
+    this.manifest = { ...manifest, budget };
+    return sameDuration ? undefined : { seconds: this.#left(request, seconds).seconds };
   }
 
   /** Enters a new run. @returns what is left of the request's duration and packets. */
@@ -68,8 +90,9 @@ export class Ledger {
     run: Pick<Run, "n" | "sandboxId">,
   ): Promise<{ seconds: number | undefined; packets: number | undefined }> {
     const now = new Date().toISOString();
-    const counted = this.#rearms(request) ? undefined : this.manifest;
-    const { capturedSeconds = 0, capturedPackets = 0 } = counted ?? {};
+    if (this.#rearms(request)) this.rearm();
+    this.recount(request, 0);
+    const { capturedSeconds = 0, capturedPackets = 0, budget } = this.manifest ?? {};
     this.manifest = {
       version: 1,
       tool: VERSION,
@@ -88,14 +111,12 @@ export class Ledger {
       ],
       capturedSeconds,
       capturedPackets,
+      ...(budget ? { budget } : {}),
       updatedAt: now,
     };
     // Without waiting for the disk: a kill -9 does not lose what the kernel has, and the start must not wait for it.
     await this.save({ durable: false });
-    return {
-      seconds: request.durationSeconds === undefined ? undefined : request.durationSeconds - capturedSeconds,
-      packets: request.packets === undefined ? undefined : request.packets - capturedPackets,
-    };
+    return this.#left(request, 0);
   }
 
   /** The run of this number was entered, and then could not be started. */
@@ -124,7 +145,7 @@ export class Ledger {
   /** The request has been another one meanwhile: what was completed begins anew. */
   rearm(): void {
     if (this.manifest?.completed === undefined) return;
-    const { completed: _, ...manifest } = this.manifest;
+    const { completed: _, budget: __, ...manifest } = this.manifest;
     this.manifest = { ...manifest, capturedSeconds: 0, capturedPackets: 0 };
   }
 
@@ -173,6 +194,21 @@ export class Ledger {
     return written;
   }
 
+  /** What is left of the request's duration and packets; undefined: it names none. @param seconds of the run in progress. */
+  #left(
+    { durationSeconds, packets }: CaptureRequest,
+    seconds: number,
+  ): { seconds: number | undefined; packets: number | undefined } {
+    const { capturedSeconds = 0, capturedPackets = 0 } = this.manifest ?? {};
+    const { secondsBefore, packetsBefore } = this.manifest ? budgetOf(this.manifest) : NOTHING_BEFORE;
+    return {
+      seconds: durationSeconds === undefined
+        ? undefined
+        : durationSeconds - (capturedSeconds + seconds - secondsBefore),
+      packets: packets === undefined ? undefined : packets - (capturedPackets - packetsBefore),
+    };
+  }
+
   /** A completed capture whose values have changed begins to count anew. */
   #rearms(request: CaptureRequest): boolean {
     return this.manifest?.completed !== undefined && this.manifest.completed !== fingerprint(request);
@@ -181,12 +217,28 @@ export class Ledger {
   #end(captured: number, seconds: number, change: Partial<Run>): void {
     this.amend(change);
     if (!this.manifest) return;
+    const budget = budgetOf(this.manifest);
+    // A run that began before the present packet count was asked for has counted none of its packets.
+    const isBefore = this.lastRun?.request.packets !== budget.packets;
     this.manifest = {
       ...this.manifest,
       capturedSeconds: this.manifest.capturedSeconds + seconds,
       capturedPackets: this.manifest.capturedPackets + captured,
+      ...(isBefore ? { budget: { ...budget, packetsBefore: budget.packetsBefore + captured } } : {}),
     };
   }
+}
+
+const NOTHING_BEFORE = { secondsBefore: 0, packetsBefore: 0 } as const;
+
+/** Of a manifest that does not say, as those of the first version: all was captured for the request that it names. */
+function budgetOf({ budget, request }: Manifest): Budget {
+  const { durationSeconds, packets } = request ?? {};
+  return budget ?? {
+    ...(durationSeconds === undefined ? {} : { durationSeconds }),
+    ...(packets === undefined ? {} : { packets }),
+    ...NOTHING_BEFORE,
+  };
 }
 
 /** Renames, in place of whatever has that name. */

@@ -46,6 +46,14 @@ export interface Run {
   readonly dropped: number;
 }
 
+/** Duration and packet count count from the request that names them: what was captured before is not charged to them. */
+export interface Budget {
+  readonly durationSeconds?: number;
+  readonly packets?: number;
+  readonly secondsBefore: number;
+  readonly packetsBefore: number;
+}
+
 export interface Manifest {
   readonly version: 1;
   /** Version of the tool that wrote it. */
@@ -69,6 +77,8 @@ export interface Manifest {
   readonly capturedSeconds: number;
   /** Packets of runs that ended since the capture was last (re-)armed. */
   readonly capturedPackets: number;
+  /** What `capturedSeconds` and `capturedPackets` were when the present duration and packet count were first asked for. */
+  readonly budget?: Budget;
   /** Fingerprint of the request that is completed, so that a restart does not start it again. */
   readonly completed?: string;
   /** Seconds for which a retained folder has been kept so far, by the monotonic clock. */

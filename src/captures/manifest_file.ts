@@ -51,7 +51,13 @@ function isWhole(value: Partial<Manifest>): boolean {
       isObject(run) && Number.isInteger(run["n"]) && isRequest(run["request"]) &&
       ["captured", "received", "dropped"].every((key) => Number.isFinite(run[key]))
     ) &&
-    isAmount(value.capturedSeconds) && isAmount(value.capturedPackets) && isAmount(retainedSeconds);
+    isAmount(value.capturedSeconds) && isAmount(value.capturedPackets) && isAmount(retainedSeconds) &&
+    (value.budget === undefined || isBudget(value.budget));
+}
+
+function isBudget(value: unknown): boolean {
+  return isObject(value) && ["secondsBefore", "packetsBefore"].every((key) => isAmount(value[key])) &&
+    ["durationSeconds", "packets"].every((key) => value[key] === undefined || isAmount(value[key]));
 }
 
 function isRequest(value: unknown): boolean {

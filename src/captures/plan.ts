@@ -5,7 +5,7 @@
  */
 import type { Asked } from "../pods/annotations.ts";
 import type { CaptureState } from "./manifest.ts";
-import { type CaptureRequest, fingerprint } from "./request.ts";
+import { type CaptureRequest, fingerprint, processFingerprint } from "./request.ts";
 
 /** Whether a capture may run within the node's limits. */
 export type Room =
@@ -109,7 +109,7 @@ export function plan(view: View): Step {
     if (goal.state !== "capturing") {
       return { do: "flush", why: goal.reason || goal.state };
     }
-    if (pod?.asked.kind === "valid" && fingerprint(pod.asked.request) !== process.fingerprint) {
+    if (pod?.asked.kind === "valid" && processFingerprint(pod.asked.request) !== process.fingerprint) {
       return { do: "flush", why: "annotation changed" };
     }
     if (view.sandbox?.id !== process.sandboxId) return { do: "flush", why: "sandbox re-created" };

@@ -32,6 +32,11 @@ export function fingerprint(request: CaptureRequest): string {
   ]);
 }
 
+/** Two requests with the same can be served by one tcpdump: all is equal but what only the controller counts. */
+export function processFingerprint({ durationSeconds: _, ...request }: CaptureRequest): string {
+  return fingerprint(request);
+}
+
 /**
  * The most bytes a capture may hold for a moment: N files of its run, and as much again of what is there before (ring.ts trims
  * within 1 s) or is set aside for a reader.

@@ -42,6 +42,8 @@ export class Running {
   readonly #tcpdump: Tcpdump;
   readonly #folder: string;
   readonly #startedAt = performance.now();
+  readonly #onEnd: () => void;
+  #remainingSeconds: number | undefined;
   #listeningSince: number | undefined;
   #endedAt: number | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -55,10 +57,12 @@ export class Running {
     this.#folder = dirname(options.tcpdump.file);
     this.#tcpdump = new Tcpdump(options.tcpdump);
     this.pid = this.#tcpdump.pid;
+    this.#onEnd = options.onEnd;
+    this.#remainingSeconds = options.remainingSeconds;
     this.#tcpdump.listening.then((linkType) => {
       this.linkType = linkType;
       this.#listeningSince = performance.now();
-      if (options.remainingSeconds !== undefined) this.#endIn(options.remainingSeconds, options.onEnd);
+      this.endAfter(this.#remainingSeconds);
       options.onListening(this);
     }, () => {});
     void this.#tcpdump.exited.then((exit) => {
@@ -127,11 +131,15 @@ export class Running {
     return undefined;
   }
 
-  #endIn(seconds: number, onEnd: () => void): void {
+  /** Says that its time is up after so many seconds of capturing from now; undefined: never. */
+  endAfter(seconds: number | undefined): void {
+    clearTimeout(this.#timer);
+    this.#remainingSeconds = seconds;
+    if (seconds === undefined || this.exit || this.#listeningSince === undefined) return;
     const until = performance.now() + seconds * 1000;
     const wait = () => {
       const left = until - performance.now();
-      if (left <= 0) onEnd();
+      if (left <= 0) this.#onEnd();
       else this.#timer = setTimeout(wait, Math.min(left + 1, LONGEST_TIMER_MS));
     };
     wait();

@@ -143,6 +143,44 @@ Deno.test("the controller carries out annotations", async (t) => {
     await node.deletePod(pod);
   });
 
+  await t.step(
+    "packets and duration that are named while it captures count from then, and a duration restarts nothing",
+    async () => {
+      const pod = await node.startPod("budget", {
+        annotations: { [KEY]: "5", [`${KEY}/interface`]: "lo", [`${KEY}/direction`]: "in" },
+      });
+      const first = await node.capturing(pod);
+      await node.send(pod, "early", 30);
+      await waitFor("packets before", async () => (await node.received(pod, "early")).length >= 30);
+      await waitFor("seconds before", async () => (await node.manifest(pod)).capturedSeconds >= 3);
+      const named = performance.now();
+      await node.annotate(pod, { duration: "3s" });
+      await node.hasEvent(pod, "CaptureCompleted", 20_000);
+      const seconds = (performance.now() - named) / 1000;
+      assert(seconds >= 3 && seconds < 8, `completed after ${seconds} s`);
+      const { runs } = await node.manifest(pod);
+      assertEquals(runs.length, 1, "the duration alone has restarted tcpdump");
+
+      await node.annotate(pod, { duration: null });
+      await waitFor("another tcpdump", async () => ((await node.processOf(pod))?.pid ?? first.pid) !== first.pid);
+      await node.capturing(pod);
+      await node.send(pod, "between", 30);
+      await waitFor("packets between", async () => (await node.received(pod, "between")).length >= 30);
+      await node.annotate(pod, { packets: "10" });
+      await waitFor(
+        "a run for these packets",
+        async () => (await node.manifest(pod)).runs.at(-1).request.packets === 10,
+      );
+      await node.capturing(pod);
+      await node.send(pod, "late", 30);
+      await node.inState(pod, "completed", 20_000);
+      assertEquals((await node.received(pod, "late")).length, 10);
+      assertEquals((await node.received(pod, "early")).length >= 30, true);
+      await node.deletePod(pod);
+      await node.clean(pod);
+    },
+  );
+
   await t.step("hold: stops and flushes, keeps the files; removed, a new run goes on beside them", async () => {
     const pod = await node.startPod("held", { annotations: { [KEY]: "5" } });
     await node.capturing(pod);

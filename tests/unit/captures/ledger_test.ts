@@ -1,7 +1,8 @@
 import { deepStrictEqual as assertEquals, rejects } from "node:assert/strict";
 import { join } from "@std/path";
 import { Ledger } from "../../../src/captures/ledger.ts";
-import { readManifest } from "../../../src/captures/manifest_file.ts";
+import { readManifest, writeManifest } from "../../../src/captures/manifest_file.ts";
+import type { CaptureRequest } from "../../../src/captures/request.ts";
 
 const request = { files: 5, fileSizeMB: 1, snaplen: 262_144, interface: "any", direction: "inout" } as const;
 const pod = {
@@ -82,6 +83,60 @@ Deno.test("readManifest() refuses what the program would calculate with if it is
     }
     await Deno.writeTextFile(path, JSON.stringify({ ...JSON.parse(text), retainedSeconds: 60 }));
     assertEquals((await readManifest(folder))?.retainedSeconds, 60);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("a duration and a packet count count from the request that names them, also across a restart", async () => {
+  const folder = await Deno.makeTempDir();
+  const begin = (ledger: Ledger, n: number, request: CaptureRequest) =>
+    ledger.begin(pod, request, { n, sandboxId: "s" });
+  const captured = (captured: number) => ({ captured, received: captured, dropped: 0 });
+  const of = (change: Partial<CaptureRequest>) => ({ ...request, ...change });
+  try {
+    let ledger = new Ledger(folder, "node-1");
+    await begin(ledger, 1, of({}));
+    // Named while a run is in progress: neither its seconds nor its packets are charged.
+    assertEquals(ledger.recount(of({ durationSeconds: 8, packets: 10 }), 60), { seconds: 8 });
+    assertEquals(ledger.reached(of({ durationSeconds: 8, packets: 10 }), 67), false);
+    assertEquals(ledger.reached(of({ durationSeconds: 8, packets: 10 }), 68), true);
+    ledger.end(captured(500), 61, "annotation changed");
+    assertEquals(await begin(ledger, 2, of({ durationSeconds: 8, packets: 10 })), { seconds: 7, packets: 10 });
+    ledger.end(captured(4), 2, "killed");
+    // Another filter is another run, and the same count goes on.
+    assertEquals(await begin(ledger, 3, of({ durationSeconds: 8, packets: 10, filter: "udp" })), {
+      seconds: 5,
+      packets: 6,
+    });
+    ledger.end(captured(1), 1, "the controller was restarted");
+    await ledger.save();
+
+    ledger = new Ledger(folder, "node-1");
+    await ledger.adopt();
+    assertEquals(await begin(ledger, 4, of({ durationSeconds: 8, packets: 10 })), { seconds: 4, packets: 5 });
+    ledger.end(captured(0), 0, "annotation changed");
+    // Only the changed one begins again, and nobody loses what list shows of the capture so far.
+    assertEquals(ledger.recount(of({ durationSeconds: 8, packets: 7 }), 0), undefined);
+    assertEquals(await begin(ledger, 5, of({ durationSeconds: 8, packets: 7 })), { seconds: 4, packets: 7 });
+    assertEquals([ledger.manifest?.capturedPackets, ledger.manifest?.capturedSeconds], [505, 64]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("a manifest of the first version, which names no budget, goes on counting for the request in it", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const asked = { ...request, durationSeconds: 8 };
+    const ledger = new Ledger(folder, "node-1");
+    await ledger.begin(pod, asked, { n: 1, sandboxId: "s" });
+    ledger.end({ captured: 1, received: 1, dropped: 0 }, 5, "the controller was restarted");
+    const { budget: _, ...old } = ledger.manifest!;
+    await writeManifest(folder, old);
+    const next = new Ledger(folder, "node-1");
+    await next.adopt();
+    assertEquals(await next.begin(pod, asked, { n: 2, sandboxId: "s" }), { seconds: 3, packets: undefined });
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
