@@ -31,10 +31,10 @@ reliability:
 fmt:
 	@tools/deno fmt
 
-## mutants: put each mistake of tests/mutants/*.json into a copy of the tree and see a test go red (MUTANTS="id or file …")
-.PHONY: mutants
-mutants:
-	@tools/deno run --allow-all tools/mutants.ts $(MUTANTS)
+## guards: put each mistake of tests/mutants/guards.json into a copy of the tree and see its test go red: nightly, some 5 minutes (GUARDS="id …")
+.PHONY: guards
+guards: install
+	@tools/deno run --allow-all tools/mutants.ts $(GUARDS)
 
 ## soak: pods come and go for SOAK=10m, on the cluster if one is up (make deploy), else on a test node; what the controllers take must be flat
 .PHONY: soak

@@ -1,11 +1,10 @@
 /**
- * Proves that tests can fail: each mutant of tests/mutants/*.json is a small mistake put into a copy of the tree, and the test that
- * is named with it has to go red there, after it was green without.
+ * Proves that tests can fail. Each guard of tests/mutants/guards.json is a small mistake in what protects data and security. It is
+ * put into a copy of the tree, and the test that is named with it has to go red there, after it was green without.
  *
- *     tools/deno run -A tools/mutants.ts [--in-check] [--junit-path=FILE] [ID|FILE…]
+ *     tools/deno run -A tools/mutants.ts [--in-check] [--junit-path=FILE] [ID…]
  *
- * --in-check: only the mutants that run in every `make check`. IDs, or names of files without .json: only these. Tests of tests/e2e
- * run on one cluster, which stays up from mutant to mutant.
+ * --in-check: only the guards that run in every `make check`. IDs: only these.
  */
 // deno-lint-ignore-file no-console
 import { dirname, join } from "@std/path";
@@ -22,30 +21,18 @@ export interface Mutant {
   readonly filter?: string;
   /** Runs in every `make check`. @default false */
   readonly inCheck?: boolean;
-  /** The name of its file of tests/mutants, without .json. */
-  readonly area: string;
 }
 
 /** A test that hangs because of a mutant is red, but nobody should wait longer for that. */
 const DEADLINE_MS = 180_000;
-/** The same with bringing up a cluster, building the image and installing it. */
-const E2E_DEADLINE_MS = 900_000;
 /** How much is shown of what a test said that should have been green. */
 const LINES_SHOWN = 60;
 
 const root = dirname(import.meta.dirname!);
 
-/** All mutants of the tree. */
+/** Reads all guards of the tree. */
 export async function readMutants(): Promise<Mutant[]> {
-  const folder = join(root, "tests/mutants");
-  const names = Array.from(Deno.readDirSync(folder), ({ name }) => name).filter((name) => name.endsWith(".json"));
-  const files = await Promise.all(
-    names.sort().map(async (name): Promise<Mutant[]> => {
-      const mutants: Omit<Mutant, "area">[] = JSON.parse(await Deno.readTextFile(join(folder, name)));
-      return mutants.map((mutant) => ({ ...mutant, area: name.replace(".json", "") }));
-    }),
-  );
-  return files.flat();
+  return JSON.parse(await Deno.readTextFile(join(root, "tests/mutants/guards.json")));
 }
 
 /** Copies what git knows or would add, into a repository of its own; node_modules is shared. */
@@ -61,27 +48,24 @@ async function copyTree(to: string): Promise<void> {
     });
   }
   await Deno.symlink(join(root, "node_modules"), join(to, "node_modules"));
-  // Some tests ask git which files there are, and the image which commit it is of.
+  // Some tests ask git which files there are.
   await git(to, "init", "--quiet");
   await git(to, "add", "--all");
   await git(to, "-c", "user.name=mutants", "-c", "user.email=mutants@localhost", "commit", "--quiet", "--message=copy");
 }
-
-const isE2e = ({ test }: Mutant) => test.startsWith("tests/e2e/");
-const clusterOf = (tree: string) => ({ KEEP_CLUSTER: "1", E2E_CLUSTER_DIR: join(tree, ".cluster") });
 
 /** Runs a mutant's test in a tree: green (something ran, nothing failed), red (a test failed), or neither and why. */
 async function runTest(tree: string, mutant: Mutant): Promise<{ is: "green" | "red" | string; said: string }> {
   const junit = join(tree, "junit.xml");
   await Deno.remove(junit).catch(() => {});
   const { test, filter } = mutant;
-  const how = isE2e(mutant) ? ["run", "--allow-all", "tests/e2e/suite.ts"] : ["test", "--allow-all", "--no-check"];
+  const filters = filter === undefined ? [] : [`--filter=${filter}`];
   const child = new Deno.Command(join(tree, "tools/deno"), {
-    args: [...how, `--junit-path=${junit}`, ...filter === undefined ? [] : [`--filter=${filter}`], test],
+    args: ["test", "--allow-all", "--no-check", `--junit-path=${junit}`, ...filters, test],
     cwd: tree,
-    env: { NO_COLOR: "1", ...clusterOf(tree) },
+    env: { NO_COLOR: "1" },
     stdin: "null",
-    signal: AbortSignal.timeout(isE2e(mutant) ? E2E_DEADLINE_MS : DEADLINE_MS),
+    signal: AbortSignal.timeout(DEADLINE_MS),
   });
   const { code, signal, stdout, stderr } = await child.output();
   const said = new TextDecoder().decode(stderr) + new TextDecoder().decode(stdout);
@@ -98,12 +82,11 @@ export function anyOf(filters: readonly string[]): string {
   return `/${filters.map((filter) => `(?:${pattern(filter)})`).join("|")}/`;
 }
 
-/** The test that has to be green without the mutant: its own, or on a cluster, where each run costs, all of the file at once. */
+/** Returns what has to be green without any mutant: the tests of all chosen ones in this file, in one run. */
 function greenTest(mutant: Mutant, chosen: readonly Mutant[]): Mutant {
-  if (!isE2e(mutant)) return mutant;
-  const { filter: _all, ...all } = mutant;
+  const { filter: _own, ...whole } = mutant;
   const filters = chosen.filter(({ test }) => test === mutant.test).map(({ filter }) => filter);
-  if (filters.includes(undefined)) return all;
+  if (filters.includes(undefined)) return whole;
   return { ...mutant, filter: anyOf([...new Set(filters as string[])]) };
 }
 
@@ -141,35 +124,30 @@ async function main(args: readonly string[]): Promise<number> {
   const inCheck = args.includes("--in-check");
   const report = args.find((arg) => arg.startsWith("--junit-path="))?.slice("--junit-path=".length);
   const all = await readMutants();
-  const unknown = named.find((name) => !all.some(({ id, area }) => id === name || area === name));
+  const unknown = named.find((name) => !all.some(({ id }) => id === name));
   if (unknown !== undefined) {
-    console.log(`tools/mutants.ts: tests/mutants has no mutant and no file "${unknown}"`);
+    console.log(`tools/mutants.ts: tests/mutants/guards.json has no guard "${unknown}"`);
     return 2;
   }
-  const chosen = all.filter(({ id, area, inCheck: always }) =>
-    named.length > 0 ? named.includes(id) || named.includes(area) : always || !inCheck
-  );
+  const chosen = all.filter(({ id, inCheck: always }) => named.length > 0 ? named.includes(id) : always || !inCheck);
   const cases: string[] = [];
   const tree = await Deno.makeTempDir({ prefix: "packet-capture-mutants-" });
   try {
     await copyTree(tree);
     const greenBefore = new Set<string>();
     for (const mutant of chosen) {
+      const begin = performance.now();
       const survived = await tryMutant(tree, mutant, chosen, greenBefore);
-      console.log(`${mutant.id} … ${survived === undefined ? "caught" : `SURVIVED: ${survived}`}`);
+      const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+      console.log(`${mutant.id} … ${survived === undefined ? "caught" : `SURVIVED: ${survived}`} (${seconds} s)`);
       cases.push(`<testcase name="${mutant.id}">${survived === undefined ? "" : "<failure />"}</testcase>`);
     }
   } finally {
-    if (chosen.some(isE2e)) {
-      const args = ["run", "--allow-all", "tests/cluster/main.ts", "down"];
-      const env = { CLUSTER_DIR: clusterOf(tree).E2E_CLUSTER_DIR };
-      await new Deno.Command(join(tree, "tools/deno"), { args, cwd: tree, env, stdin: "null" }).output();
-    }
     await Deno.remove(tree, { recursive: true });
   }
   if (report !== undefined) await Deno.writeTextFile(report, `<testsuites>${cases.join("\n")}</testsuites>\n`);
   const survivors = cases.filter((line) => line.includes("<failure")).length;
-  console.log(`${chosen.length - survivors} of ${chosen.length} mutants caught`);
+  console.log(`${chosen.length - survivors} of ${chosen.length} guards caught`);
   return survivors === 0 ? 0 : 1;
 }
 

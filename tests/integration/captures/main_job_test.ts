@@ -4,40 +4,42 @@ import { join } from "@std/path";
 import { waitFor } from "../../cluster/wait.ts";
 import { exists, KEY, NodeRig } from "../../rig/node.ts";
 
+Deno.test("the controller captures inside the pod's own network namespace, and in no other", async () => {
+  await using node = await NodeRig.start();
+  await using _controller = await node.startController();
+  const [web, other] = [await node.startPod("web-1"), await node.startPod("web-10")];
+  await node.annotate(web, { "": "5" });
+  await node.annotate(other, { "": "3" });
+  const [first, second] = [await node.capturing(web), await node.capturing(other)];
+  assert(first.netns !== second.netns);
+  assertEquals(
+    first.argv.slice(1).join(" "),
+    `-n -C 1 -W 5 -i any -Z root -U -B 4096 -s 262144 -w ${node.folderOf(web)}/capture-web-1.pcap`,
+  );
+  await Promise.all([node.sees(web, "tokenA"), node.sees(other, "tokenB")]);
+  assertEquals(await node.received(web, "tokenB"), []);
+  assertEquals(await node.received(other, "tokenA"), []);
+  for (const path of [node.folderOf(web), join(node.folderOf(web), "..")]) {
+    assertEquals(((await Deno.stat(path)).mode ?? 0) & 0o777, 0o700, path);
+  }
+  for await (const { name } of Deno.readDir(node.folderOf(web))) {
+    assertEquals(((await Deno.stat(join(node.folderOf(web), name))).mode ?? 0) & 0o777, 0o600, name);
+  }
+  assertEquals((await node.hasEvent(web, "CaptureStarted")).type, "Normal");
+  // web-1 is the beginning of web-10's name: un-annotating it leaves the other alone.
+  await node.annotate(web, { "": null });
+  await node.clean(web);
+  assertEquals((await node.capturing(other)).pid, second.pid);
+  assert((await node.received(other, "tokenB")).length > 0);
+  await node.deletePod(other);
+  await node.clean(other);
+  await node.deletePod(web);
+  assert(!await exists(join(node.captureDir, "default")), "the namespace's folder goes with its last pod");
+});
+
 Deno.test("the controller", async (t) => {
   await using node = await NodeRig.start();
   await using controller = await node.startController();
-
-  await t.step("captures inside the pod's own network namespace, and in no other", async () => {
-    const [web, other] = [await node.startPod("web-1"), await node.startPod("web-10")];
-    await node.annotate(web, { "": "5" });
-    await node.annotate(other, { "": "3" });
-    const [first, second] = [await node.capturing(web), await node.capturing(other)];
-    assert(first.netns !== second.netns);
-    assertEquals(
-      first.argv.slice(1).join(" "),
-      `-n -C 1 -W 5 -i any -Z root -U -B 4096 -s 262144 -w ${node.folderOf(web)}/capture-web-1.pcap`,
-    );
-    await Promise.all([node.sees(web, "tokenA"), node.sees(other, "tokenB")]);
-    assertEquals(await node.received(web, "tokenB"), []);
-    assertEquals(await node.received(other, "tokenA"), []);
-    for (const path of [node.folderOf(web), join(node.folderOf(web), "..")]) {
-      assertEquals(((await Deno.stat(path)).mode ?? 0) & 0o777, 0o700, path);
-    }
-    for await (const { name } of Deno.readDir(node.folderOf(web))) {
-      assertEquals(((await Deno.stat(join(node.folderOf(web), name))).mode ?? 0) & 0o777, 0o600, name);
-    }
-    assertEquals((await node.hasEvent(web, "CaptureStarted")).type, "Normal");
-    // web-1 is the beginning of web-10's name: un-annotating it leaves the other alone.
-    await node.annotate(web, { "": null });
-    await node.clean(web);
-    assertEquals((await node.capturing(other)).pid, second.pid);
-    assert((await node.received(other, "tokenB")).length > 0);
-    await node.deletePod(other);
-    await node.clean(other);
-    await node.deletePod(web);
-    assert(!await exists(join(node.captureDir, "default")), "the namespace's folder goes with its last pod");
-  });
 
   await t.step("keeps pods of one name in two namespaces apart", async () => {
     await node.server.createNamespace("other");

@@ -290,6 +290,25 @@ Deno.test("removeFolder() takes a folder away in which something appears meanwhi
   assertEquals(await directory.folders(), []);
 });
 
+Deno.test("removeFolder() removes the manifest last, so that what an interruption leaves is known to be that pod's", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  const folder = await directory.makeFolder("default", "web");
+  for (const name of ["a", "capture.json", "capture-web.pcap0", "z"]) await Deno.writeTextFile(join(folder, name), "x");
+  const { remove } = Deno;
+  let left: string[] | undefined;
+  Deno.remove = async (path, options) => {
+    if (path === join(folder, "capture.json")) left = await listing(folder);
+    await remove(path, options);
+  };
+  try {
+    await directory.removeFolder("default", "web");
+  } finally {
+    Deno.remove = remove;
+  }
+  assertEquals(left, ["capture.json"]);
+});
+
 Deno.test("runPurge() empties the directory, but takes nothing from a controller that is at work", async () => {
   await using tmp = await temporary();
   const options = {

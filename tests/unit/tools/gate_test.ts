@@ -29,12 +29,12 @@ Deno.test("failuresOf() names what did not pass, with the first line of why", ()
     <testcase name="left out" classname="./tests/a_test.ts">
       <skipped/>
     </testcase>
-    <testcase name="core-mutant"><failure /></testcase>
+    <testcase name="core-guard"><failure /></testcase>
   </testsuite></testsuites>`;
   assert.deepEqual(failuresOf(report), [
     `./tests/a_test.ts: a <b> &amp;: Uncaught Error: it's "wrong"`,
     "./tests/a_test.ts: left out: skipped",
-    "core-mutant: failure",
+    "core-guard: failure",
   ]);
 });
 
@@ -103,7 +103,7 @@ Deno.test("the gate refuses a step that it does not have", async () => {
   const { code, stdout } = await gate({}, ["units"]);
   assert.equal(code, 2);
   // These are all, and `make check` runs all.
-  const steps = "fmt, lint, types, shell, unit, integration, faults, chart, e2e, mutants";
+  const steps = "fmt, lint, types, shell, unit, integration, faults, chart, e2e, guards";
   assert.ok(stdout.includes(`tests/run.ts: no step "units": ${steps} are accepted\n`), stdout);
   const makefile = await Deno.readTextFile(join(ROOT, "Makefile"));
   assert.match(makefile, /^check: install\n\t@tools\/deno run --allow-all tests\/run\.ts$/m);
@@ -146,12 +146,14 @@ async function mutants(mutants: Record<string, unknown>[], args: string[] = []):
     Deno.test("strict", () => { if (add(1, 1) !== 2 || add(1, 2) !== 3) throw new Error(); });
     Deno.test("blind", () => { add(1, 2); });`,
   );
-  await project.write("tests/mutants/all.json", JSON.stringify(mutants));
+  await project.write("tests/red_test.ts", `Deno.test("red", () => { throw new Error(); });`);
+  await project.write("tests/mutants/guards.json", JSON.stringify(mutants));
   await project.write(".gitignore", "node_modules\n");
   await run("git", ["init", "-q"], { cwd: project.path });
-  return await run(`${project.path}/tools/deno`, ["run", "-A", "--no-check", "tools/mutants.ts", ...args], {
+  const said = await run(`${project.path}/tools/deno`, ["run", "-A", "--no-check", "tools/mutants.ts", ...args], {
     cwd: project.path,
   });
+  return { ...said, stdout: said.stdout.replace(/ \([0-9.]+ s\)$/gm, "") };
 }
 
 const mutant = { file: "src/add.ts", find: "a + b", replace: "a * b", test: "tests/add_test.ts" };
@@ -163,7 +165,7 @@ Deno.test("mutants: one that a test notices is caught, and the sources stay as t
     replace: "a - b",
     filter: "strict",
   }]);
-  assert.match(stdout, /^times … caught\nminus … caught\n2 of 2 mutants caught$/m);
+  assert.match(stdout, /^times … caught\nminus … caught\n2 of 2 guards caught$/m);
   assert.equal(code, 0);
 });
 
@@ -176,14 +178,14 @@ Deno.test("mutants: one that no test notices survives, and so does one that brea
     { id: "twice", ...mutant, find: "a" },
   ]);
   assert.match(stdout, /^blind … SURVIVED: tests\/add_test\.ts did not go red: green$/m);
-  assert.match(stdout, /^no-such-test … SURVIVED: tests\/add_test\.ts is not green without it: no test ran$/m);
+  assert.match(stdout, /^no-such-test … SURVIVED: tests\/add_test\.ts did not go red: no test ran$/m);
   assert.match(
     stdout,
     /^does-not-load … SURVIVED: tests\/add_test\.ts did not go red: no test failed, but the run did:/m,
   );
   assert.match(stdout, /^gone … SURVIVED: its text occurs 0 times in src\/add\.ts, it has to be once$/m);
   assert.match(stdout, /^twice … SURVIVED: its text occurs \d+ times/m);
-  assert.match(stdout, /^0 of 5 mutants caught$/m);
+  assert.match(stdout, /^0 of 5 guards caught$/m);
   assert.equal(code, 1);
 });
 
@@ -193,16 +195,21 @@ Deno.test("mutants: --in-check takes only those meant for it", async () => {
     ...mutant,
     filter: "blind",
   }], ["--in-check"]);
-  assert.match(stdout, /^often … caught\n1 of 1 mutants caught$/m);
+  assert.match(stdout, /^often … caught\n1 of 1 guards caught$/m);
   assert.equal(code, 0);
 });
 
-Deno.test("mutants: IDs and names of files choose, and what is neither is refused", async () => {
+Deno.test("mutants: a test that is not green without any mutant proves nothing", async () => {
+  const { code, stdout } = await mutants([{ id: "red-before", ...mutant, test: "tests/red_test.ts" }]);
+  assert.match(stdout, /^red-before … SURVIVED: tests\/red_test\.ts is not green without it: red$/m);
+  assert.equal(code, 1);
+});
+
+Deno.test("mutants: IDs choose, and what is none is refused", async () => {
   const all = [{ id: "times", ...mutant }, { id: "minus", ...mutant, replace: "a - b" }];
-  assert.match((await mutants(all, ["minus"])).stdout, /^minus … caught\n1 of 1 mutants caught$/m);
-  assert.match((await mutants(all, ["all"])).stdout, /^times … caught\nminus … caught\n2 of 2 mutants caught$/m);
+  assert.match((await mutants(all, ["minus"])).stdout, /^minus … caught\n1 of 1 guards caught$/m);
   const { code, stdout } = await mutants(all, ["plus"]);
-  assert.match(stdout, /^tools\/mutants\.ts: tests\/mutants has no mutant and no file "plus"$/m);
+  assert.match(stdout, /^tools\/mutants\.ts: tests\/mutants\/guards\.json has no guard "plus"$/m);
   assert.equal(code, 2);
 });
 
@@ -212,7 +219,7 @@ Deno.test("anyOf() takes what one of its filters takes, whether it is a text or 
   assert.deepEqual(names.filter((name) => one.test(name)), ["a ring (3) never has", "get merges", "they stop"]);
 });
 
-Deno.test("the text of every mutant occurs exactly once in its file, and its test file is there", async () => {
+Deno.test("the text of every guard occurs exactly once in its file, and its test file is there", async () => {
   const all = await readMutants();
   const wrong: string[] = [];
   for (const { id, file, find, replace, test } of all) {
