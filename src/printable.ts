@@ -3,10 +3,8 @@
  * written by others, and an escape sequence in them could move the cursor, hide a line or set the window's title.
  */
 
-// Controls C0, DEL, C1; line and paragraph separators; marks that change the direction of text or cannot be seen; lone surrogates.
-const HIDDEN =
-  // deno-lint-ignore no-control-regex
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[\ud800-\udfff]/gu;
+// Controls; marks that change the direction of text or cannot be seen; line and paragraph separators; lone surrogates.
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 
 /** `text` on one line: each control or invisible character as `\n`, `\t`, `\x1b`, `\u202e`; all else unchanged. */
 export function printable(text: string): string {
@@ -14,7 +12,8 @@ export function printable(text: string): string {
     if (character === "\n") return "\\n";
     if (character === "\t") return "\\t";
     if (character === "\r") return "\\r";
-    const code = character.charCodeAt(0);
-    return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
+    const hex = character.codePointAt(0)!.toString(16);
+    if (hex.length > 4) return `\\u{${hex}}`;
+    return hex.length < 3 ? `\\x${hex.padStart(2, "0")}` : `\\u${hex.padStart(4, "0")}`;
   });
 }

@@ -1,4 +1,5 @@
 /** An event of events.k8s.io/v1 on a pod, within all that the API server checks. */
+import { printable } from "../printable.ts";
 import type { PodRef } from "./pod.ts";
 
 /** Kubernetes refuses longer ones (pkg/apis/core/validation/events.go: NoteLengthLimit), in bytes. */
@@ -12,13 +13,13 @@ export interface PodEvent {
   readonly type: "Normal" | "Warning";
   /** UpperCamelCase, at most 128 characters. */
   readonly reason: string;
-  /** For people; cut to 1024 bytes. */
+  /** For people; made printable and cut to 1024 bytes when it is recorded. */
   readonly note: string;
 }
 
 export interface Occurrence {
   readonly pod: PodRef;
-  /** Its note is cut. */
+  /** Its note is of `noteOf`. */
   readonly event: PodEvent;
   /** Of the event object. */
   readonly name: string;
@@ -60,9 +61,9 @@ export function eventName(pod: string): string {
   return `${pod.slice(0, NAME_LENGTH - suffix.length - 1).replace(/[^a-z0-9]+$/, "")}.${suffix}`;
 }
 
-/** A note that the API server takes. */
-export function cutNote(note: string): string {
-  return cutToBytes(note, NOTE_BYTES);
+/** Makes a note of any text: printable, because it may quote filters and interface names, and cut to what the API server takes. */
+export function noteOf(text: string): string {
+  return cutToBytes(printable(text), NOTE_BYTES);
 }
 
 /** The longest beginning of the text that has at most so many bytes as UTF-8, ending in `…` if anything is missing. */

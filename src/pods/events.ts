@@ -4,7 +4,7 @@
  */
 import type { Log } from "../log.ts";
 import type { ApiClient } from "./api.ts";
-import { cutNote, eventName, eventObject, type PodEvent, seriesOf } from "./event_object.ts";
+import { eventName, eventObject, noteOf, type PodEvent, seriesOf } from "./event_object.ts";
 import type { PodRef } from "./pod.ts";
 
 export type { PodEvent };
@@ -76,7 +76,7 @@ export class PodEvents {
     if (!this.#options.enabled || this.#closing) return;
     const { namespace, name, uid } = pod;
     const now = performance.now();
-    const note = cutNote(event.note);
+    const note = noteOf(event.note);
     const key = JSON.stringify([uid, event.type, event.reason, note]);
     let series = this.#series.get(key);
     // To the end of the line, also of what is forgotten first.

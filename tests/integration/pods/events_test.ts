@@ -129,6 +129,18 @@ Deno.test("record() cuts notes and names to what the API server takes", async ()
   assert.match(notes[1]!, /^x(🦈)+…$/u);
 });
 
+Deno.test("record() makes an event's note printable, whatever a filter or an interface's name holds", async () => {
+  const pod = await newPod("printable");
+  const { events } = recorder();
+  const note =
+    "capturing on \u001b]0;x\u0007eth0, filter udp\n  Normal  Fake  node says\u202e 08 trop\u2028, 5 files of 1 MB";
+  events.record(pod, { ...STARTED, note });
+  await flush(events);
+  assert.deepEqual((await eventsOn(pod)).map(({ note }) => note), [
+    "capturing on \\x1b]0;x\\x07eth0, filter udp\\n  Normal  Fake  node says\\u202e 08 trop\\u2028, 5 files of 1 MB",
+  ]);
+});
+
 Deno.test("record() gives up at once in a namespace that is being deleted, and says so once", async () => {
   await server.createNamespace("ending");
   const pod = await newPod("last", "ending");

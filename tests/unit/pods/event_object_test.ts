@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { cutToBytes, eventName } from "../../../src/pods/event_object.ts";
+import { cutToBytes, eventName, noteOf } from "../../../src/pods/event_object.ts";
 
 const size = (text: string) => new TextEncoder().encode(text).length;
 
@@ -19,6 +19,15 @@ Deno.test("cutToBytes() leaves what fits and cuts the rest between two character
       assert.ok(cut.endsWith("…") && text.toWellFormed().startsWith(cut.slice(0, -1)));
       assert.ok(size(cut) > bytes - 4, "not more is cut than has to be");
     }
+  }));
+});
+
+Deno.test("noteOf() makes one printable line of at most 1024 bytes of any text", () => {
+  assert.equal(noteOf("udp port 53\nok \u001b[31m\u202eeth0"), "udp port 53\\nok \\x1b[31m\\u202eeth0");
+  const text = fc.string({ unit: "binary", maxLength: 2000, size: "max" });
+  fc.assert(fc.property(text, (text) => {
+    assert.doesNotMatch(noteOf(text), /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u);
+    assert.ok(size(noteOf(text)) <= 1024);
   }));
 });
 
