@@ -46,6 +46,18 @@ const TABLE = {
   maxFileSizeMB: setting("MAX_FILE_SIZE_MB", whole(1, 2_000), "100", "largest file a pod may ask for, in MB"),
   maxCaptures: setting("MAX_CAPTURES", whole(1, 10_000), "64", "how many captures may run at once"),
   diskBudgetMB: setting("DISK_BUDGET_MB", whole(2, 100_000_000), "1500", "MB that all captures together may claim"),
+  maxCapturesPerNamespace: setting(
+    "MAX_CAPTURES_PER_NAMESPACE",
+    orNothing(whole(1, 10_000)),
+    "",
+    "how many captures of one namespace may run at once; empty: half of the node's",
+  ),
+  diskBudgetMBPerNamespace: setting(
+    "DISK_BUDGET_MB_PER_NAMESPACE",
+    orNothing(whole(2, 100_000_000)),
+    "",
+    "MB that captures of one namespace together may claim; empty: half of the node's",
+  ),
   minFreePercent: setting("MIN_FREE_PERCENT", whole(0, 99), "16", "below this much free disk captures pause"),
   maxDuration: setting("MAX_DURATION", duration(1), "24h", "longest duration a pod may ask for"),
   allowHostNetworkPods: setting("ALLOW_HOST_NETWORK_PODS", bool(), "false", "capture pods that use the node's network"),
@@ -60,10 +72,14 @@ const TABLE = {
 type Key = keyof typeof TABLE;
 type Values = { readonly [K in Key]: Exclude<ReturnType<(typeof TABLE)[K]["parse"]>, undefined> };
 type Limited = "maxFiles" | "maxFileSizeMB" | "maxCaptures" | "diskBudgetMB" | "minFreePercent";
+type LimitedPerNamespace = "maxCapturesPerNamespace" | "diskBudgetMBPerNamespace";
 
 /** The settings as the rest of the program reads them; the table above says what each is. */
-export type Settings = Omit<Values, Limited | "maxDuration" | "retentionAfterPodDeletion"> & {
-  readonly limits: Pick<Values, Limited> & { readonly maxDurationSeconds: number };
+export type Settings = Omit<Values, Limited | LimitedPerNamespace | "maxDuration" | "retentionAfterPodDeletion"> & {
+  readonly limits: Pick<Values, Limited> & {
+    readonly perNamespace: Pick<Values, "maxCaptures" | "diskBudgetMB">;
+    readonly maxDurationSeconds: number;
+  };
   readonly retentionSeconds: number;
 };
 
@@ -100,6 +116,8 @@ export function readSettings(sources: Sources, needed: readonly Key[] = ["nodeNa
     maxFileSizeMB,
     maxCaptures,
     diskBudgetMB,
+    maxCapturesPerNamespace,
+    diskBudgetMBPerNamespace,
     minFreePercent,
     maxDuration,
     retentionAfterPodDeletion,
@@ -112,6 +130,11 @@ export function readSettings(sources: Sources, needed: readonly Key[] = ["nodeNa
       maxFileSizeMB,
       maxCaptures,
       diskBudgetMB,
+      perNamespace: {
+        maxCaptures: maxCapturesPerNamespace ?? Math.ceil(maxCaptures / 2),
+        // The smallest capture takes 2 MB.
+        diskBudgetMB: diskBudgetMBPerNamespace ?? Math.max(2, Math.ceil(diskBudgetMB / 2)),
+      },
       minFreePercent,
       maxDurationSeconds: maxDuration,
     },
@@ -145,10 +168,12 @@ export function isReader(env: (name: string) => string | undefined): boolean {
 /** Logs every setting in effect, by the names of their environment variables, in one line. */
 export function logEffective(settings: Settings, log: Log): void {
   const { limits, retentionSeconds, ...rest } = settings;
-  const { maxDurationSeconds, ...limited } = limits;
+  const { maxDurationSeconds, perNamespace, ...limited } = limits;
   const values: Record<Key, unknown> = {
     ...rest,
     ...limited,
+    maxCapturesPerNamespace: perNamespace.maxCaptures,
+    diskBudgetMBPerNamespace: perNamespace.diskBudgetMB,
     maxDuration: `${maxDurationSeconds}s`,
     retentionAfterPodDeletion: `${retentionSeconds}s`,
   };
@@ -171,6 +196,11 @@ function whole(least: number, most: number): Kind<number> {
       return value >= least && value <= most ? value : undefined;
     },
   };
+}
+
+/** Null: nothing was given. */
+function orNothing<T>({ accepts, parse }: Kind<T>): Kind<T | null> {
+  return { accepts: `${accepts}, or nothing`, parse: (text) => text === "" ? null : parse(text) };
 }
 
 function bool(): Kind<boolean> {

@@ -16,6 +16,9 @@ MAX_FILES: {{ .Values.limits.maxFiles | int64 | quote }}
 MAX_FILE_SIZE_MB: {{ .Values.limits.maxFileSizeMB | int64 | quote }}
 MAX_CAPTURES: {{ .Values.limits.maxCaptures | int64 | quote }}
 DISK_BUDGET_MB: {{ .Values.limits.diskBudgetMB | int64 | quote }}
+{{- /* "" is half of the node's, for the controller too. */}}
+MAX_CAPTURES_PER_NAMESPACE: {{ with .Values.limits.perNamespace.maxCaptures }}{{ int64 . | quote }}{{ else }}""{{ end }}
+DISK_BUDGET_MB_PER_NAMESPACE: {{ with .Values.limits.perNamespace.diskBudgetMB }}{{ int64 . | quote }}{{ else }}""{{ end }}
 MIN_FREE_PERCENT: {{ .Values.limits.minFreePercent | int64 | quote }}
 MAX_DURATION: {{ .Values.limits.maxDuration | quote }}
 ALLOW_HOST_NETWORK_PODS: {{ .Values.allowHostNetworkPods | quote }}

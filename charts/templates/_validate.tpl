@@ -9,7 +9,7 @@
 {{- end -}}
 
 {{- /* Numbers: name, value, least, most. */}}
-{{- range list
+{{- $numbers := list
   (list "limits.maxFiles" $v.limits.maxFiles 1 10000)
   (list "limits.maxFileSizeMB" $v.limits.maxFileSizeMB 1 2000)
   (list "limits.maxCaptures" $v.limits.maxCaptures 1 10000)
@@ -17,6 +17,13 @@
   (list "limits.minFreePercent" $v.limits.minFreePercent 0 99)
   (list "metrics.port" $v.metrics.port 1024 65535)
   (list "terminationGracePeriodSeconds" $v.terminationGracePeriodSeconds 15 3600) -}}
+{{- range list (list "maxCaptures" 1 10000) (list "diskBudgetMB" 2 100000000) -}}
+{{- $value := get $v.limits.perNamespace (index . 0) -}}
+{{- if not (or (kindIs "invalid" $value) (and (kindIs "string" $value) (eq $value ""))) -}}
+{{- $numbers = append $numbers (list (printf "limits.perNamespace.%s" (index . 0)) $value (index . 1) (index . 2)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $numbers -}}
 {{- $name := index . 0 -}}{{- $value := index . 1 -}}{{- $least := index . 2 -}}{{- $most := index . 3 -}}
 {{- $number := has (kindOf $value) (list "int" "int64" "float64") -}}
 {{- if not (and $number (eq (toString (int64 $value)) (toJson $value)) (ge (int64 $value) (int64 $least)) (le (int64 $value) (int64 $most))) -}}

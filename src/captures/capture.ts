@@ -11,6 +11,7 @@ import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Settings } from "../settings.ts";
+import type { Occupant } from "./admission.ts";
 import { Backoff } from "./backoff.ts";
 import type { CaptureDir } from "./capture_dir.ts";
 import { CaptureFiles } from "./files.ts";
@@ -54,7 +55,7 @@ export interface CaptureContext {
   /** Has the key worked on again. */
   again(key: string): void;
   /** A deleted pod's files have been moved to where they are retained. */
-  retained(uid: string, bytes: number): void;
+  retained(uid: string, files: Occupant): void;
   /** What others may take of the limits has changed. */
   roomChanged(): void;
 }
@@ -513,7 +514,7 @@ export class Capture {
       ledger?.retain();
       await this.#save();
       await directory.retainFolder(this.namespace, this.name, uid);
-      this.#context.retained(uid, what.bytes);
+      this.#context.retained(uid, { namespace: this.namespace, firstSeen: this.firstSeen, bytes: what.bytes });
       log.info("files retained", { ...this.fields(), ...what, for: formatDuration(settings.retentionSeconds) });
     } else {
       await directory.removeFolder(this.namespace, this.name);

@@ -11,7 +11,7 @@ import { podKey } from "../pods/pod.ts";
 import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
 import { Turns } from "../turns.ts";
-import { admit, type Applicant } from "./admission.ts";
+import { admit, type Applicant, type Occupant } from "./admission.ts";
 import { Capture, type CaptureContext } from "./capture.ts";
 import type { CaptureDir } from "./capture_dir.ts";
 import { DiskFloor } from "./disk.ts";
@@ -99,7 +99,7 @@ export class Captures {
       filterProblem: (request) => checks.problemOf(request),
       roomFor: (capture) => this.#roomFor(capture),
       again: (key) => this.#queue.add(key),
-      retained: (uid, bytes) => this.#retention.add(uid, bytes),
+      retained: (uid, files) => this.#retention.add(uid, files),
       roomChanged: () => this.#roomChanged(),
     };
     this.#queue = new KeyedQueue((key) => this.#reconcile(key), (key, error, retryInMs) => {
@@ -257,17 +257,18 @@ export class Captures {
 
   #admit(): Map<string, Room> {
     const applicants: Applicant[] = [];
-    let othersBytes = this.#retention.bytes;
+    const others: Occupant[] = [...this.#retention.kept];
     for (const capture of this.#captures.values()) {
+      const { key, namespace, ranBefore, firstSeen, bytes } = capture;
       if (!capture.applies) {
-        othersBytes += capture.bytes;
+        others.push({ namespace, firstSeen, bytes });
         continue;
       }
-      const { key, ranBefore, firstSeen, claim, bytes } = capture;
-      const uid = capture.pod?.uid ?? "";
-      applicants.push({ key, granted: capture.place?.bytes, ranBefore, firstSeen, uid, claim, bytes });
+      const { claim, place, pod } = capture;
+      const uid = pod?.uid ?? "";
+      applicants.push({ key, namespace, granted: place?.bytes, ranBefore, firstSeen, uid, claim, bytes });
     }
-    return admit(applicants, othersBytes, this.#options.settings.limits);
+    return admit(applicants, others, this.#options.settings.limits);
   }
 
   /** Others may have the room now; and what is reported may differ. Many change at once: they are gone through once a turn. */

@@ -1,5 +1,6 @@
 /** Deleted pods' files that are kept for a while. Time is counted by the monotonic clock and saved, so that no clock step ends it early. */
 import type { Log } from "../log.ts";
+import type { Occupant } from "./admission.ts";
 import type { CaptureDir } from "./capture_dir.ts";
 import { readManifest, writeManifest } from "./manifest_file.ts";
 import { join } from "@std/path";
@@ -7,7 +8,7 @@ import { join } from "@std/path";
 /** How often the time that has passed is saved: so much is counted anew after a crash. */
 const SAVE_EVERY_S = 60;
 
-interface Kept {
+interface Kept extends Occupant {
   /** Seconds for which it has been kept when counting began. */
   before: number;
   /** performance.now() when counting began. */
@@ -15,7 +16,6 @@ interface Kept {
   saved: number;
   /** performance.now() before which it is not tried again what did not work. */
   notBefore: number;
-  bytes: number;
 }
 
 export interface RetentionOptions {
@@ -35,11 +35,9 @@ export class Retention {
     this.#options = options;
   }
 
-  /** Bytes of all that is retained. */
-  get bytes(): number {
-    let sum = 0;
-    for (const { bytes } of this.#kept.values()) sum += bytes;
-    return sum;
+  /** All that is retained. */
+  get kept(): Iterable<Occupant> {
+    return this.#kept.values();
   }
 
   get count(): number {
@@ -56,13 +54,17 @@ export class Retention {
         log.warn("retained files not measured", { uid, error });
         return 0;
       });
-      this.add(uid, bytes, manifest?.retainedSeconds);
+      // Here before all that comes.
+      this.add(uid, { namespace: manifest?.namespace ?? "", firstSeen: -1, bytes }, manifest?.retainedSeconds);
     }
   }
 
   /** A folder is where files are retained. @param before seconds for which it has been there. @default 0 */
-  add(uid: string, bytes: number, before = 0): void {
-    this.#kept.set(uid, { before, since: performance.now(), saved: before, notBefore: 0, bytes });
+  add(uid: string, { namespace, firstSeen, bytes }: Occupant, before = 0): void {
+    this.#kept.set(uid, {
+      ...{ namespace, firstSeen, bytes },
+      ...{ before, since: performance.now(), saved: before, notBefore: 0 },
+    });
   }
 
   /** Deletes what has been kept long enough. */

@@ -25,6 +25,7 @@ Deno.test("the chart's defaults are what is promised", async () => {
       maxFileSizeMB: 100,
       maxCaptures: 64,
       diskBudgetMB: 1500,
+      perNamespace: { maxCaptures: "", diskBudgetMB: "" },
       minFreePercent: 16,
       maxDuration: "24h",
     },

@@ -148,6 +148,8 @@ export const EFFECTS: readonly Effect[] = [
     see: (r) => [r.env["DISK_BUDGET_MB"], r.volume("captures").emptyDir.sizeLimit],
     expect: ["400", "500M"],
   },
+  setting("limits.perNamespace.maxCaptures", 2, "MAX_CAPTURES_PER_NAMESPACE"),
+  setting("limits.perNamespace.diskBudgetMB", 300, "DISK_BUDGET_MB_PER_NAMESPACE"),
   setting("limits.minFreePercent", 20, "MIN_FREE_PERCENT"),
   setting("limits.maxDuration", "90m", "MAX_DURATION"),
   setting("allowHostNetworkPods", true, "ALLOW_HOST_NETWORK_PODS", { hostNetwork: true }),

@@ -13,6 +13,8 @@ const NUMBERS: readonly (readonly [name: string, least: number, most: number])[]
   ["limits.maxFileSizeMB", 1, 2_000],
   ["limits.maxCaptures", 1, 10_000],
   ["limits.diskBudgetMB", 2, 100_000_000],
+  ["limits.perNamespace.maxCaptures", 1, 10_000],
+  ["limits.perNamespace.diskBudgetMB", 2, 100_000_000],
   ["limits.minFreePercent", 0, 99],
   ["metrics.port", 1_024, 65_535],
   ["terminationGracePeriodSeconds", 15, 3_600],
@@ -51,8 +53,8 @@ for (const name of NAMES) {
     assert.match(await refusal(set(name, wrong)), new RegExp(`at '${pointer(name)}'`));
     if (typeof right === "boolean") assert.match(await refusal(set(name, "true")), /got string, want boolean/);
     if (typeof right === "number") assert.match(await refusal(set(name, "text")), new RegExp(`at '${pointer(name)}'`));
-    // A quantity may be a number, as in a pod.
-    const text = typeof right === "string" && !name.startsWith("resources.");
+    // A quantity may be a number, as in a pod; a number may be empty where another stands in for it.
+    const text = typeof right === "string" && !/^(resources|limits\.perNamespace)\./.test(name);
     if (text) assert.match(await refusal(set(name, 1)), new RegExp(`at '${pointer(name)}'`));
   });
 }
@@ -70,7 +72,7 @@ Deno.test("an unknown key is refused wherever keys are ours", async () => {
 });
 
 Deno.test("a number out of its range is refused, with the schema and without", async () => {
-  const numbers = NAMES.filter((name) => typeof at(name) === "number");
+  const numbers = NAMES.filter((name) => typeof at(name) === "number" || name.startsWith("limits.perNamespace."));
   const tested = [...NUMBERS.map(([name]) => name), "updateStrategy.rollingUpdate.maxUnavailable"];
   assert.deepEqual(numbers.sort(), tested.sort());
   for (const [name, least, most] of NUMBERS) {
@@ -80,7 +82,8 @@ Deno.test("a number out of its range is refused, with the schema and without", a
       assert.match(await refusal(set(name, value), UNCHECKED), sentence(name, value));
     }
     assert.match(await refusal(set(name, least + 0.5)), /want integer/);
-    for (const value of [least + 0.5, "many", null]) {
+    const isEmpty = [undefined, null, ""].includes(at(name) as string);
+    for (const value of [least + 0.5, "many", ...isEmpty ? [] : [null]]) {
       assert.match(await refusal(set(name, value), UNCHECKED), sentence(name, value));
     }
   }

@@ -33,12 +33,21 @@ Deno.test("the controller takes what the chart makes of every value that is chan
   for (const effect of EFFECTS) settingsOf(await render(valuesOf(effect, true)));
 });
 
+Deno.test("a namespace gets half of the node's limits where nothing else is said, also by null", async () => {
+  for (const empty of ["", null]) {
+    const limits = { maxCaptures: 9, diskBudgetMB: 400, perNamespace: { maxCaptures: empty, diskBudgetMB: empty } };
+    const { perNamespace } = settingsOf(await render({ limits })).limits;
+    assert.deepEqual(perNamespace, { maxCaptures: 5, diskBudgetMB: 200 });
+  }
+});
+
 Deno.test("the controller takes the least and the most that the chart lets through", async () => {
   const least = {
     maxFiles: 1,
     maxFileSizeMB: 1,
     maxCaptures: 1,
     diskBudgetMB: 2,
+    perNamespace: { maxCaptures: 1, diskBudgetMB: 2 },
     minFreePercent: 0,
     maxDuration: "1s",
   };
@@ -47,6 +56,7 @@ Deno.test("the controller takes the least and the most that the chart lets throu
     maxFileSizeMB: 2_000,
     maxCaptures: 10_000,
     diskBudgetMB: 100_000_000,
+    perNamespace: { maxCaptures: 10_000, diskBudgetMB: 100_000_000 },
     minFreePercent: 99,
     maxDuration: "8760h",
   };

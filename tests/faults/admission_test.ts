@@ -8,6 +8,9 @@ import { lost } from "./traffic.ts";
 
 const rig = shared(() => NodeRig.start());
 
+/** One namespace may have all that the node has. */
+const ALL = { MAX_CAPTURES_PER_NAMESPACE: "64", DISK_BUDGET_MB_PER_NAMESPACE: "1500" };
+
 async function starts(
   node: NodeRig,
   names: readonly string[],
@@ -25,7 +28,7 @@ async function capturingOf(node: NodeRig): Promise<string[]> {
 
 fault("over-disk-budget", async (record) => {
   const node = await rig();
-  await using _controller = await startController(node, { DISK_BUDGET_MB: "25" });
+  await using _controller = await startController(node, { ...ALL, DISK_BUDGET_MB: "25" });
   const [a, b, c] = await starts(node, ["a", "b", "c"], { [KEY]: "5" }) as [TestPod, TestPod, TestPod];
   await Promise.all([node.capturing(a), node.capturing(b)]);
   const { note } = await node.hasEvent(c, "CaptureWaiting");
@@ -43,7 +46,7 @@ fault("over-disk-budget", async (record) => {
 
 fault("over-max-captures", async (record) => {
   const node = await rig();
-  await using controller = await startController(node, { MAX_CAPTURES: "2" });
+  await using controller = await startController(node, { ...ALL, MAX_CAPTURES: "2" });
   const pods = await starts(node, ["d", "c", "b", "a"], { [KEY]: "2" });
   const [first, second, third, fourth] = pods as [TestPod, TestPod, TestPod, TestPod];
   await Promise.all([node.capturing(first), node.capturing(second)]);
@@ -71,7 +74,7 @@ fault("over-max-captures", async (record) => {
 
 fault("order-after-restart", async (record) => {
   const node = await rig();
-  const first = await startController(node, { MAX_CAPTURES: "3" });
+  const first = await startController(node, { ...ALL, MAX_CAPTURES: "3" });
   const ran = await starts(node, ["z1", "z2", "z3"], { [KEY]: "2" });
   await Promise.all(ran.map((pod) => node.capturing(pod)));
   // The API lists these first.
@@ -81,7 +84,7 @@ fault("order-after-restart", async (record) => {
   record.happened(`process ${first.pid} was killed with 3 captures running and 6 waiting`);
   let start = performance.now();
   {
-    await using second = await node.startController({ MAX_CAPTURES: "3" }, { ready: false });
+    await using second = await node.startController({ ...ALL, MAX_CAPTURES: "3" }, { ready: false });
     // What is ready has ended the processes of the one that was killed.
     await second.ready();
     await waitFor("six that wait", async () => await second.metric(`packet_capture_requests{state="waiting"}`) === 6);
@@ -94,7 +97,7 @@ fault("order-after-restart", async (record) => {
   }
   // What ran and has gone meanwhile holds no place.
   await node.deletePod(ran[0]!);
-  await using _third = await node.startController({ MAX_CAPTURES: "3" }, { ready: false });
+  await using _third = await node.startController({ ...ALL, MAX_CAPTURES: "3" }, { ready: false });
   start = performance.now();
   await waitFor("another in its place", async () => (await capturingOf(node)).length === 3, { timeoutMs: 20_000 });
   const seconds = since(start);
@@ -125,4 +128,50 @@ fault("never-fits", async (record) => {
   await node.capturing(pod);
   const seconds = since(start);
   record.right({ seconds, packetsLost: await lost(node, pod), leftovers: await cleanUp(node, [pod, other]) });
+});
+
+fault("waits-beside-another-namespace", async (record) => {
+  const node = await rig();
+  await node.server.createNamespace("tenant");
+  const of1400MB = { [KEY]: "100", [`${KEY}/file-size`]: "7" };
+  const first = await startController(node, ALL);
+  const running = await node.startPod("running", { namespace: "tenant", annotations: { [KEY]: "100" } });
+  await node.capturing(running);
+  const waiting = await node.startPod("waiting", { namespace: "tenant", annotations: of1400MB });
+  const { note } = await node.hasEvent(waiting, "CaptureWaiting");
+  assert(/may take 1400 MB of disk, and 200 MB of limits.diskBudgetMB, 1500 MB/.test(note), note);
+  record.happened(`Event CaptureWaiting: ${note}`);
+  let start = performance.now();
+  const beside = await node.startPod("beside", { annotations: { [KEY]: "5" } });
+  await node.capturing(beside);
+  const seconds = since(start);
+  assertEquals(await capturingOf(node), ["beside", "running"]);
+  const packetsLost = await lost(node, beside);
+  // It has its turn when the one before it has ended, whoever came meanwhile.
+  await node.annotate(running, { "": null });
+  await node.capturing(waiting);
+  assertEquals(await capturingOf(node), ["beside", "waiting"]);
+  await first.end("SIGKILL");
+
+  // With the default shares no namespace can ask for so much, and the one that has its half leaves the other half to others.
+  await node.annotate(running, { "": "100" });
+  await using _second = await node.startController();
+  const { note: never } = await node.hasEvent(waiting, "CaptureRejected");
+  assert(/1400 MB of disk .* accepted is at most limits.perNamespace.diskBudgetMB, 750 MB/.test(never), never);
+  record.happened(`Event CaptureRejected: ${never}`);
+  await Promise.all([node.capturing(running), node.capturing(beside)]);
+  await node.annotate(waiting, { "file-size": "3" });
+  const own =
+    /may take 600 MB of disk, and 200 MB of limits.perNamespace.diskBudgetMB, 750 MB, are taken by namespace tenant/;
+  await waitFor("its waiting for its own namespace", async () => {
+    return (await node.events(waiting)).some(({ reason, note }) => reason === "CaptureWaiting" && own.test(note));
+  });
+  start = performance.now();
+  const large = await node.startPod("large", { annotations: { [KEY]: "100", [`${KEY}/file-size`]: "3" } });
+  await node.capturing(large);
+  record.right({
+    seconds: Math.max(seconds, since(start)),
+    packetsLost: packetsLost + await lost(node, large),
+    leftovers: await cleanUp(node, [running, waiting, beside, large]),
+  });
 });

@@ -41,7 +41,7 @@ fault("disk-full", async (record) => {
   const node = await rig();
   await clear(node);
   await using disk = await Disk.make(node);
-  await using controller = await node.startController({ DISK_BUDGET_MB: "40" });
+  await using controller = await node.startController({ DISK_BUDGET_MB: "40", DISK_BUDGET_MB_PER_NAMESPACE: "40" });
   const pod = await node.startPod("full", WANTED);
   const freed = await node.startPod("freed", WANTED);
   await Promise.all([node.capturing(pod), node.capturing(freed)]);
@@ -64,7 +64,9 @@ fault("disk-full", async (record) => {
   // A controller that comes while it is full waits like the one before, and deletes what is no longer wanted.
   await controller.end("SIGKILL");
   await disk.leave(0);
-  await using again = await node.startController({ DISK_BUDGET_MB: "40" }, { ready: false });
+  await using again = await node.startController({ DISK_BUDGET_MB: "40", DISK_BUDGET_MB_PER_NAMESPACE: "40" }, {
+    ready: false,
+  });
   await again.ready();
   await healthy(again);
   await node.annotate(freed, { "": null });

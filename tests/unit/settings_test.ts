@@ -27,12 +27,22 @@ Deno.test("readSettings() needs the node's name only", () => {
       maxFileSizeMB: 100,
       maxCaptures: 64,
       diskBudgetMB: 1500,
+      perNamespace: { maxCaptures: 32, diskBudgetMB: 750 },
       minFreePercent: 16,
       maxDurationSeconds: 86_400,
     },
     allowHostNetworkPods: false,
     retentionSeconds: 0,
   });
+});
+
+Deno.test("readSettings() gives a namespace half of the node's limits, unless it is told what to give", () => {
+  const shareOf = (env: Record<string, string>) => read(env).limits.perNamespace;
+  assert.deepEqual(shareOf({ MAX_CAPTURES: "7", DISK_BUDGET_MB: "101" }), { maxCaptures: 4, diskBudgetMB: 51 });
+  assert.deepEqual(shareOf({ MAX_CAPTURES: "1", DISK_BUDGET_MB: "2" }), { maxCaptures: 1, diskBudgetMB: 2 });
+  const given = { MAX_CAPTURES_PER_NAMESPACE: "64", DISK_BUDGET_MB_PER_NAMESPACE: "1500" };
+  assert.deepEqual(shareOf(given), { maxCaptures: 64, diskBudgetMB: 1500 });
+  assert.deepEqual(shareOf({ MAX_CAPTURES_PER_NAMESPACE: "", DISK_BUDGET_MB_PER_NAMESPACE: "" }), shareOf({}));
 });
 
 Deno.test("readSettings() lets a flag win over the environment", () => {
@@ -57,6 +67,8 @@ Deno.test("readSettings() refuses a bad value and names the setting, the value a
     ["ANNOTATION_KEY", ["a/b", "", "a".repeat(64)], /a DNS name without a slash, at most 63 characters/],
     ["HTTP_PORT", ["-1", "65536", "0x50", "9090 ", "1e3", "٣", ""], /a whole number from 0 to 65535/],
     ["MAX_FILES", ["0", "10001", "5x", "1.5"], /a whole number from 1 to 10000/],
+    ["MAX_CAPTURES_PER_NAMESPACE", ["0", "half", " "], /a whole number from 1 to 10000, or nothing/],
+    ["DISK_BUDGET_MB_PER_NAMESPACE", ["1", "50%"], /a whole number from 2 to 100000000, or nothing/],
     ["MIN_FREE_PERCENT", ["100", "16%"], /a whole number from 0 to 99/],
     ["METRICS_ENABLED", ["yes", "TRUE", "1", ""], /true or false/],
     ["LOG_LEVEL", ["INFO", "trace"], /one of debug, info, warn, error/],

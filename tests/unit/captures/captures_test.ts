@@ -260,3 +260,31 @@ Deno.test("Captures looks after the others, and goes on turning, while a disk ha
     Deno.readDir = readDir;
   }
 });
+
+Deno.test("Captures charges a deleted pod's files to its namespace, also after a restart, and to no other", async () => {
+  const env = { DISK_BUDGET_MB: "40", DISK_BUDGET_MB_PER_NAMESPACE: "20", RETENTION_AFTER_POD_DELETION: "1h" };
+  await using world = await World.start({ env });
+  world.sandbox("a");
+  world.annotate("a", { "": "8" });
+  await world.capturing("a");
+  await Deno.truncate(join(world.folder("a"), "capture-a.pcap0"), 15_000_000);
+  world.gone("a");
+  await world.clean("a");
+  await asks(world);
+  const dir = await world.leave();
+  await using again = await World.start({ env, dir });
+  await asks(again);
+
+  async function asks(world: World): Promise<void> {
+    for (const name of ["b", "c"]) world.sandbox(name);
+    world.annotate("b", { "": "5" });
+    const note = await world.told(/^uid-b CaptureWaiting/);
+    assert(/16 MB of limits\.perNamespace\.diskBudgetMB, 20 MB, are taken by namespace default/.test(note), note);
+    world.annotate("c", { "": "5" }, { namespace: "other" });
+    await world.told(/^uid-c CaptureStarted/);
+    for (const [name, namespace] of [["b", "default"], ["c", "other"]] as const) {
+      world.annotate(name, {}, { namespace });
+    }
+    await waitFor("nothing of c", () => !exists(join(world.directory.path, "other")), { everyMs: 5 });
+  }
+});

@@ -93,6 +93,9 @@ export class World implements AsyncDisposable {
       CAPTURE_DIR: directory.path,
       TCPDUMP: join(dir, "tcpdump"),
       ALLOW_HOST_NETWORK_PODS: "true",
+      // All pods are of one namespace: it may have what the node has.
+      MAX_CAPTURES_PER_NAMESPACE: "10000",
+      DISK_BUDGET_MB_PER_NAMESPACE: "100000000",
       ...env,
     };
     this.captures = new Captures({

@@ -1,0 +1,431 @@
+/** Who gets room, within a namespace and between namespaces. */
+import { deepStrictEqual as assertEquals, match, ok as assert } from "node:assert/strict";
+import fc from "fast-check";
+import { type AdmissionLimits, admit, type Applicant, type Occupant } from "../../../src/captures/admission.ts";
+import type { Room } from "../../../src/captures/plan.ts";
+
+const MB = 1_000_000;
+const applicant = (key: string, change: Partial<Applicant> = {}): Applicant => ({
+  key,
+  namespace: "shop",
+  granted: undefined,
+  ranBefore: false,
+  firstSeen: 0,
+  uid: key,
+  claim: 10 * MB,
+  bytes: 0,
+  ...change,
+});
+/** Limits with which one namespace may have all. */
+const limits = (maxCaptures: number, diskBudgetMB: number): AdmissionLimits => ({
+  maxCaptures,
+  diskBudgetMB,
+  perNamespace: { maxCaptures, diskBudgetMB },
+});
+/** Limits with which a namespace may have half. */
+const halves = (maxCaptures: number, diskBudgetMB: number): AdmissionLimits => ({
+  maxCaptures,
+  diskBudgetMB,
+  perNamespace: { maxCaptures: Math.ceil(maxCaptures / 2), diskBudgetMB: Math.ceil(diskBudgetMB / 2) },
+});
+const kinds = (rooms: Map<string, { kind: string }>) =>
+  Object.fromEntries([...rooms].map(([key, { kind }]) => [key, kind]));
+const reasonOf = (room: Room | undefined) => room && "reason" in room ? room.reason : "";
+
+Deno.test("admit() goes by who has a place, who ran before, first seen, UID", () => {
+  const rooms = admit(
+    [
+      applicant("late", { firstSeen: 3 }),
+      applicant("b", { firstSeen: 1 }),
+      applicant("a", { firstSeen: 1 }),
+      applicant("before", { firstSeen: 9, ranBefore: true }),
+      applicant("running", { firstSeen: 9, granted: 10 * MB }),
+    ],
+    [],
+    limits(3, 1500),
+  );
+  assertEquals(kinds(rooms), { running: "yes", before: "yes", a: "yes", b: "wait", late: "wait" });
+});
+
+Deno.test("admit() rejects what can never fit, and within a namespace lets nobody overtake who waits for a large place", () => {
+  const rooms = admit(
+    [
+      applicant("huge", { claim: 101 * MB }),
+      applicant("running", { granted: 50 * MB, claim: 50 * MB }),
+      applicant("large", { firstSeen: 1, claim: 60 * MB }),
+      applicant("small", { firstSeen: 2, claim: 1 * MB }),
+    ],
+    [],
+    limits(64, 100),
+  );
+  assertEquals(kinds(rooms), { huge: "never", running: "yes", large: "wait", small: "wait" });
+  match(reasonOf(rooms.get("huge")), /101 MB .* limits\.diskBudgetMB, 100 MB$/);
+  match(reasonOf(rooms.get("large")), /may take 60 MB of disk, and 50 MB of limits\.diskBudgetMB, 100 MB/);
+  assertEquals(reasonOf(rooms.get("small")), "large of the same namespace came first and waits");
+});
+
+Deno.test("admit() counts the files of those who wait, and gives an edit that claims more its turn like a new one", () => {
+  const running = applicant("running", { granted: 80 * MB, claim: 80 * MB, firstSeen: 2 });
+  const grown = applicant("grown", { granted: 10 * MB, claim: 50 * MB, firstSeen: 1 });
+  assertEquals(kinds(admit([grown, running], [], limits(64, 100))), { running: "yes", grown: "wait" });
+  assertEquals(kinds(admit([{ ...grown, claim: 20 * MB }, running], [], limits(64, 100))), {
+    running: "yes",
+    grown: "yes",
+  });
+  // Its own place counts for it, not against it, also where all are taken.
+  assertEquals(kinds(admit([{ ...grown, claim: 20 * MB }, running], [], limits(2, 100))), {
+    running: "yes",
+    grown: "yes",
+  });
+  const full = applicant("full", { claim: 80 * MB, bytes: 30 * MB, firstSeen: 9 });
+  const fresh = applicant("fresh", { claim: 80 * MB, firstSeen: 1 });
+  assertEquals(kinds(admit([fresh, full], [], limits(64, 100))), { fresh: "wait", full: "wait" });
+  const huge = applicant("huge", { claim: 200 * MB, bytes: 30 * MB, firstSeen: 9 });
+  assertEquals(kinds(admit([fresh, huge], [], limits(64, 100))), { fresh: "wait", huge: "never" });
+});
+
+Deno.test("admit() starts what fits beside a large claim of another namespace that waits, and says who waits for which limit", () => {
+  const tenant = { namespace: "tenant" };
+  const all = [
+    applicant("running", { ...tenant, granted: 200 * MB, claim: 200 * MB }),
+    applicant("large", { ...tenant, firstSeen: 1, claim: 1400 * MB }),
+    applicant("small", { firstSeen: 2 }),
+  ];
+  const rooms = admit(all, [], limits(64, 1500));
+  assertEquals(kinds(rooms), { running: "yes", large: "wait", small: "yes" });
+  match(reasonOf(rooms.get("large")), /may take 1400 MB of disk, and 200 MB of limits\.diskBudgetMB, 1500 MB/);
+  // With the default shares that claim is out of the question, and a second one of 600 MB waits for its own namespace.
+  const [running, large, small] = all as [Applicant, Applicant, Applicant];
+  const never = reasonOf(admit(all, [], halves(64, 1500)).get("large"));
+  match(never, /1400 MB .* limits\.perNamespace\.diskBudgetMB, 750 MB$/);
+  const own = admit([running, { ...large, claim: 600 * MB }, small], [], halves(64, 1500));
+  assertEquals(kinds(own), { running: "yes", large: "wait", small: "yes" });
+  match(
+    reasonOf(own.get("large")),
+    /600 MB of disk, and 200 MB of limits\.perNamespace\.diskBudgetMB, 750 MB, are taken by namespace tenant$/,
+  );
+  const places = admit([running, { ...large, claim: 1 * MB }, small], [], halves(2, 1500));
+  assertEquals(kinds(places), { running: "yes", large: "wait", small: "yes" });
+  match(
+    reasonOf(places.get("large")),
+    /^1 captures are running by namespace tenant, .*limits\.perNamespace\.maxCaptures, 1$/,
+  );
+});
+
+Deno.test("admit() charges held, completed and retained files to their namespace", () => {
+  const others: Occupant[] = [{ namespace: "shop", firstSeen: 0, bytes: 45 * MB }];
+  const all = [applicant("a", { firstSeen: 1 }), applicant("b", { firstSeen: 2, namespace: "bank" })];
+  const rooms = admit(all, others, halves(64, 100));
+  assertEquals(kinds(rooms), { a: "wait", b: "yes" });
+  match(reasonOf(rooms.get("a")), /45 MB of limits\.perNamespace\.diskBudgetMB, 50 MB, are taken by namespace shop$/);
+});
+
+Deno.test("admit() keeps the room that a waiting claim is going to need from those who came after it, but no more", () => {
+  const holder = (key: string, namespace: string, firstSeen: number, mb: number) =>
+    applicant(key, { namespace, firstSeen, granted: mb * MB, claim: mb * MB });
+  const wish = (key: string, namespace: string, firstSeen: number, mb: number) =>
+    applicant(key, { namespace, firstSeen, claim: mb * MB });
+  const large = wish("large", "a", 5, 50);
+  // 20 MB are free, 50 are kept for it out of what the older ones have.
+  const older = [holder("o1", "b", 1, 40), holder("o2", "c", 2, 40)];
+  assertEquals(kinds(admit([...older, large, wish("x", "d", 6, 20)], [], halves(64, 100))), {
+    o1: "yes",
+    o2: "yes",
+    large: "wait",
+    x: "yes",
+  });
+  // The younger have taken all but its 50 MB: the older one's room is its own.
+  const younger = [holder("o1", "b", 1, 10), holder("y1", "c", 6, 40), holder("y2", "d", 7, 5)];
+  const rooms = admit([...younger, wish("large", "a", 5, 45), wish("x", "d", 8, 10)], [], halves(64, 100));
+  assertEquals(kinds(rooms), { o1: "yes", large: "yes", y1: "yes", y2: "yes", x: "wait" });
+  const full = [holder("o1", "b", 1, 10), holder("y1", "c", 6, 40), holder("y2", "d", 7, 5)];
+  const kept = admit([...full, wish("large", "a", 5, 50), wish("x", "d", 8, 10)], [], halves(64, 100));
+  assertEquals(kinds(kept), { o1: "yes", large: "wait", y1: "yes", y2: "yes", x: "wait" });
+  assertEquals(
+    reasonOf(kept.get("x")),
+    "what is left of limits.diskBudgetMB, 100 MB, is kept for an earlier request of another namespace",
+  );
+  assertEquals(kinds(admit([...full, wish("large", "a", 5, 50), wish("x", "d", 8, 5)], [], halves(64, 100))).x, "yes");
+  // Two that would fit one at a time.
+  const two = [...full, wish("large", "a", 5, 50), wish("x", "d", 8, 3), wish("z", "b", 9, 3)];
+  const { x, z } = kinds(admit(two, [], halves(64, 100)));
+  assertEquals([x, z], ["yes", "wait"]);
+  // Files that came after it, and those that were there before.
+  const files = (firstSeen: number) => [{ namespace: "d", firstSeen, bytes: 5 * MB }];
+  const beside = (firstSeen: number) =>
+    kinds(
+      admit([...full.slice(0, 2), wish("large", "a", 5, 50), wish("x", "c", 8, 6)], files(firstSeen), halves(64, 100)),
+    );
+  assertEquals([beside(7).x, beside(4).x], ["wait", "yes"]);
+  // For the first of a namespace only.
+  const head = [
+    holder("o1", "b", 1, 45),
+    holder("y1", "c", 7, 40),
+    wish("head", "a", 5, 20),
+    wish("second", "a", 6, 50),
+  ];
+  assertEquals(kinds(admit([...head, wish("x", "d", 8, 15)], [], halves(64, 100))).x, "yes");
+  // So are places.
+  const places = [holder("o", "b", 1, 1), holder("y", "c", 6, 1), wish("w", "a", 5, 1), wish("z", "d", 8, 1)];
+  assertEquals(kinds(admit(places, [], halves(2, 100))), { o: "yes", y: "yes", w: "wait", z: "wait" });
+});
+
+const NAMESPACES = ["a", "b", "c", "d"];
+type Share = AdmissionLimits["perNamespace"];
+
+/** What happens on a node, in the order in which it does. */
+type Happening =
+  | { readonly is: "asked"; readonly namespace: string; readonly claim: number; readonly ranBefore: boolean }
+  | { readonly is: "ended" | "completed" | "files gone"; readonly which: number }
+  | { readonly is: "edited"; readonly which: number; readonly claim: number }
+  | { readonly is: "carried out"; readonly how: readonly boolean[] };
+
+const size = fc.integer({ min: 1, max: 60 }).map((n) => n * MB);
+const happening: fc.Arbitrary<Happening> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      is: fc.constant("asked" as const),
+      namespace: fc.constantFrom(...NAMESPACES),
+      claim: size,
+      ranBefore: fc.boolean(),
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ is: fc.constant("carried out" as const), how: fc.array(fc.boolean()) }) },
+  fc.record({ is: fc.constantFrom("ended" as const, "completed" as const, "files gone" as const), which: fc.nat(20) }),
+  fc.record({ is: fc.constant("edited" as const), which: fc.nat(20), claim: size }),
+);
+const anyLimits = fc.record({
+  maxCaptures: fc.integer({ min: 1, max: 5 }),
+  diskBudgetMB: fc.integer({ min: 2, max: 100 }),
+})
+  .chain((node) =>
+    fc.record({
+      maxCaptures: fc.oneof(fc.constant(Math.ceil(node.maxCaptures / 2)), fc.integer({ min: 1, max: 6 })),
+      diskBudgetMB: fc.oneof(fc.constant(Math.ceil(node.diskBudgetMB / 2)), fc.integer({ min: 2, max: 120 })),
+    }).map((perNamespace): AdmissionLimits => ({ ...node, perNamespace }))
+  );
+
+/** A node on which what admit() allows is carried out, sooner or later, and captures end as they like. */
+class Node {
+  applicants: Applicant[] = [];
+  others: Occupant[] = [];
+  #seen = 0;
+
+  constructor(readonly limits: AdmissionLimits) {}
+
+  get rooms(): Map<string, Room> {
+    return admit(this.applicants, this.others, this.limits);
+  }
+
+  does(happening: Happening): void {
+    const { applicants } = this;
+    if (happening.is === "asked") {
+      const { namespace, claim, ranBefore } = happening;
+      const firstSeen = this.#seen++;
+      // Only what is there at a start of the controller can have run before it.
+      const first = ranBefore && firstSeen < 2;
+      const key = `${namespace}/${firstSeen}`;
+      applicants.push(applicant(key, { namespace, firstSeen, uid: key, claim, ranBefore: first }));
+    } else if (happening.is === "carried out") {
+      const { rooms } = this;
+      this.applicants = applicants.map((one, i) =>
+        rooms.get(one.key)?.kind === "yes" && (happening.how[i] ?? true) ? { ...one, granted: one.claim } : one
+      );
+    } else if (happening.is === "files gone") {
+      this.others.splice(happening.which, 1);
+    } else {
+      const one = applicants[happening.which];
+      if (!one) return;
+      if (happening.is === "edited") applicants[happening.which] = { ...one, claim: happening.claim };
+      else applicants.splice(happening.which, 1);
+      const { namespace, firstSeen, granted } = one;
+      if (happening.is === "completed" && granted !== undefined) {
+        this.others.push({ namespace, firstSeen, bytes: granted });
+      }
+    }
+  }
+}
+
+const holders = (all: readonly Applicant[]) => all.filter(({ granted }) => granted !== undefined);
+const taken = (all: readonly (Applicant | Occupant)[]) =>
+  all.reduce((sum, one) => sum + ("granted" in one ? one.granted ?? one.bytes : one.bytes), 0);
+const of = <T extends Occupant>(namespace: string, all: readonly T[]) =>
+  all.filter((one) => one.namespace === namespace);
+const before = (a: Applicant, b: Applicant) =>
+  a.ranBefore !== b.ranBefore
+    ? a.ranBefore
+    : a.firstSeen < b.firstSeen || (a.firstSeen === b.firstSeen && a.uid < b.uid);
+
+const keeps = ({ granted, claim }: Applicant) => granted !== undefined && claim <= granted;
+
+/** The applicants with the places that those have, or are given, who come before one of them, and those that others have. */
+function seenBy(one: Applicant, applicants: readonly Applicant[], rooms: Map<string, Room>): Applicant[] {
+  return applicants.map((other) =>
+    before(other, one) && !keeps(other) && rooms.get(other.key)!.kind === "yes"
+      ? { ...other, granted: other.claim }
+      : other
+  );
+}
+
+/** Whether an applicant does not fit beside these. */
+function lacks(one: Applicant, all: readonly Applicant[], rest: readonly Occupant[], share: Share): boolean {
+  const bytes = taken([...all, ...rest]) - (one.granted ?? one.bytes) + one.claim;
+  return bytes > share.diskBudgetMB * MB || (one.granted === undefined && holders(all).length >= share.maxCaptures);
+}
+
+/** Whether nobody of its namespace waits before it. */
+function isHead(one: Applicant, applicants: readonly Applicant[], rooms: Map<string, Room>): boolean {
+  return !of(one.namespace, applicants).some((other) => rooms.get(other.key)!.kind === "wait" && before(other, one));
+}
+
+/** Checks what has to be true of every answer. */
+function check({ applicants, others, limits }: Node): void {
+  const rooms = admit(applicants, others, limits);
+  assertEquals([...rooms.keys()].sort(), applicants.map(({ key }) => key).sort());
+  const kind = (one: Applicant) => rooms.get(one.key)!.kind;
+  const { perNamespace } = limits;
+  // Whatever part of it is carried out, the limits hold.
+  const next = applicants.map((one) => kind(one) === "yes" && !keeps(one) ? { ...one, granted: one.claim } : one);
+  for (const namespace of [undefined, ...NAMESPACES]) {
+    const share = namespace === undefined ? limits : perNamespace;
+    const within = <T extends Occupant>(all: readonly T[]) => namespace === undefined ? all : of(namespace, all);
+    const bytes = taken([...within(next), ...within(others)]);
+    assert(bytes <= share.diskBudgetMB * MB, `${bytes / MB} MB are taken in ${namespace}`);
+    assert(holders(within(next)).length <= share.maxCaptures, `too many run in ${namespace}`);
+  }
+  for (const one of applicants) {
+    const { claim, namespace } = one;
+    const fits = claim <= Math.min(limits.diskBudgetMB, perNamespace.diskBudgetMB) * MB;
+    if (keeps(one)) assertEquals(kind(one), "yes", "a place was taken away");
+    else assertEquals(kind(one) === "never", !fits, "never is what is larger than a budget, and nothing else");
+    if (kind(one) !== "wait") continue;
+    for (const other of of(namespace, applicants)) {
+      if (before(one, other) && !keeps(other)) assert(kind(other) !== "yes", `${other.key} overtook ${one.key}`);
+    }
+    if (!isHead(one, applicants, rooms)) continue;
+    // The first of its namespace waits for a limit, or because others came first who wait for the node's limits.
+    const now = seenBy(one, applicants, rooms);
+    const waits = lacks(one, now, others, limits) ||
+      lacks(one, of(namespace, now), of(namespace, others), perNamespace) ||
+      applicants.some((other) =>
+        kind(other) === "wait" && other.namespace !== namespace && before(other, one) &&
+        isHead(other, applicants, rooms) &&
+        !lacks(
+          other,
+          of(other.namespace, seenBy(other, applicants, rooms)),
+          of(other.namespace, others),
+          perNamespace,
+        ) && lacks(one, withYounger(other, now), younger(other, others), less(limits, other))
+      );
+    assert(waits, `${one.key} waits for nothing: ${reasonOf(rooms.get(one.key))}`);
+  }
+}
+
+/** Those that came after it, with what they have. */
+function withYounger(than: Applicant, all: readonly Applicant[]): Applicant[] {
+  return all.filter((other) => before(than, other));
+}
+
+function younger(than: Applicant, others: readonly Occupant[]): Occupant[] {
+  return others.filter(({ firstSeen }) => firstSeen > than.firstSeen);
+}
+
+/** What is left of limits beside a claim. */
+function less({ maxCaptures, diskBudgetMB }: Share, { granted, claim }: Applicant): Share {
+  return { maxCaptures: maxCaptures - (granted === undefined ? 1 : 0), diskBudgetMB: diskBudgetMB - claim / MB };
+}
+
+Deno.test("admit() keeps to all limits and to its order, whatever has happened on the node", () => {
+  fc.assert(
+    fc.property(anyLimits, fc.array(happening, { maxLength: 40 }), (limits, happenings) => {
+      const node = new Node(limits);
+      for (const each of happenings) {
+        node.does(each);
+        check(node);
+      }
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+Deno.test("admit() answers alike in whatever order it is asked", () => {
+  fc.assert(
+    fc.property(
+      anyLimits,
+      fc.array(happening, { maxLength: 30 }),
+      fc.array(fc.nat(), { minLength: 30, maxLength: 30 }),
+      (limits, happenings, keys) => {
+        const node = new Node(limits);
+        for (const each of happenings) node.does(each);
+        const shuffled = <T>(all: readonly T[]) =>
+          all.map((one, i) => [keys[i % keys.length]!, one] as const).sort(([a], [b]) => a - b).map(([, one]) => one);
+        const answer = (rooms: Map<string, Room>) => [...rooms].sort(([a], [b]) => a < b ? -1 : 1);
+        assertEquals(
+          answer(admit(shuffled(node.applicants), shuffled(node.others), limits)),
+          answer(node.rooms),
+        );
+      },
+    ),
+    { numRuns: 1000 },
+  );
+});
+
+Deno.test("admit() starts a large claim when those have ended who were there when its turn came, whatever came after", () => {
+  fc.assert(
+    fc.property(anyLimits, fc.array(happening, { maxLength: 60 }), (limits, happenings) => {
+      const node = new Node(limits);
+      /** Of each claim that waits for the node's limits alone: who was there when it began to. */
+      const turns = new Map<string, Set<number>>();
+      for (const each of happenings) {
+        // Those who are older may change what they ask for, and come first.
+        if (each.is === "edited") turns.clear();
+        node.does(each);
+        const { applicants, others, rooms } = node;
+        for (const key of turns.keys()) if (!rooms.has(key)) turns.delete(key);
+        for (const one of applicants) {
+          const { key, namespace } = one;
+          const own = of(namespace, seenBy(one, applicants, rooms));
+          const isTurn = rooms.get(key)?.kind === "wait" && isHead(one, applicants, rooms) &&
+            !lacks(one, own, of(namespace, others), limits.perNamespace);
+          if (!isTurn) turns.delete(key);
+          else if (!turns.has(key)) {
+            turns.set(key, new Set([...holders(applicants), ...others].map(({ firstSeen }) => firstSeen)));
+          }
+        }
+        for (const [key, there] of turns) {
+          const one = applicants.find((other) => other.key === key)!;
+          const rooms = admit(
+            [one, ...withYounger(one, applicants).filter(({ firstSeen }) => !there.has(firstSeen))],
+            younger(one, others).filter(({ firstSeen }) => !there.has(firstSeen)),
+            limits,
+          );
+          assertEquals(rooms.get(key)?.kind, "yes", `${key}: ${reasonOf(rooms.get(key))}`);
+        }
+      }
+    }),
+    { numRuns: 3000 },
+  );
+});
+
+Deno.test("admit() lets a namespace that uses nothing start whatever fits its half, where one other uses the node", () => {
+  const half = fc.record({
+    maxCaptures: fc.integer({ min: 1, max: 4 }),
+    diskBudgetMB: fc.integer({ min: 2, max: 50 }),
+  });
+  fc.assert(
+    fc.property(half, fc.array(happening, { maxLength: 30 }), size, (share, happenings, wish) => {
+      // With three, two may have used both halves: then it waits, and starts in its turn, as above.
+      const node = new Node({
+        maxCaptures: 2 * share.maxCaptures,
+        diskBudgetMB: 2 * share.diskBudgetMB,
+        perNamespace: share,
+      });
+      for (const each of happenings) node.does("namespace" in each ? { ...each, namespace: "a" } : each);
+      const claim = Math.min(wish, share.diskBudgetMB * MB);
+      const fresh = applicant("b/new", { namespace: "b", firstSeen: 1000, claim });
+      assertEquals(admit([...node.applicants, fresh], node.others, node.limits).get("b/new"), { kind: "yes" });
+    }),
+    { numRuns: 2000 },
+  );
+});
