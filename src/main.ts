@@ -24,6 +24,12 @@ const WHILE_STDIN = [
   "end when standard input does, as it does when the client of kubectl exec -i is gone",
 ] as const;
 
+/** For whoever may see who speaks to whom, and not what they say; see src/reading/headers.ts. */
+const HEADERS_ONLY = [
+  "--headers-only",
+  "cut each packet behind its TCP, UDP, ICMP or SCTP header; DNS (port 53) is left whole",
+] as const;
+
 command("controller", "Capture the annotated pods of this node, until ended.").action((flags) =>
   run(flags, async (settings, signal) => {
     logEffective(settings, getLog());
@@ -47,24 +53,28 @@ command("cat", "Write one pod's captured packets, in order of time, to stdout.",
   .argument("<namespace/pod>", "whose, such as default/web-0; or the UID of a pod whose files were kept")
   .addOption(new Option("--format <format>", "how").choices(["pcapng", "pcap"]).default("pcapng"))
   .addOption(new Option("--since <duration>", "only the last 30s, 5m, 2h …").argParser(durationArgument))
+  .option(...HEADERS_ONLY)
   .option(...WHILE_STDIN)
   .action((pod, flags) =>
     run(flags, async ({ captureDir }, signal) => {
       if (flags.whileStdin) (await import("./reading/lifeline.ts")).endWithStdin();
       const { runCat } = await import("./reading/cat.ts");
       const since = flags.since === undefined ? {} : { sinceSeconds: flags.since };
-      return runCat({ captureDir, pod, format: flags.format, signal, whileStdin: flags.whileStdin === true, ...since });
+      const { format, whileStdin = false, headersOnly = false } = flags;
+      return runCat({ captureDir, pod, format, signal, whileStdin, headersOnly, ...since });
     })
   );
 
 command("stream", "Write one pod's packets to stdout: those captured, then new ones as they come.", ["captureDir"])
   .argument("<namespace/pod>", "whose, such as default/web-0")
+  .option(...HEADERS_ONLY)
   .option(...WHILE_STDIN)
   .action((pod, flags) =>
     run(flags, async ({ captureDir }, signal) => {
       if (flags.whileStdin) (await import("./reading/lifeline.ts")).endWithStdin();
       const { runStream } = await import("./reading/stream.ts");
-      return runStream({ captureDir, pod, signal, whileStdin: flags.whileStdin === true });
+      const { whileStdin = false, headersOnly = false } = flags;
+      return runStream({ captureDir, pod, signal, whileStdin, headersOnly });
     })
   );
 

@@ -3,7 +3,7 @@ import type { Manifest } from "../captures/manifest.ts";
 import { readManifest } from "../captures/manifest_file.ts";
 import { VERSION } from "../version.ts";
 import type { CaptureFile } from "./capture_file.ts";
-import { captureComments, CaptureInterfaces } from "./description.ts";
+import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
 import { untilReceived } from "./lifeline.ts";
 import { type Capture, findCapture } from "./locate.ts";
@@ -27,6 +27,8 @@ export interface CatOptions {
   readonly format?: Format;
   /** Only packets of the last so many seconds; undefined: all. */
   readonly sinceSeconds?: number;
+  /** Whether packets are cut behind their headers. @default false */
+  readonly headersOnly?: boolean;
 }
 
 /**
@@ -97,13 +99,13 @@ export async function refusing(io: Io, work: () => Promise<number>): Promise<num
 
 /** @returns what of the snapshot could not be written, one sentence each. */
 async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, io: Io): Promise<string[]> {
-  const { format = "pcapng", pod: target } = options;
+  const { format = "pcapng", pod: target, headersOnly = false } = options;
   if (!snapshot.files.some((file) => file.header && !file.isEmpty)) {
     const foreign = snapshot.files.find((file) => file.bytes >= PCAP_HEADER_BYTES && !file.header);
     if (foreign) throw new Refusal(1, `Cannot read ${target}: ${foreign.name} is not a pcap file`);
     throw new Refusal(1, `Cannot read ${target}: no packet has been captured yet${stateOf(capture.manifest)}`);
   }
-  const interfaces = new CaptureInterfaces();
+  const interfaces = new CaptureInterfaces({ headersOnly });
   const inputs = snapshot.files.map((file) => ({
     file,
     // An empty file of another link type or run is no reason for an interface.
@@ -115,14 +117,18 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
     { application: `packet-capture ${VERSION}`, os: "Linux", comments: sectionComments(capture, snapshot, options) },
     interfaces.all.map(({ described }) => described),
   );
-  for (const { described } of interfaces.all) await output.addInterface(described);
+  for (const { described, comments } of interfaces.all) await output.addInterface(described, comments);
 
   const notes: string[] = [];
   let buffer: Uint8Array<ArrayBuffer> | undefined;
   for (const { file, to } of inputs) {
     if (file.header) {
       // One after the other through the same buffer: a hundred of them would be garbage.
-      const reader: PcapReader = new PcapReader(file, { growing: file.growing, ...(buffer ? { buffer } : {}) });
+      const reader: PcapReader = new PcapReader(file, {
+        growing: file.growing,
+        headersOnly,
+        ...(buffer ? { buffer } : {}),
+      });
       notes.push(...await copy(file, reader, to, since, output, io));
       buffer = reader.bytes;
     } else if (file.bytes > 0) notes.push(`${file.name} is not a pcap file: its ${file.bytes} bytes are left out`);
@@ -173,8 +179,10 @@ async function copy(
 }
 
 /** What the file's first comments say: whose packets they are, how they were asked for, and what is known to be amiss. */
-function sectionComments(capture: Capture, { files, unprotected }: Snapshot, { sinceSeconds }: CatOptions): string[] {
+function sectionComments(capture: Capture, { files, unprotected }: Snapshot, options: CatOptions): string[] {
+  const { sinceSeconds, headersOnly } = options;
   const comments = captureComments(capture);
+  if (headersOnly) comments.push(HEADERS_ONLY);
   if (sinceSeconds !== undefined) comments.push(`only packets of the last ${sinceSeconds} s`);
   for (const [i, file] of files.entries()) {
     const before = files.slice(0, i).findLast(({ firstSeconds }) => firstSeconds !== undefined)?.firstSeconds;

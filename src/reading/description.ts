@@ -7,8 +7,14 @@ import type { Interface } from "./packet.ts";
 import type { PcapHeader } from "./pcap_format.ts";
 import type { Counters } from "./writer.ts";
 
+/** What readers that may see no payload are told of it (headers.ts). */
+export const HEADERS_ONLY = "headers only: packets are cut behind their transport header, DNS (port 53) is whole; " +
+  "their lengths are those on the wire";
+
 interface DescribedInterface {
   readonly described: Interface;
+  /** Of its interface block. */
+  readonly comments: readonly string[];
   /** Numbers of the runs that captured with it. */
   readonly runs: Set<number>;
 }
@@ -20,6 +26,12 @@ interface DescribedInterface {
 export class CaptureInterfaces {
   readonly all: DescribedInterface[] = [];
   readonly #numbers = new Map<string, number>();
+  readonly #comments: readonly string[];
+
+  /** @param options.headersOnly whether their packets are cut behind the headers. */
+  constructor({ headersOnly = false }: { readonly headersOnly?: boolean | undefined } = {}) {
+    this.#comments = headersOnly ? [HEADERS_ONLY] : [];
+  }
 
   /** The number of the interface to which the packets of a file belong. */
   numberOf({ namespace, pod, manifest }: Capture, header: PcapHeader, run: number): number {
@@ -40,7 +52,7 @@ export class CaptureInterfaces {
         ...description,
         ...(filter === undefined ? {} : { filter }),
       };
-      this.all.push({ described, runs: new Set() });
+      this.all.push({ described, comments: this.#comments, runs: new Set() });
     }
     this.all[number]!.runs.add(run);
     return number;

@@ -1,5 +1,6 @@
 /** Reading the pcap file format (draft-ietf-opsawg-pcap), as tcpdump writes it: whole, growing, cut or torn. */
 import { type ByteSource, Lookahead } from "./bytes.ts";
+import { headerBytes } from "./headers.ts";
 import { type Loss, MAX_CAPTURED, MAX_ORIGINAL, type Packet } from "./packet.ts";
 import { parsePcapHeader, PCAP_HEADER_BYTES, PCAP_RECORD_BYTES, type PcapHeader } from "./pcap_format.ts";
 
@@ -13,6 +14,15 @@ const RESUME_SECONDS = 366 * 86_400;
 const SCAN_BYTES = (RECORDS_TO_BELIEVE + 1) * (PCAP_RECORD_BYTES + MAX_CAPTURED);
 /** Headers looked at per damaged place before the rest of the record is given up: bounds the work on hostile files. */
 const MAX_HOPS = 1_000_000;
+
+export interface PcapReaderOptions {
+  /** Whether the source may still grow. @default false */
+  readonly growing?: boolean;
+  /** Its size in bytes at first, or one that nobody uses any more: `bytes` of a reader that is done. */
+  readonly buffer?: number | Uint8Array<ArrayBuffer>;
+  /** Whether packets are cut behind their headers. @default false */
+  readonly headersOnly?: boolean;
+}
 
 /**
  * Reads packets one after the other, in constant memory.
@@ -36,19 +46,17 @@ export class PcapReader implements Packet {
   readonly loss: Loss = { bytes: 0, records: 0, places: 0 };
 
   readonly #in: Lookahead;
+  readonly #headersOnly: boolean;
   #littleEndian = true;
   #nanosPerUnit = 1000;
   #unitsPerSecond = 1_000_000;
   /** The header at `#in.at` has been found plausible already. */
   #checked = false;
 
-  /** @param options.buffer its size in bytes at first, or one that nobody uses any more: `bytes` of a reader that is done. */
-  constructor(
-    source: ByteSource,
-    { growing = false, buffer }: { growing?: boolean; buffer?: number | Uint8Array<ArrayBuffer> } = {},
-  ) {
+  constructor(source: ByteSource, { growing = false, buffer, headersOnly = false }: PcapReaderOptions = {}) {
     this.#in = new Lookahead(source, buffer);
     this.growing = growing;
+    this.#headersOnly = headersOnly;
   }
 
   get bytes(): Uint8Array<ArrayBuffer> {
@@ -122,6 +130,7 @@ export class PcapReader implements Packet {
       this.seconds = view.getUint32(at, this.#littleEndian);
       this.nanos = view.getUint32(at + 4, this.#littleEndian) * this.#nanosPerUnit;
       input.at += size;
+      if (this.#headersOnly) this.captured = headerBytes(this, this.header!.linkType);
       return true;
     }
   }

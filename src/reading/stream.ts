@@ -3,7 +3,7 @@ import type { CaptureState, Manifest } from "../captures/manifest.ts";
 import { readManifest } from "../captures/manifest_file.ts";
 import { VERSION } from "../version.ts";
 import { refusing } from "./cat.ts";
-import { captureComments, CaptureInterfaces } from "./description.ts";
+import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { Follower } from "./follow.ts";
 import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
 import { type Capture, findCapture } from "./locate.ts";
@@ -29,6 +29,8 @@ export interface StreamOptions {
   readonly captureDir: string;
   /** `NS/POD`, or the UID of a kept capture. */
   readonly pod: string;
+  /** Whether packets are cut behind their headers. @default false */
+  readonly headersOnly?: boolean;
 }
 
 /** `stream` with the process's own stdout and stderr, until `signal` is aborted. @returns the exit code. */
@@ -54,7 +56,7 @@ export async function stream(options: StreamOptions, io: Io): Promise<number> {
       );
     }
     if (capture.damage) io.say(`${capture.damage}: names, filters and counters are missing from what is written`);
-    using live = new LiveCapture(capture, io);
+    using live = new LiveCapture(capture, options, io);
     try {
       await live.run();
     } catch (error) {
@@ -73,7 +75,8 @@ class LiveCapture implements Disposable {
   readonly #io: Io;
   readonly #follower: Follower;
   readonly #output: PacketWriter;
-  readonly #interfaces = new CaptureInterfaces();
+  readonly #headersOnly: boolean;
+  readonly #interfaces: CaptureInterfaces;
   #reader: PcapReader | undefined;
   /** Number of the interface to which the file at hand belongs. */
   #to: number | undefined;
@@ -89,8 +92,10 @@ class LiveCapture implements Disposable {
   #state: CaptureState = "capturing";
   #written = performance.now();
 
-  constructor(capture: Capture, io: Io) {
+  constructor(capture: Capture, { headersOnly = false }: StreamOptions, io: Io) {
     this.#capture = capture;
+    this.#headersOnly = headersOnly;
+    this.#interfaces = new CaptureInterfaces({ headersOnly });
     this.#manifest = capture.manifest;
     this.#io = io;
     this.#follower = new Follower(capture.folder, capture.pod);
@@ -103,7 +108,7 @@ class LiveCapture implements Disposable {
 
   async run(): Promise<void> {
     this.#tellState();
-    const comments = captureComments(this.#capture);
+    const comments = [...captureComments(this.#capture), ...(this.#headersOnly ? [HEADERS_ONLY] : [])];
     await this.#meanwhile(this.#output.begin({ application: `packet-capture ${VERSION}`, os: "Linux", comments }, []));
     for (;;) {
       // Asked before the look, so that what was written before the end is seen by it.
@@ -187,7 +192,7 @@ class LiveCapture implements Disposable {
     let bytes = 0;
     for (let file; (file = queue[0]);) {
       if (!this.#reader) file.follow();
-      const reader = this.#reader ??= new PcapReader(file);
+      const reader = this.#reader ??= new PcapReader(file, { headersOnly: this.#headersOnly });
       const from = reader.offset;
       // With another one behind it, tcpdump has finished this one.
       const finished = queue.length > 1 || over;
@@ -215,7 +220,8 @@ class LiveCapture implements Disposable {
   async #beginFile(reader: PcapReader, run: number): Promise<Uint8Array | undefined> {
     const to = this.#interfaces.numberOf({ ...this.#capture, manifest: this.#manifest }, reader.header!, run);
     for (let n = this.#output.delivered.length; n <= to; n++) {
-      await this.#meanwhile(this.#output.addInterface(this.#interfaces.all[n]!.described).then(() => {}));
+      const { described, comments } = this.#interfaces.all[n]!;
+      await this.#meanwhile(this.#output.addInterface(described, comments).then(() => {}));
     }
     this.#to = to;
     const remarks = [
