@@ -43,13 +43,15 @@ export async function readManifest(folder: string): Promise<Manifest | undefined
 
 /** Whether all that the program relies on is there; the UID becomes part of a path. */
 function isWhole(value: Partial<Manifest>): boolean {
-  const { uid, namespace, pod, node, state, since, annotations, request, runs, retainedSeconds = 0 } = value;
-  return [uid, namespace, pod, node, state, since].every((text) => typeof text === "string") && isUid(uid ?? "") &&
-    !Number.isNaN(Date.parse(since ?? "")) && isObject(annotations) && (request === undefined || isRequest(request)) &&
+  const { uid, namespace, pod, node, state, reason, since, annotations, request, runs, retainedSeconds = 0 } = value;
+  return [uid, namespace, pod, node, state, reason, since].every(isText) && isUid(uid ?? "") &&
+    !Number.isNaN(Date.parse(since ?? "")) && isObject(annotations) && Object.values(annotations).every(isText) &&
+    (request === undefined || isRequest(request)) &&
     Array.isArray(runs) &&
     runs.every((run: unknown) =>
-      isObject(run) && Number.isInteger(run["n"]) && isRequest(run["request"]) &&
-      ["captured", "received", "dropped"].every((key) => Number.isFinite(run[key]))
+      isObject(run) && Number.isSafeInteger(run["n"]) && isRequest(run["request"]) && isText(run["startedAt"]) &&
+      ["endedAt", "ended", "linkType"].every((key) => run[key] === undefined || isText(run[key])) &&
+      ["captured", "received", "dropped"].every((key) => isAmount(run[key]))
     ) &&
     isAmount(value.capturedSeconds) && isAmount(value.capturedPackets) && isAmount(retainedSeconds) &&
     (value.budget === undefined || isBudget(value.budget));
@@ -62,9 +64,13 @@ function isBudget(value: unknown): boolean {
 
 function isRequest(value: unknown): boolean {
   return isObject(value) && ["files", "fileSizeMB", "snaplen"].every((key) => isAmount(value[key])) &&
-    ["interface", "direction"].every((key) => typeof value[key] === "string") &&
-    (value["filter"] === undefined || typeof value["filter"] === "string") &&
+    ["interface", "direction"].every((key) => isText(value[key])) &&
+    (value["filter"] === undefined || isText(value["filter"])) &&
     ["durationSeconds", "packets"].every((key) => value[key] === undefined || isAmount(value[key]));
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === "string";
 }
 
 function isAmount(value: unknown): boolean {

@@ -60,7 +60,8 @@ function isCurrentName(pod: string, name: string): boolean {
   return name.startsWith(base) && /^[0-9]{0,6}$/.test(name.slice(base.length));
 }
 
-const EARLIER = /^run-([0-9]{6,})-([0-9]{6,})\.pcap$/;
+/** At most 15 digits, which a number holds exactly: a name with more is none of ours. */
+const EARLIER = /^run-([0-9]{6,15})-([0-9]{6,15})\.pcap$/;
 
 /**
  * All capture files of a folder, oldest first: earlier ones by their numbers, then the present ring in the order in which tcpdump

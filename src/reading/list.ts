@@ -51,32 +51,49 @@ export function runList(options: ListOptions): Promise<number> {
   return list(options, systemIo(new AbortController().signal));
 }
 
-/** Writes the captures of the node to `io`, as a table or as a JSON array. @returns the exit code. */
+/**
+ * Writes the captures of the node to `io`, as a table or as a JSON array.
+ *
+ * @returns the exit code: 1 if some of them could not be read, which is said on stderr; they and all others are listed.
+ */
 export async function list({ captureDir, output = "table", namespace }: ListOptions, io: Io): Promise<number> {
   return await refusing(io, async () => {
-    const rows = await rowsOf(captureDir, namespace, (line) => io.say(line));
+    const { rows, isWhole } = await rowsOf(captureDir, namespace, (line) => io.say(line));
     const text = output === "json" ? jsonText(rows) : table(rows);
     await io.write(new TextEncoder().encode(`${text}\n`));
-    return 0;
+    return isWhole ? 0 : 1;
   });
 }
 
-async function rowsOf(captureDir: string, only: string | undefined, say: (line: string) => void): Promise<Row[]> {
+/** @returns the rows, and whether all that they say could be read; what could not is said, one sentence for each capture. */
+async function rowsOf(
+  captureDir: string,
+  only: string | undefined,
+  say: (line: string) => void,
+): Promise<{ rows: Row[]; isWhole: boolean }> {
   const rows: Row[] = [];
+  let isWhole = true;
   for (const capture of await allCaptures(captureDir, only)) {
+    if (capture.isDamaged) isWhole = false;
+    if (capture.damage) say(capture.damage);
     try {
       rows.push(await rowOf(capture));
     } catch (error) {
       // Deleted while it was looked at.
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      if (error instanceof Deno.errors.NotFound) continue;
+      // One that cannot be read is no reason to hide the others.
+      isWhole = false;
+      say(`Cannot read ${capture.folder}: ${error instanceof Error ? error.message : error}`);
+      const { namespace, pod, uid } = capture;
+      rows.push({ namespace, pod, uid, state: "unknown", reason: "", since: null, ...NOTHING });
     }
-    if (capture.damage) say(capture.damage);
   }
   for (const { namespace, pod, uid, state, reason, since } of await readNotCapturing(captureDir)) {
     if (rows.some((row) => row.uid === uid) || (only !== undefined && namespace !== only)) continue;
     rows.push({ namespace, pod, uid, state, reason, since, ...NOTHING });
   }
-  return rows.sort((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));
+  rows.sort((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));
+  return { rows, isWhole };
 }
 
 const NOTHING = {

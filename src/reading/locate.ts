@@ -1,7 +1,7 @@
 /** Which folder a command means by `NS/POD` or a UID, or why there is none. */
 import { join } from "@std/path";
 import type { CaptureState, Manifest } from "../captures/manifest.ts";
-import { readManifest } from "../captures/manifest_file.ts";
+import { MANIFEST, readManifest } from "../captures/manifest_file.ts";
 import { NOT_CAPTURING } from "../captures/not_capturing.ts";
 import { runNumber } from "../captures/ring.ts";
 import { quote } from "../quote.ts";
@@ -32,6 +32,8 @@ export interface Capture {
   readonly manifest: Manifest | undefined;
   /** Why there is no manifest; empty if there is one. */
   readonly damage: string;
+  /** There is one, which cannot be read. */
+  readonly isDamaged: boolean;
 }
 
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
@@ -146,20 +148,23 @@ async function openFolder(
   folder: string,
   name?: { readonly namespace: string; readonly pod: string; readonly uid?: string },
 ): Promise<Capture | undefined> {
-  let damage = "";
+  let damage = `${join(folder, MANIFEST)} is missing`;
+  let isDamaged = false;
   try {
     const manifest = await readManifest(folder);
     if (manifest) {
       const { namespace, pod } = name ?? manifest;
-      return { folder, namespace, pod, uid: manifest.uid, manifest, damage };
+      return { folder, namespace, pod, uid: manifest.uid, manifest, damage: "", isDamaged };
     }
-    damage = `${join(folder, "capture.json")} is missing`;
   } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    damage = error.message;
+    // Whatever it is: the packets can be read all the same, and it must not keep others from being read.
+    isDamaged = true;
+    damage = error instanceof SyntaxError
+      ? error.message
+      : `Cannot read ${join(folder, MANIFEST)}: ${error instanceof Error ? error.message : error}`;
   }
   const isFolder = await Deno.lstat(folder).then((info) => info.isDirectory).catch(() => false);
-  return isFolder && name ? { folder, uid: "", ...name, manifest: undefined, damage } : undefined;
+  return isFolder && name ? { folder, uid: "", ...name, manifest: undefined, damage, isDamaged } : undefined;
 }
 
 /** Requests without a folder; none if the controller has not written any, or what it wrote cannot be read. */
@@ -171,9 +176,9 @@ export async function readNotCapturing(captureDir: string): Promise<NotCapturing
       typeof each === "object" && each !== null &&
       ["namespace", "pod", "uid", "state", "reason", "since"].every((key) => typeof each[key] === "string")
     );
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return [];
-    throw error;
+  } catch {
+    // It says nothing that the folders do not, but for those without one.
+    return [];
   }
 }
 
@@ -182,7 +187,8 @@ async function folders(path: string): Promise<string[]> {
   try {
     for await (const entry of Deno.readDir(path)) if (entry.isDirectory) names.push(entry.name);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    // Gone just now, or a file that somebody has put there.
+    if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory)) throw error;
   }
   return names.sort();
 }

@@ -1,12 +1,12 @@
-import { deepStrictEqual as assertEquals, match, strictEqual as same } from "node:assert/strict";
-import { join } from "@std/path";
+import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
+import { dirname, join } from "@std/path";
 import { cat } from "../../../src/reading/cat.ts";
 import { list, type Row } from "../../../src/reading/list.ts";
 import { captureDir, concat, header, manifest, packet, pcap, record, REQUEST, run, START, testIo } from "./files.ts";
 
-async function rows(path: string): Promise<Row[]> {
+async function rows(path: string, code = 0): Promise<Row[]> {
   const io = testIo();
-  same(await list({ captureDir: path, output: "json" }, io), 0);
+  same(await list({ captureDir: path, output: "json" }, io), code, io.said.join());
   return JSON.parse(new TextDecoder().decode(io.output));
 }
 
@@ -123,7 +123,7 @@ Deno.test("list() of a namespace shows nothing of another, nor of kept captures 
   );
   const of = async (namespace: string) => {
     const io = testIo();
-    same(await list({ captureDir: dir.path, output: "json", namespace }, io), 0);
+    same(await list({ captureDir: dir.path, output: "json", namespace }, io), namespace === "default" ? 1 : 0);
     const found: Row[] = JSON.parse(new TextDecoder().decode(io.output));
     return [found.map(({ namespace, pod, uid }) => [namespace, pod, uid.at(-1)].join("/")), io.said.length];
   };
@@ -157,12 +157,89 @@ Deno.test("list() and cat() know a kept capture whose manifest is damaged by its
   await keep("6f1c2d3e-0000-4000-8000-000000000002", "run-000001-000000.pcap");
   await keep("6f1c2d3e-0000-4000-8000-000000000003", "notes.txt");
   assertEquals(
-    (await rows(dir.path)).map(({ namespace, pod, uid, state, files }) => [namespace, pod, uid.at(-1), state, files]),
+    (await rows(dir.path, 1)).map((
+      { namespace, pod, uid, state, files },
+    ) => [namespace, pod, uid.at(-1), state, files]),
     [["unknown", "unknown", "2", "unknown", 1], ["unknown", "web-0", "1", "unknown", 1]],
   );
   const io = testIo();
   same(await cat({ captureDir: dir.path, pod: "6f1c2d3e-0000-4000-8000-000000000001", format: "pcap" }, io), 0);
   assertEquals(io.output, pcap([packet(1)]));
+});
+
+Deno.test("list() and cat() go on with whatever a manifest may be, and say whose is damaged", async () => {
+  await using dir = await captureDir();
+  const other = join(dir.path, "other", "db-0");
+  await Deno.mkdir(other, { recursive: true });
+  await Deno.writeTextFile(join(other, "capture.json"), JSON.stringify(manifest({ namespace: "other", pod: "db-0" })));
+  await dir.put("run-000001-000000.pcap", pcap([packet(1)]));
+  const good = JSON.parse(JSON.stringify(manifest({ request: { ...REQUEST, filter: "udp" }, completed: "x" })));
+  /** Every place in the manifest, as the keys that lead to it. */
+  const places = (value: unknown): string[][] =>
+    typeof value !== "object" || value === null
+      ? [[]]
+      : [[], ...Object.entries(value).flatMap(([key, inner]) => places(inner).map((path) => [key, ...path]))];
+  const changed = (value: unknown, [key, ...rest]: string[], to: unknown): unknown =>
+    key === undefined ? to : Object.assign(Array.isArray(value) ? [...value] : { ...value as object }, {
+      [key]: changed((value as Record<string, unknown>)[key], rest, to),
+    });
+  let damaged = 0;
+  for (const place of places(good)) {
+    for (const to of [null, 7, -1, 1e308, "", "x", true, [], {}, [null], { a: 1 }]) {
+      await dir.put("capture.json", JSON.stringify(changed(good, place, to)));
+      for (const output of ["table", "json"] as const) {
+        const io = testIo();
+        const code = await list({ captureDir: dir.path, output }, io);
+        const text = new TextDecoder().decode(io.output);
+        match(text, output === "json" ? /"pod": "db-0"/ : /^other\/db-0 /m);
+        match(text, output === "json" ? /"pod": "web-0"/ : /^default\/web-0 /m);
+        same(code, io.said.length, `${place}: ${JSON.stringify(to)}: ${io.said}`);
+        if (code === 1) match(io.said[0]!, /default\/web-0\/capture\.json/);
+        damaged += code;
+      }
+      const io = testIo();
+      same(await cat({ captureDir: dir.path, pod: "default/web-0" }, io), 0, `${place}: ${io.said}`);
+    }
+  }
+  assert(damaged > 100, `${damaged} were taken for damaged`);
+});
+
+Deno.test("list() shows all other captures where something odd is in the way of one, and exits 1", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  const put = async (path: string, make: (path: string) => unknown) => {
+    await Deno.mkdir(dirname(join(dir.path, path)), { recursive: true });
+    await make(join(dir.path, path));
+  };
+  // Neither files nor names of ours: passed over.
+  await dir.put("run-000001-99999999999999999999999999999999.pcap", pcap([packet(1)]));
+  await dir.put("run-99999999999999999999999999999999-000001.pcap", pcap([packet(1)]));
+  await dir.put("capture-web-0.pcap99999999", pcap([packet(1)]));
+  await put("default/web-0/capture-web-0.pcap3", (path) => Deno.mkdir(path));
+  await put("default/web-0/capture-web-0.pcap4", (path) => Deno.symlink("/etc/passwd", path));
+  await put("default/Odd_Name", (path) => Deno.mkdir(path));
+  await put("default/a-file", (path) => Deno.writeTextFile(path, ""));
+  await put("a-file", (path) => Deno.writeTextFile(path, ""));
+  await put(".not-capturing.json", (path) => Deno.mkdir(path));
+  await put(".retained", (path) => Deno.writeTextFile(path, ""));
+  assertEquals((await rows(dir.path)).map(({ pod, files }) => [pod, files]), [["web-0", 0]]);
+  // In the way of one.
+  await put("default/a/capture.json", (path) => Deno.mkdir(path));
+  await put("default/b/capture.json", (path) => Deno.symlink("capture.json", path));
+  await put("default/c/capture.json", (path) => Deno.writeFile(path, Uint8Array.of(0xff, 0xfe, 0)));
+  await put("default/d/capture.json", (path) => Deno.writeTextFile(path, "null"));
+  const io = testIo();
+  same(await list({ captureDir: dir.path, output: "json" }, io), 1);
+  const found: Row[] = JSON.parse(new TextDecoder().decode(io.output));
+  assertEquals(found.map(({ pod, state }) => [pod, state]), [
+    ...["a", "b", "c", "d"].map((pod) => [pod, "unknown"]),
+    ["web-0", "held"],
+  ]);
+  assertEquals(io.said.map((line) => /default\/(.)\/capture\.json/.exec(line)?.[1]), ["a", "b", "c", "d"]);
+  // Another namespace's damage is nobody else's business.
+  const elsewhere = testIo();
+  same(await list({ captureDir: dir.path, namespace: "other" }, elsewhere), 0);
+  assertEquals(elsewhere.said, []);
 });
 
 Deno.test("list() -o json leaves no character in it that a terminal obeys", async () => {
