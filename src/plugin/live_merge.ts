@@ -180,7 +180,8 @@ class Input implements ByteSource {
   async #receive(): Promise<void> {
     try {
       while (!this.#closed) {
-        if (this.#length - this.#taken >= AHEAD) await new Promise<void>((resolve) => this.#resume = resolve);
+        // Of whole blocks: one that is longer has to come in before any of it can be read.
+        if (this.#whole - this.#taken >= AHEAD) await new Promise<void>((resolve) => this.#resume = resolve);
         const { value, done } = await this.#stream.read();
         if (done) break;
         this.#append(value);

@@ -7,7 +7,7 @@ import { MAX_CAPTURED } from "./packet.ts";
 
 /** A packet that is later than this behind its forerunners was not overtaken: the clock was set back. */
 export const WINDOW_SECONDS = 2;
-/** A chunk takes the largest record with room to spare for a block's options. */
+/** A chunk takes the largest packet with room to spare for a block's options; a record with more of them has a chunk of its own. */
 const CHUNK_BYTES = 2 * MAX_CAPTURED;
 /** What is held back at first. Packets of several CPUs are milliseconds apart: half of this holds 40 ms at 100 MB/s. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
@@ -16,8 +16,8 @@ const MAX_WINDOW_BYTES = 64 * 1024 * 1024;
 
 /** Encoded records, one behind the other. */
 export class Chunk {
-  readonly bytes = new Uint8Array(CHUNK_BYTES);
-  readonly view: DataView = new DataView(this.bytes.buffer);
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView;
   /** Bytes in use. */
   used = 0;
   /** Records in it; `starts` and `keys` may be longer, from an earlier use. */
@@ -27,6 +27,11 @@ export class Chunk {
   readonly keys: number[] = [];
   /** The highest of them. */
   newest = -Infinity;
+
+  constructor(size: number = CHUNK_BYTES) {
+    this.bytes = new Uint8Array(size);
+    this.view = new DataView(this.bytes.buffer);
+  }
 
   /** The bytes in use. */
   get content(): Uint8Array {
@@ -61,8 +66,10 @@ export class Reorder {
   /** Seconds by which the clock was set back before the packet for which room was made last; 0: it was not. */
   stepped = 0;
 
-  #chunkLimit: number;
-  readonly #maxChunks: number;
+  /** In bytes, as the sizes of chunks. */
+  #limit: number;
+  #held = 0;
+  readonly #maxLimit: number;
   /** Oldest first; the last one takes records. */
   #window: Chunk[] = [];
   readonly #ready: Chunk[] = [];
@@ -76,8 +83,8 @@ export class Reorder {
   #passed = -Infinity;
 
   constructor({ windowBytes = WINDOW_BYTES, maxWindowBytes = MAX_WINDOW_BYTES }: Reordering = {}) {
-    this.#chunkLimit = Math.max(2, Math.ceil(windowBytes / CHUNK_BYTES));
-    this.#maxChunks = Math.max(this.#chunkLimit, Math.floor(maxWindowBytes / CHUNK_BYTES));
+    this.#limit = Math.max(2 * CHUNK_BYTES, windowBytes);
+    this.#maxLimit = Math.max(this.#limit, maxWindowBytes);
   }
 
   /**
@@ -96,10 +103,9 @@ export class Reorder {
       this.#widen(key);
     }
     let chunk = this.#window[this.#window.length - 1];
-    if (chunk === undefined || chunk.used + bytes > CHUNK_BYTES) {
-      if (this.#window.length >= this.#chunkLimit) this.#release(this.#chunkLimit >> 1);
-      chunk = this.#fresh();
-      this.#window.push(chunk);
+    if (chunk === undefined || chunk.used + bytes > chunk.bytes.length) {
+      if (this.#held + CHUNK_BYTES > this.#limit) this.#release(this.#limit / 2);
+      chunk = this.#append(bytes);
     }
     if (key > this.#newest) this.#newest = key;
     else if (key < this.#newest) this.#disordered = true;
@@ -120,7 +126,7 @@ export class Reorder {
 
   /** Takes a written chunk back. */
   recycle(chunk: Chunk): void {
-    this.#spare.push(chunk);
+    if (chunk.bytes.length === CHUNK_BYTES) this.#spare.push(chunk);
   }
 
   /** Makes all that is held back ready. */
@@ -130,10 +136,14 @@ export class Reorder {
 
   /** Holds more back if the place of a late record is more than half a window away: half of it is kept at each release. */
   #widen(key: number): void {
-    const { length } = this.#window;
-    let place = 0;
-    while (place < length && this.#window[place]!.newest <= key) place++;
-    while (2 * (length - place) > this.#chunkLimit && this.#chunkLimit < this.#maxChunks) this.#chunkLimit *= 2;
+    let behind = this.#held;
+    for (const chunk of this.#window) {
+      if (chunk.newest > key) break;
+      behind -= chunk.bytes.length;
+    }
+    while (2 * behind > this.#limit && this.#limit < this.#maxLimit) {
+      this.#limit = Math.min(2 * this.#limit, this.#maxLimit);
+    }
   }
 
   #step(nanos: number): void {
@@ -145,11 +155,12 @@ export class Reorder {
     this.#passed = -Infinity;
   }
 
-  /** Makes the oldest chunks ready until `keep` are left. */
+  /** Makes the oldest chunks ready until at most `keep` bytes are left. */
   #release(keep: number): void {
     if (this.#disordered) this.#sort();
-    while (this.#window.length > keep) {
+    while (this.#held > keep) {
       const chunk = this.#window.shift()!;
+      this.#held -= chunk.bytes.length;
       this.#passed = Math.max(this.#passed, chunk.newest);
       this.#ready.push(chunk);
     }
@@ -168,7 +179,7 @@ export class Reorder {
       const { count, keys: from } = old[c]!;
       for (let r = 0; r < count; r++, i++) {
         keys[i] = from[r]!;
-        // A chunk holds fewer than 2^19 bytes, so fewer records; windows have fewer than 2^13 chunks.
+        // A chunk holds at most 2^19 bytes, so fewer records, or one; windows have fewer than 2^13 chunks.
         places[i] = c * 0x80000 + r;
         order[i] = i;
       }
@@ -177,8 +188,8 @@ export class Reorder {
     // A chunk whose last record has been copied takes others: late packets are few streams, so that few chunks more are needed.
     const left = old.map(({ count }) => count);
     this.#window = [];
-    let chunk = this.#fresh();
-    this.#window.push(chunk);
+    this.#held = 0;
+    let chunk: Chunk | undefined;
     for (const index of order) {
       const place = places[index]!;
       const from = place >>> 19;
@@ -186,25 +197,25 @@ export class Reorder {
       const record = place & 0x7ffff;
       const start = source.starts[record]!;
       const end = record + 1 < source.count ? source.starts[record + 1]! : source.used;
-      if (chunk.used + end - start > CHUNK_BYTES) {
-        chunk = this.#fresh();
-        this.#window.push(chunk);
-      }
+      if (chunk === undefined || chunk.used + end - start > chunk.bytes.length) chunk = this.#append(end - start);
       chunk.newest = keys[index]!;
       chunk.keys[chunk.count] = keys[index]!;
       chunk.starts[chunk.count++] = chunk.used;
       chunk.bytes.set(source.bytes.subarray(start, end), chunk.used);
       chunk.used += end - start;
-      if (--left[from]! === 0) this.#spare.push(source);
+      if (--left[from]! === 0) this.recycle(source);
     }
     this.#disordered = false;
   }
 
-  #fresh(): Chunk {
-    const chunk = this.#spare.pop() ?? new Chunk();
+  /** Adds a chunk to the window that takes a record of so many bytes. */
+  #append(bytes: number): Chunk {
+    const chunk = bytes > CHUNK_BYTES ? new Chunk(bytes) : this.#spare.pop() ?? new Chunk();
     chunk.used = 0;
     chunk.count = 0;
     chunk.newest = -Infinity;
+    this.#window.push(chunk);
+    this.#held += chunk.bytes.length;
     return chunk;
   }
 }

@@ -5,6 +5,14 @@ import { mergeCaptures, type MergeOptions } from "../../../src/reading/merge.ts"
 import { PcapngReader } from "../../../src/reading/pcapng.ts";
 import { PcapReader } from "../../../src/reading/pcap.ts";
 import { PacketWriter } from "../../../src/reading/writer.ts";
+import {
+  commentOption,
+  interfaceDescription,
+  PACKET_BLOCK_BYTES,
+  putPacketBlock,
+  sectionHeader,
+} from "../../../src/reading/pcapng_blocks.ts";
+import { mergeLive } from "../../../src/plugin/live_merge.ts";
 import { concat } from "./files.ts";
 
 /** A pcapng file with packets of one byte, at the given milliseconds. */
@@ -106,6 +114,83 @@ Deno.test("mergeCaptures() writes pcap of one link type with the finest resoluti
     async () => await merge([await source("a", [1]), await source("b", [1], { linkType: 1 })], { format: "pcap" }),
     /link types LINUX_SLL2 and EN10MB as pcap: accepted is one link type/,
   );
+});
+
+/** Comments of so many bytes in all, as a packet's options. */
+function comments(bytes: number): Uint8Array {
+  const each = commentOption("x".repeat(50_000)).subarray(0, -4);
+  return concat(...Array.from({ length: Math.ceil(bytes / each.length) }, () => each), commentOption("the last"));
+}
+
+/** A pcapng file whose packets, one every millisecond, have options of these sizes. */
+function large(sizes: readonly number[], late: boolean): Uint8Array {
+  const packets = sizes.map((size, i) => {
+    const options = size === 0 ? new Uint8Array() : comments(size);
+    const bytes = new Uint8Array(PACKET_BLOCK_BYTES + 4 + options.length);
+    const time = late ? timeOf(i) : i;
+    const packet = { bytes: bytesOf(i), start: 0, captured: 4, original: 4, seconds: 1000, nanos: (time + 2) * 1e6 };
+    return bytes.subarray(0, putPacketBlock(bytes, new DataView(bytes.buffer), 0, packet, 0, 6, options));
+  });
+  return concat(
+    sectionHeader({ application: "test" }),
+    interfaceDescription({ name: "a", linkType: 1, snaplen: 100, digits: 6 }),
+    ...packets,
+  );
+}
+
+/** Milliseconds at which a packet was captured if every other one comes late. */
+function timeOf(i: number): number {
+  return i % 2 === 1 ? i - 1.5 : i;
+}
+
+function bytesOf(number: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, number);
+  return bytes;
+}
+
+/** Of each packet of a pcapng file, in order: its number, and how many bytes of options it has. */
+function numbersIn(file: Uint8Array): [number, number][] {
+  const reader = new PcapngReader(new MemorySource(file));
+  const found: [number, number][] = [];
+  while (reader.next()) {
+    const { bytes, start } = reader;
+    found.push([new DataView(bytes.buffer).getUint32(start), reader.optionsEnd - reader.optionsStart]);
+  }
+  assertEquals(reader.loss.bytes, 0);
+  return found;
+}
+
+const LARGE = [0, 600_000, 0, 0, 1_900_000, 0, 524_200, 524_288, 600_000, 1_200_000, 0, 600_000];
+
+for (const late of [false, true]) {
+  Deno.test(`mergeCaptures() takes a packet with any options that a block may have${late ? ", also a late one" : ""}`, async () => {
+    const file = large(LARGE, late);
+    const sent = numbersIn(file);
+    const sorted = late ? sent.toSorted((a, b) => timeOf(a[0]) - timeOf(b[0])) : sent;
+    const { merged, bytes } = await merge([{ name: "a", source: new MemorySource(file) }]);
+    assertEquals(merged, { packets: LARGE.length, notes: [] });
+    assertEquals(numbersIn(bytes), sorted);
+    const { bytes: pcap } = await merge([{ name: "a", source: new MemorySource(file) }], { format: "pcap" });
+    same(pcap.length, 24 + LARGE.length * 20);
+  });
+}
+
+Deno.test("mergeLive() takes blocks that are longer than what it takes ahead", async () => {
+  const file = large(LARGE, false);
+  const parts: Uint8Array[] = [];
+  const stream = ReadableStream.from((function* () {
+    for (let at = 0; at < file.length; at += 65_536) yield file.slice(at, at + 65_536);
+  })());
+  const done = mergeLive([stream], {
+    application: "test",
+    write: (bytes) => Promise.resolve(void parts.push(bytes.slice())),
+    ended: (_, error) => same(error, undefined),
+  });
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const hangs = new Promise((_, reject) => timer = setTimeout(() => reject(new Error("it hangs")), 10_000));
+  await Promise.race([done, hangs]).finally(() => clearTimeout(timer));
+  assertEquals(numbersIn(concat(...parts)), numbersIn(file));
 });
 
 Deno.test("mergeCaptures() stops when aborted", async () => {

@@ -110,3 +110,30 @@ Deno.test("Reorder holds no more than its window, however much goes through", ()
   }
   assert(chunks.size <= 8, `${chunks.size} chunks`);
 });
+
+Deno.test("Reorder holds no more than its window of records that are larger than a chunk, in order or not", () => {
+  for (const late of [0, 0.0015]) {
+    const reorder = new Reorder({ windowBytes: 4_000_000, maxWindowBytes: 8_000_000 });
+    const order: number[] = [];
+    let held = 0, most = 0;
+    for (let i = 0; i < 200; i++) {
+      const size = i % 3 === 0 ? 40 : 2_000_000;
+      const time = 1000 + i / 1000 - (i % 4 === 0 ? late : 0);
+      const chunk = reorder.room(size, Math.floor(time), Math.round((time % 1) * 1e9));
+      chunk.view.setUint32(chunk.used, i);
+      chunk.used += size;
+      held += size;
+      for (let taken; (taken = reorder.take()); reorder.recycle(taken)) {
+        held -= taken.used;
+        for (let r = 0; r < taken.count; r++) order.push(taken.view.getUint32(taken.starts[r]!));
+      }
+      most = Math.max(most, held);
+    }
+    assert(most <= 10_100_000, `${most} bytes`);
+    reorder.flush();
+    for (let taken; (taken = reorder.take());) {
+      for (let r = 0; r < taken.count; r++) order.push(taken.view.getUint32(taken.starts[r]!));
+    }
+    same(new Set(order).size, 200);
+  }
+});
