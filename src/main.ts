@@ -52,7 +52,11 @@ command("list", "List the captures of this node.", ["captureDir"])
 command("cat", "Write one pod's captured packets, in order of time, to stdout.", ["captureDir"])
   .argument("<namespace/pod>", "whose, such as default/web-0; or the UID of a pod whose files were kept")
   .addOption(new Option("--format <format>", "how").choices(["pcapng", "pcap"]).default("pcapng"))
-  .addOption(new Option("--since <duration>", "only the last 30s, 5m, 2h …").argParser(durationArgument))
+  .addOption(
+    new Option("--since <duration>", "only the last 30s, 5m, 2h … before the newest packet").argParser(
+      durationArgument,
+    ),
+  )
   .option(...HEADERS_ONLY)
   .option(...WHILE_STDIN)
   .action((pod, flags) =>

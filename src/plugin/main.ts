@@ -141,7 +141,7 @@ function plugin(to: Terminal, run: Run): Command {
     .option("-o, --output <file>", "the file, or - for standard output (default: POD.pcapng, or packet-capture.pcapng)")
     .addOption(new Option("--format <format>", "pcapng or pcap").choices(["pcapng", "pcap"]).default("pcapng"))
     .option("--force", "replace a file that is there", false)
-    .addOption(new Option("--since <time>", "only the packets of the last 30s, 5m, 2h").argParser(duration))
+    .addOption(new Option("--since <time>", "only the last 30s, 5m, 2h … of each capture").argParser(duration))
     .option("--stop", "end the captures and delete their files, once all is fetched and found whole", false)
     .option("--partial", "be content with the pods that can be had", false)
     .addOption(

@@ -1,5 +1,6 @@
 /** One file of a ring, held open while it is read, whatever tcpdump does to it meanwhile. */
 import type { ByteSource } from "./bytes.ts";
+import { newestPacket } from "./newest.ts";
 import { PCAP_HEADER_BYTES, PCAP_RECORD_BYTES, type PcapHeader, peekPcap } from "./pcap_format.ts";
 
 /** The global header and the first record's: a ring file that has been written anew begins otherwise. */
@@ -75,6 +76,13 @@ export class CaptureFile implements ByteSource {
   /** Where in the file it is what a reader of this source has at an offset. */
   offsetOf(offset: number): number {
     return offset < PCAP_HEADER_BYTES ? offset : offset + this.#skipped;
+  }
+
+  /** When its last packet was captured, in seconds since the epoch; undefined if it has none. */
+  get newestSeconds(): number | undefined {
+    if (!this.header || this.isEmpty) return undefined;
+    const newest = newestPacket(this.#file, this.bytes);
+    return newest && newest.seconds + newest.nanos / 1e9;
   }
 
   /** Its first bytes, by which it can be told from what tcpdump may write to the same inode later. */

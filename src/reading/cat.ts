@@ -25,7 +25,7 @@ export interface CatOptions {
   readonly pod: string;
   /** @default "pcapng" */
   readonly format?: Format;
-  /** Only packets of the last so many seconds; undefined: all. */
+  /** Only packets of the last so many seconds before the newest one; undefined: all. */
   readonly sinceSeconds?: number;
   /** Whether packets are cut behind their headers. @default false */
   readonly headersOnly?: boolean;
@@ -111,7 +111,7 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
     // An empty file of another link type or run is no reason for an interface.
     to: file.header && !file.isEmpty ? interfaces.numberOf(capture, file.header, file.run) : undefined,
   }));
-  const since = options.sinceSeconds === undefined ? -Infinity : Date.now() / 1000 - options.sinceSeconds;
+  const since = sinceOf(snapshot, options);
   const output = new PacketWriter({ format, write: (bytes) => unlessAborted(io.write(bytes), io.signal) });
   await output.begin(
     { application: `packet-capture ${VERSION}`, os: "Linux", comments: sectionComments(capture, snapshot, options) },
@@ -136,6 +136,19 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
   await output.flush();
   await output.statistics(interfaces.counters(capture.manifest, [...notes, ...disorderRemarks(output)]));
   return notes;
+}
+
+/**
+ * Returns from when on packets are asked for, in seconds since the epoch. It is counted from the packet that was captured last, by the
+ * clock that was then: today's may have been set since, and what was captured a moment ago would be hours old by it.
+ */
+function sinceOf({ files }: Snapshot, { sinceSeconds }: CatOptions): number {
+  if (sinceSeconds === undefined) return -Infinity;
+  for (const file of files.toReversed()) {
+    const newest = file.newestSeconds;
+    if (newest !== undefined) return newest - sinceSeconds;
+  }
+  return -Infinity;
 }
 
 /** Copies a file's packets. @returns what of it could not be read. */
@@ -183,7 +196,7 @@ function sectionComments(capture: Capture, { files, unprotected }: Snapshot, opt
   const { sinceSeconds, headersOnly } = options;
   const comments = captureComments(capture);
   if (headersOnly) comments.push(HEADERS_ONLY);
-  if (sinceSeconds !== undefined) comments.push(`only packets of the last ${sinceSeconds} s`);
+  if (sinceSeconds !== undefined) comments.push(`only packets of the last ${sinceSeconds} s before the newest one`);
   for (const [i, file] of files.entries()) {
     const before = files.slice(0, i).findLast(({ firstSeconds }) => firstSeconds !== undefined)?.firstSeconds;
     if (before !== undefined && file.firstSeconds !== undefined && file.firstSeconds < before - WINDOW_SECONDS) {

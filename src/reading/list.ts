@@ -3,15 +3,12 @@ import type { CaptureState } from "../captures/manifest.ts";
 import { listRing, type RingFile } from "../captures/ring.ts";
 import { printable } from "../printable.ts";
 import { jsonText } from "../quote.ts";
-import { FileSource, MemorySource } from "./bytes.ts";
 import { refusing } from "./cat.ts";
 import { type Io, systemIo } from "./io.ts";
 import { allCaptures, type Capture, readNotCapturing } from "./locate.ts";
-import { PcapReader } from "./pcap.ts";
+import { newestPacket } from "./newest.ts";
 import { PCAP_HEADER_BYTES, peekPcap } from "./pcap_format.ts";
 
-/** The newest packet is looked for in so many bytes at a file's end first: some records of the largest size. */
-const TAIL_BYTES = 2 * 1024 * 1024;
 /** Bytes that hold a pcap file's header and its first record's. */
 const FRONT_BYTES = 40;
 
@@ -150,16 +147,8 @@ function oldestIn(file: Deno.FsFile): number | undefined {
 }
 
 function newestIn(file: Deno.FsFile): number | undefined {
-  const header = new Uint8Array(PCAP_HEADER_BYTES);
-  if (file.readSync(header) !== header.length) return undefined;
-  const { size } = file.statSync();
-  if (size > 2 * TAIL_BYTES) file.seekSync(size - TAIL_BYTES, Deno.SeekMode.Start);
-  const parts = [new MemorySource(header), new FileSource(file)] as const;
-  // The reader finds the first whole record behind the gap as it does in a damaged file.
-  const reader = new PcapReader({ read: (into) => parts[0].read(into) || parts[1].read(into) }, { growing: true });
-  let newest: number | undefined;
-  while (reader.next()) newest = milliseconds(reader);
-  return newest;
+  const newest = newestPacket(file, file.statSync().size);
+  return newest && milliseconds(newest);
 }
 
 function milliseconds({ seconds, nanos }: { seconds: number; nanos: number }): number {

@@ -126,17 +126,43 @@ Deno.test("cat() takes the record that tcpdump is writing as not yet there, not 
   assertEquals([code, numbers, said], [0, [1], []]);
 });
 
-Deno.test("cat() --since writes only the newest packets, and a whole file if there are none", async () => {
+/** A packet so many seconds before the newest one, which was captured when the clock said something else than it does now. */
+function before(seconds: number, n: number, clock = START) {
+  return { ...packet(n), time: clock - BigInt(seconds * 1000) * 1_000_000n };
+}
+
+Deno.test("cat() --since counts from the newest packet, whatever the clock says now", async () => {
+  for (const clock of [START, BigInt(Date.now()) * 1_000_000n, 4_000_000_000_000_000_000n]) {
+    await using dir = await captureDir();
+    await dir.putManifest({ state: "capturing", runs: [run(1)] });
+    const packets = [before(900, 1, clock), before(400, 2, clock), before(300, 3, clock), before(0, 4, clock)];
+    await dir.put("run-000001-000000.pcap", pcap(packets.slice(0, 2)));
+    // Begun, but without a whole packet as yet.
+    await dir.put("capture-web-0.pcap0", concat(pcap(packets.slice(2)), record(before(0, 5, clock)).subarray(0, 30)));
+    const { code, numbers, reader } = await run1(dir.path, { sinceSeconds: 300 });
+    assertEquals([code, numbers], [0, [3, 4]]);
+    assert(reader.comments.includes("only packets of the last 300 s before the newest one"), reader.comments.join());
+    assertEquals((await run1(dir.path, { sinceSeconds: 0 })).numbers, [4]);
+  }
+});
+
+Deno.test("cat() --since leaves nothing out that came before the clock was set back", async () => {
   await using dir = await captureDir();
   await dir.putManifest();
-  const ago = (seconds: number, n: number) => ({
-    ...packet(n),
-    time: BigInt(Date.now() - seconds * 1000) * 1_000_000n,
-  });
-  await dir.put("run-000001-000000.pcap", pcap([ago(900, 1), ago(400, 2), ago(100, 3), ago(1, 4)]));
-  assertEquals((await run1(dir.path, { sinceSeconds: 300 })).numbers, [3, 4]);
-  const none = await run1(dir.path, { sinceSeconds: 0 });
-  assertEquals([none.code, none.numbers, none.reader.interfaces[0]?.statistics?.delivered], [0, [], 0]);
+  await dir.put("run-000001-000000.pcap", pcap([before(30, 1), before(20, 2)]));
+  await dir.put("run-000001-000001.pcap", pcap([before(3610, 3), before(3600, 4)]));
+  assertEquals((await run1(dir.path, { sinceSeconds: 60 })).numbers, [1, 2, 3, 4]);
+});
+
+Deno.test("cat() --since finds the newest packet of a large file at its end", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  const packets = Array.from(
+    { length: 100 },
+    (_, i) => ({ ...before(100 - i, i), data: new Uint8Array(60_000).fill(i) }),
+  );
+  await dir.put("run-000001-000000.pcap", pcap(packets));
+  assertEquals((await run1(dir.path, { sinceSeconds: 3 })).numbers, [96, 97, 98, 99]);
 });
 
 Deno.test("cat() --format pcap writes one link type, with nanoseconds if there are any, and refuses two", async () => {
@@ -459,7 +485,7 @@ Deno.test("cat() says that it will not write to a terminal before it touches the
 Deno.test("cat() passing over old packets lets itself be ended", async () => {
   await using dir = await captureDir();
   await dir.putManifest();
-  await dir.put("run-000001-000000.pcap", pcap(Array.from({ length: 120_000 }, () => packet(1, 1))));
+  await dir.put("run-000001-000000.pcap", pcap([...Array.from({ length: 120_000 }, () => packet(1, 1)), packet(9999)]));
   const stop = new AbortController();
   const { next } = PcapReader.prototype;
   let packets = 0;
@@ -470,7 +496,8 @@ Deno.test("cat() passing over old packets lets itself be ended", async () => {
   try {
     const { code, said } = await run1(dir.path, { sinceSeconds: 1 }, testIo({ signal: stop.signal }));
     assertEquals([code, said], [143, ["ended before all was written"]]);
-    assert(packets < 120_000, String(packets));
+    // All of them once, at the end of the file, to find the newest.
+    assert(packets < 120_000 + 120_000, String(packets));
   } finally {
     PcapReader.prototype.next = next;
   }
