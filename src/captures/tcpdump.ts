@@ -177,13 +177,12 @@ export class Tcpdump {
     take(rest);
   }
 
-  /** SIGUSR1's one line and the three at the end are in the same words. */
+  /** Reads SIGUSR1's one line or one of the three at the end, which are in the same words. */
   #count(line: string): void {
     const counters = { captured: 0, received: 0, dropped: 0, ...this.counters };
     for (const [, number, what] of line.matchAll(new RegExp(COUNTER, "g"))) {
-      if (what === "captured") counters.captured = Number(number);
-      if (what === "received by filter") counters.received = Number(number);
-      if (what === "dropped by kernel") counters.dropped = Number(number);
+      const key = COUNTER_KEYS[what as keyof typeof COUNTER_KEYS];
+      if (key !== undefined) counters[key] = widened(counters[key], Number(number));
     }
     this.counters = counters;
     this.unansweredSince = undefined;
@@ -191,6 +190,21 @@ export class Tcpdump {
 }
 
 const COUNTER = /([0-9]+) packets? (captured|received by filter|dropped by kernel|dropped by interface)/;
+const COUNTER_KEYS = {
+  "captured": "captured",
+  "received by filter": "received",
+  "dropped by kernel": "dropped",
+  "dropped by interface": undefined,
+} as const;
+/** tcpdump and libpcap count in 32 bits, which wrap: after five days at 10,000 packets a second. */
+const COUNTER_MODULUS = 2 ** 32;
+
+/** Returns what a counter stands at, with its wraps. @param before the same at the last answer. @param low what tcpdump prints. */
+export function widened(before: number, low: number): number {
+  const lowBefore = before % COUNTER_MODULUS;
+  const wraps = lowBefore - low > COUNTER_MODULUS / 2 ? 1 : 0;
+  return before - lowBefore + wraps * COUNTER_MODULUS + low;
+}
 
 /**
  * Has tcpdump compile a filter, without privileges on any network: in an empty network namespace of its own, where no resolver

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "@std/path";
-import { Tcpdump } from "../../../src/captures/tcpdump.ts";
+import fc from "fast-check";
+import { Tcpdump, widened } from "../../../src/captures/tcpdump.ts";
 import { waitFor } from "../../cluster/wait.ts";
 
 Deno.test("Tcpdump.askCounters() sends SIGUSR1 only once tcpdump listens: before, it would die of it", async () => {
@@ -38,6 +39,62 @@ Deno.test("Tcpdump.askCounters() sends SIGUSR1 only once tcpdump listens: before
       assert.equal(await Deno.readTextFile(path("signals")), "x\n", "as many signals as were due");
       await Deno.writeTextFile(path("end"), "");
       assert.equal((await tcpdump.exited).signal, null);
+    } finally {
+      await tcpdump.kill();
+    }
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("widened() follows a counter of 32 bits, however often it wraps between answers that are not too far apart", () => {
+  const steps = fc.array(fc.integer({ min: 0, max: 2 ** 31 - 1 }), { maxLength: 50 });
+  fc.assert(fc.property(steps, (steps) => {
+    let count = 0, known = 0;
+    for (const step of steps) {
+      count += step;
+      known = widened(known, count % 2 ** 32);
+      assert.equal(known, count);
+    }
+  }));
+});
+
+Deno.test("Tcpdump.counters go on when tcpdump's own wrap, also in what it says at the end", async () => {
+  const dir = await Deno.makeTempDir();
+  const lines = [
+    "4294967290 packets captured, 4294967295 packets received by filter, 7 packets dropped by kernel",
+    "4 packets captured, 9 packets received by filter, 7 packets dropped by kernel",
+    "3000000000 packets captured, 3000000009 packets received by filter, 2147483655 packets dropped by kernel",
+    "2 packets captured\\n1 packet received by filter\\n3 packets dropped by kernel\\n0 packets dropped by interface",
+  ];
+  try {
+    const script = "#!/bin/bash\necho 'listening on any, link-type LINUX_SLL2 (x)' >&2\n" +
+      lines.map((line, i) => `until [[ -e ${join(dir, `${i}`)} ]]; do sleep 0.02; done; printf '${line}\\n' >&2\n`)
+        .join("");
+    await Deno.writeTextFile(join(dir, "tcpdump"), script, { mode: 0o755 });
+    const tcpdump = new Tcpdump({
+      tcpdump: join(dir, "tcpdump"),
+      nsenter: "nsenter",
+      request: { files: 1, fileSizeMB: 1, snaplen: 64, interface: "any", direction: "inout" },
+      netnsPath: undefined,
+      file: join(dir, "capture.pcap"),
+      onLine() {},
+    });
+    const wrap = 2 ** 32;
+    const expected = [
+      { captured: wrap - 6, received: wrap - 1, dropped: 7 },
+      { captured: wrap + 4, received: wrap + 9, dropped: 7 },
+      { captured: wrap + 3_000_000_000, received: wrap + 3_000_000_009, dropped: 2_147_483_655 },
+      { captured: 2 * wrap + 2, received: 2 * wrap + 1, dropped: 3 + wrap },
+    ];
+    try {
+      for (const [i, counters] of expected.entries()) {
+        const before = tcpdump.counters;
+        await Deno.writeTextFile(join(dir, `${i}`), "");
+        if (counters === expected.at(-1)) await tcpdump.exited;
+        else await waitFor("the answer", () => tcpdump.counters !== before);
+        assert.deepEqual(tcpdump.counters, counters);
+      }
     } finally {
       await tcpdump.kill();
     }
