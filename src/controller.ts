@@ -72,7 +72,7 @@ export async function runController(
     const sandboxes = new Sandboxes({
       socket: settings.criSocket,
       netnsDir: settings.netnsDir,
-      onChange: (podUid) => captures.onSandbox(podUid),
+      onChange: (owner) => captures.onSandbox(owner),
       log: getLog("sandboxes"),
     });
     const captures: Captures = new Captures({

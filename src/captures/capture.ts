@@ -41,7 +41,7 @@ export interface CaptureContext {
   readonly metrics: Metrics;
   readonly log: Log;
   record(pod: Pod, event: PodEvent): void;
-  sandboxOf(sandboxUid: string): Sandbox | undefined;
+  sandboxOf(pod: Pod): Sandbox | undefined;
   /** Has the runtime asked now; never rejects. */
   lookForSandboxes(): Promise<void>;
   synced(): boolean;
@@ -192,7 +192,7 @@ export class Capture {
   }
 
   get sandbox(): Sandbox | undefined {
-    return this.pod && this.#context.sandboxOf(this.pod.sandboxUid);
+    return this.pod && this.#context.sandboxOf(this.pod);
   }
 
   /** Whether the runtime is to be asked often about it: it runs, or waits for a sandbox that may come any moment. */
@@ -306,7 +306,7 @@ export class Capture {
       retains: this.#context.settings.retentionSeconds > 0,
       reached,
       room,
-      ...(pod ? { pod: { uid: pod.uid, asked } } : {}),
+      ...(pod ? { pod: { uid: pod.uid, asked, isMirror: pod.staticUid !== undefined } } : {}),
       ...(sandbox ? { sandbox } : {}),
       ...(ledger
         ? { folder: { uid: manifest?.uid, ...(manifest?.completed ? { completed: manifest.completed } : {}) } }

@@ -8,7 +8,7 @@ import type { Metrics } from "../metrics.ts";
 import type { PodEvent } from "../pods/events.ts";
 import type { Pod } from "../pods/pod.ts";
 import { podKey } from "../pods/pod.ts";
-import type { Sandbox } from "../sandboxes/sandbox.ts";
+import type { Sandbox, SandboxOwner } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
 import { Turns } from "../turns.ts";
 import { admit, type Applicant, type Occupant } from "./admission.ts";
@@ -42,7 +42,7 @@ export interface CapturesOptions {
   readonly log: Log;
   readonly record: (pod: Pod, event: PodEvent) => void;
   readonly sandboxes: {
-    get(podUid: string): Sandbox | undefined;
+    get(owner: SandboxOwner): Sandbox | undefined;
     refresh(): Promise<void>;
     setUrgent(on: boolean): void;
   };
@@ -57,8 +57,6 @@ export class Captures {
   readonly #options: CapturesOptions;
   readonly #context: CaptureContext;
   readonly #captures = new Map<string, Capture>();
-  /** Which capture a sandbox's UID belongs to. */
-  readonly #bySandbox = new Map<string, string>();
   readonly #queue: KeyedQueue;
   readonly #disk: DiskFloor;
   readonly #retention: Retention;
@@ -90,7 +88,7 @@ export class Captures {
       metrics,
       log,
       record: options.record,
-      sandboxOf: (uid) => sandboxes.get(uid),
+      sandboxOf: (pod) => this.#sandboxOf(pod),
       lookForSandboxes: () => sandboxes.refresh().catch(() => {}),
       synced: () => this.#synced,
       settled: () => this.#settled,
@@ -139,8 +137,7 @@ export class Captures {
       this.#options.log.error("pod ignored", { error, uid: pod.uid });
       return;
     }
-    this.#bySandbox.set(pod.sandboxUid, key);
-    if (wanted && this.#options.sandboxes.get(pod.sandboxUid) === undefined) {
+    if (wanted && this.#sandboxOf(pod) === undefined) {
       // Not known yet, or on the node's network, which makes no netns file that would tell: ask at once.
       void this.#context.lookForSandboxes().then(() => this.#queue.add(key));
     }
@@ -148,7 +145,6 @@ export class Captures {
   }
 
   onGone(pod: Pod): void {
-    this.#bySandbox.delete(pod.sandboxUid);
     this.#captures.get(podKey(pod))?.gone(pod.uid);
     this.#changed(podKey(pod));
   }
@@ -172,9 +168,20 @@ export class Captures {
     this.#roomChanged();
   }
 
-  onSandbox(podUid: string): void {
-    const key = this.#bySandbox.get(podUid);
-    if (key !== undefined) this.#changed(key);
+  /** Another sandbox, or none, is the owner's. */
+  onSandbox(owner: SandboxOwner): void {
+    this.#changed(podKey(owner));
+  }
+
+  /**
+   * Returns the sandbox that the runtime's labels prove to be the pod's: by its own UID or, of a static pod's mirror object, by the UID
+   * that it names. Namespace and name are the object's own in both cases, so that it can name no UID of another pod's.
+   */
+  #sandboxOf(pod: Pod): Sandbox | undefined {
+    const { namespace, name, uid, staticUid } = pod;
+    const { sandboxes } = this.#options;
+    return sandboxes.get({ namespace, name, uid }) ??
+      (staticUid === undefined ? undefined : sandboxes.get({ namespace, name, uid: staticUid }));
   }
 
   /** performance.now() when the loop last turned. */
@@ -310,7 +317,9 @@ export class Captures {
     for (;;) {
       const requests = [];
       for (const { ledger, bytes, pod, sawSandbox, goal, goalSince } of this.#captures.values()) {
-        if ((ledger?.manifest ?? bytes > 0) || !pod || !sawSandbox || goal.state === "none") continue;
+        if ((ledger?.manifest ?? bytes > 0) || !pod || goal.state === "none") continue;
+        // A server that ignores the field selector shows others' pods too; a mirror without its static pod is to be seen.
+        if (!sawSandbox && pod.staticUid === undefined) continue;
         const { namespace, name, uid } = pod;
         requests.push({ namespace, pod: name, uid, ...goal, since: goalSince.toISOString() });
       }

@@ -22,7 +22,12 @@ export interface View {
   /** The controller is being stopped: nothing starts, what runs is flushed, files stay. */
   readonly stopping: boolean;
   /** The pod object of this name, if there is one. */
-  readonly pod?: { readonly uid: string; readonly asked: Asked };
+  readonly pod?: {
+    readonly uid: string;
+    readonly asked: Asked;
+    /** Its annotations say that it is the mirror object of a static pod. */
+    readonly isMirror: boolean;
+  };
   /** The pod's newest READY sandbox, if the runtime has one. */
   readonly sandbox?: { readonly id: string; readonly hostNetwork: boolean };
   readonly allowHostNetworkPods: boolean;
@@ -83,7 +88,14 @@ export function goalOf(view: View): Goal {
     };
   }
   if (view.room.kind === "never") return { state: "rejected", reason: view.room.reason };
-  if (!view.sandbox) return { state: "pending", reason: "the pod has no running sandbox on this node" };
+  if (!view.sandbox) {
+    return {
+      state: "pending",
+      reason: view.pod?.isMirror
+        ? "no static pod of this namespace and name runs here with the UID that annotation kubernetes.io/config.mirror names"
+        : "the pod has no running sandbox on this node",
+    };
+  }
   if (view.stopping) return { state: "pending", reason: "the controller is stopping" };
   if (view.paused !== undefined) return { state: "paused", reason: view.paused };
   if (view.room.kind === "wait") return { state: "waiting", reason: view.room.reason };

@@ -27,16 +27,14 @@ export function podOf(meta: ObjectMeta | undefined, annotationKey: string): Pod 
   for (const key in all) {
     if (key === annotationKey || key.startsWith(`${annotationKey}/`)) annotations[key] = all[key]!;
   }
-  // The mirror annotation cannot be added to a pod that runs: with the hash alone a pod could pass for any other.
   const mirrored = all[CONFIG_MIRROR];
-  const hash = mirrored !== undefined && mirrored === all[CONFIG_HASH] ? mirrored : undefined;
   return {
     namespace,
     name,
     uid,
     resourceVersion,
     annotations,
-    sandboxUid: hash || uid,
+    ...(mirrored && mirrored === all[CONFIG_HASH] ? { staticUid: mirrored } : {}),
     terminating: meta?.deletionTimestamp !== undefined,
   };
 }
@@ -85,7 +83,7 @@ export class KnownPods {
 }
 
 function sameForUs(a: Pod, b: Pod): boolean {
-  if (a.sandboxUid !== b.sandboxUid || a.terminating !== b.terminating) return false;
+  if (a.staticUid !== b.staticUid || a.terminating !== b.terminating) return false;
   const keys = Object.keys(a.annotations);
   return keys.length === Object.keys(b.annotations).length &&
     keys.every((key) => a.annotations[key] === b.annotations[key]);

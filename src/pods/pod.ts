@@ -13,10 +13,10 @@ export interface Pod extends PodRef {
   /** Only our own annotations: the main key and its sub-keys (`<key>/<name>`), values as they are. */
   readonly annotations: Readonly<Record<string, string>>;
   /**
-   * The UID under which the runtime knows the pod's sandbox: the pod's own, except for a static pod, whose mirror object
-   * carries the runtime's in the annotation `kubernetes.io/config.hash` (kubernetes pkg/kubelet/types/constants.go).
+   * A hint, for anybody can write it: the object says that it is the mirror of the static pod that the runtime knows by this UID
+   * (annotations `kubernetes.io/config.mirror` and `config.hash`, kubernetes pkg/kubelet/types/constants.go).
    */
-  readonly sandboxUid: string;
+  readonly staticUid?: string;
   /** The pod has a deletionTimestamp: it is captured until its sandbox goes. */
   readonly terminating: boolean;
 }

@@ -17,7 +17,7 @@ import { networkOf } from "./info.ts";
 import { NetnsDir } from "./netns_dir.ts";
 import { Pace } from "./pace.ts";
 import { Runtime } from "./runtime.ts";
-import type { Sandbox } from "./sandbox.ts";
+import type { Sandbox, SandboxOwner } from "./sandbox.ts";
 import { type Entry, SandboxView } from "./view.ts";
 
 /** The directory is compared with the view at each poll, but not at each of the quick calls. Milliseconds. */
@@ -33,8 +33,8 @@ export interface SandboxesOptions {
   readonly socket: string;
   /** Where the runtime's netns files are seen by us. */
   readonly netnsDir: string;
-  /** `get(podUid)` answers differently from now on. */
-  onChange(podUid: string): void;
+  /** `get(owner)` answers differently from now on. */
+  onChange(owner: SandboxOwner): void;
   readonly log: Log;
   /** Milliseconds after which a list of sandboxes is given up. @default 5000 */
   readonly listTimeoutMs?: number;
@@ -69,9 +69,9 @@ export class Sandboxes {
     this.#netnsPath = resolve(netnsDir);
     this.#log = log;
     this.#runtime = new Runtime(socket, listTimeoutMs === undefined ? {} : { listTimeoutMs });
-    this.#view = new SandboxView((podUid) => {
+    this.#view = new SandboxView((owner) => {
       this.#pace.changed();
-      onChange(podUid);
+      onChange(owner);
     });
     this.#netnsDir = new NetnsDir(this.#netnsPath, {
       onCreate: (name) => this.#expect(name),
@@ -89,9 +89,9 @@ export class Sandboxes {
     return this.#lastAnswer;
   }
 
-  /** The pod's newest READY sandbox, from memory; undefined if there is none or its network cannot be entered. */
-  get(podUid: string): Sandbox | undefined {
-    return this.#view.get(podUid);
+  /** The owner's newest READY sandbox, from memory; undefined if there is none or its network cannot be entered. */
+  get(owner: SandboxOwner): Sandbox | undefined {
+    return this.#view.get(owner);
   }
 
   /** Polls every second while `on` (a capture runs, or is wanted and has no sandbox), else ever less often, up to every 15 s. */
@@ -208,7 +208,8 @@ export class Sandboxes {
       if (answer.path !== undefined) this.#pace.settle(basename(answer.path));
       this.#view.accept(entry, answer.path);
     } else if (this.#view.refuse(entry, answer.refused, { lasting: answer.lasting, now: performance.now() })) {
-      const fields = { uid: entry.podUid, sandbox: entry.id };
+      const { owner: { namespace, name, uid }, id: sandbox } = entry;
+      const fields = { pod: `${namespace}/${name}`, uid, sandbox };
       this.#log.warn(`the pod's sandbox cannot be entered: ${answer.refused}`, fields);
     }
     this.#wake();

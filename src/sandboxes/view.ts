@@ -1,10 +1,10 @@
 /** The sandboxes that the runtime lists as READY, what is known of each, and which one is its pod's. No input or output. */
 import { basename } from "@std/path";
 import type { PodSandbox } from "./cri_pb.ts";
-import type { Sandbox } from "./sandbox.ts";
+import type { Sandbox, SandboxOwner } from "./sandbox.ts";
 
-/** The kubelet's label for the pod's UID (kubernetes staging/src/k8s.io/kubelet/pkg/types/labels.go). */
-const POD_UID_LABEL = "io.kubernetes.pod.uid";
+/** The kubelet's labels (kubernetes staging/src/k8s.io/kubelet/pkg/types/labels.go). */
+const LABEL = "io.kubernetes.pod.";
 
 /** A sandbox whose network cannot be entered is asked about again after 100 ms, twice that … up to this. Milliseconds. */
 const FIRST_ASK_AGAIN_MS = 100;
@@ -15,7 +15,9 @@ const REFUSALS_WORTH_TELLING = 6;
 /** A sandbox that the runtime lists as READY. */
 export interface Entry {
   readonly id: string;
-  readonly podUid: string;
+  readonly owner: SandboxOwner;
+  /** The owner as a key. */
+  readonly key: string;
   readonly createdAt: bigint;
   /** Set while its network can be entered. */
   sandbox: Sandbox | undefined;
@@ -31,32 +33,33 @@ export interface Entry {
 export class SandboxView {
   readonly #entries = new Map<string, Entry>();
   readonly #chosen = new Map<string, Sandbox>();
-  readonly #onChange: (podUid: string) => void;
+  readonly #onChange: (owner: SandboxOwner) => void;
 
-  constructor(onChange: (podUid: string) => void) {
+  constructor(onChange: (owner: SandboxOwner) => void) {
     this.#onChange = onChange;
   }
 
-  /** The pod's newest READY sandbox; undefined if there is none, or its network cannot be entered. */
-  get(podUid: string): Sandbox | undefined {
-    return this.#chosen.get(podUid);
+  /** The owner's newest READY sandbox; undefined if there is none, or its network cannot be entered. */
+  get(owner: SandboxOwner): Sandbox | undefined {
+    return this.#chosen.get(keyOf(owner));
   }
 
   /** Takes over what the runtime lists as READY. */
   apply(items: readonly PodSandbox[], now: number): void {
     const listed = new Set<string>();
     for (const { id, createdAt, labels } of items) {
-      const podUid = labels[POD_UID_LABEL];
-      // Without it, it was not a kubelet that made the sandbox.
-      if (!podUid) continue;
+      const [namespace, name, uid] = [labels[LABEL + "namespace"], labels[LABEL + "name"], labels[LABEL + "uid"]];
+      // Without them, it was not a kubelet that made the sandbox.
+      if (!namespace || !name || !uid) continue;
       listed.add(id);
       if (this.#entries.has(id)) continue;
       const unknown = { sandbox: undefined, refused: undefined, asking: false, refusals: 0, askAt: now };
-      this.#entries.set(id, { id, podUid, createdAt, ...unknown });
+      const owner = { namespace, name, uid };
+      this.#entries.set(id, { id, owner, key: keyOf(owner), createdAt, ...unknown });
     }
     const ended = [...this.#entries.values()].filter((entry) => !listed.has(entry.id));
     for (const entry of ended) this.#entries.delete(entry.id);
-    for (const entry of ended) this.#choose(entry.podUid);
+    for (const entry of ended) this.#choose(entry);
   }
 
   /** Sandboxes whose network is not known (any more), and about which nobody is asking now. */
@@ -75,10 +78,10 @@ export class SandboxView {
 
   /** The entry's network can be entered: at `netnsPath`, or, if that is undefined, it is the node's. */
   accept(entry: Entry, netnsPath: string | undefined): void {
-    const { id, podUid, createdAt } = entry;
-    entry.sandbox = { id, podUid, createdAt, hostNetwork: netnsPath === undefined, netnsPath };
+    const { id, owner, createdAt } = entry;
+    entry.sandbox = { id, owner, createdAt, hostNetwork: netnsPath === undefined, netnsPath };
     entry.refused = undefined;
-    this.#choose(podUid);
+    this.#choose(entry);
   }
 
   /** The entry's network cannot be entered; if `lasting`, it never will. True: it is time to tell people. */
@@ -86,7 +89,7 @@ export class SandboxView {
     entry.sandbox = undefined;
     entry.refused = reason;
     entry.askAt = lasting ? Infinity : now + Math.min(FIRST_ASK_AGAIN_MS * 2 ** entry.refusals++, LAST_ASK_AGAIN_MS);
-    this.#choose(entry.podUid);
+    this.#choose(entry);
     return (lasting || entry.refusals === REFUSALS_WORTH_TELLING) && this.#entries.get(entry.id) === entry;
   }
 
@@ -100,17 +103,22 @@ export class SandboxView {
     }
   }
 
-  /** Settles which sandbox is the pod's: the newest, or an older one as long as nothing is known of the newest. */
-  #choose(podUid: string): void {
+  /** Settles which sandbox is the owner's: the newest, or an older one as long as nothing is known of the newest. */
+  #choose({ owner, key }: Entry): void {
     let newest: Entry | undefined;
     for (const entry of this.#entries.values()) {
-      if (entry.podUid !== podUid || (entry.sandbox === undefined && entry.refused === undefined)) continue;
+      if (entry.key !== key || (entry.sandbox === undefined && entry.refused === undefined)) continue;
       if (newest === undefined || entry.createdAt > newest.createdAt) newest = entry;
     }
     const chosen = newest?.sandbox;
-    if (chosen === this.#chosen.get(podUid)) return;
-    if (chosen) this.#chosen.set(podUid, chosen);
-    else this.#chosen.delete(podUid);
-    this.#onChange(podUid);
+    if (chosen === this.#chosen.get(key)) return;
+    if (chosen) this.#chosen.set(key, chosen);
+    else this.#chosen.delete(key);
+    this.#onChange(owner);
   }
+}
+
+/** Neither a namespace nor a name has a slash, so that no two owners have one key, whatever the UID is. */
+function keyOf({ namespace, name, uid }: SandboxOwner): string {
+  return `${namespace}/${name}/${uid}`;
 }

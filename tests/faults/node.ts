@@ -65,6 +65,16 @@ export async function healthy(controller: Controller): Promise<void> {
   assertEquals(status, 200, `/healthz: ${text}`);
 }
 
+/** Waits for a tcpdump in the namespace of the pod's present sandbox. */
+export async function inItsNetns(node: NodeRig, pod: TestPod, timeoutMs = 10_000): Promise<void> {
+  const own = `net:[${(await Deno.stat(await node.netnsPath(pod))).ino}]`;
+  await waitFor(`a tcpdump in ${own}`, async () => (await node.processOf(pod))?.netns === own, {
+    timeoutMs,
+    everyMs: 5,
+  });
+  await node.capturing(pod);
+}
+
 /** Waits until a packet that is sent from now on is in a file of the pod. */
 export async function hears(node: NodeRig, pod: TestPod, timeoutMs = 15_000): Promise<void> {
   const token = `h${crypto.randomUUID().slice(0, 8)}`;

@@ -3,21 +3,11 @@ import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/stric
 import { lasting, waitFor } from "../cluster/wait.ts";
 import { KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { bounded, fault, shared, since } from "./fault.ts";
-import { cleanUp, hears, startController } from "./node.ts";
+import { cleanUp, hears, inItsNetns, startController } from "./node.ts";
 import { lost, numbersOf, Traffic } from "./traffic.ts";
 
 const rig = shared(() => NodeRig.start());
 const WANTED = { annotations: { [KEY]: "5" } };
-
-/** Waits for a tcpdump in the namespace of the pod's present sandbox. */
-async function inItsNetns(node: NodeRig, pod: TestPod, timeoutMs = 10_000): Promise<void> {
-  const own = `net:[${(await Deno.stat(await node.netnsPath(pod))).ino}]`;
-  await waitFor(`a tcpdump in ${own}`, async () => (await node.processOf(pod))?.netns === own, {
-    timeoutMs,
-    everyMs: 5,
-  });
-  await node.capturing(pod);
-}
 
 /** A pod's status, as its kubelet writes it. */
 async function setStatus(node: NodeRig, pod: TestPod, status: Record<string, unknown>): Promise<void> {

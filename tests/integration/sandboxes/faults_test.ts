@@ -29,8 +29,8 @@ async function start({ directly = false } = {}) {
     new Watching({ socket: directly ? rig.socket : socket, netnsDir: rig.netnsDir, listTimeoutMs: LIST_TIMEOUT_MS }),
   );
   w.sandboxes.setUrgent(true);
-  await w.has(web.uid, web.id);
-  await w.has(host.uid, host.id);
+  await w.has(web, web.id);
+  await w.has(host, host.id);
   w.changes.length = 0;
   const moved = stack.move();
   return {
@@ -61,7 +61,7 @@ Deno.test("Sandboxes keeps what it knows while the runtime is down, and finds wh
   );
   await assertRejects(w.sandboxes.refresh());
   const before = w.sandboxes.lastAnswer!;
-  assertSame(w.sandboxes.get(web.uid)?.id, web.id);
+  assertSame(w.sandboxes.get(web)?.id, web.id);
   assertEquals(w.changes, []);
   // Long enough for a back-off to grow beyond the two seconds that are asked for below.
   const attempts = performance.now() + 5_000;
@@ -72,36 +72,36 @@ Deno.test("Sandboxes keeps what it knows while the runtime is down, and finds wh
   assert(performance.now() - backAt < 2_000);
   assert(w.sandboxes.lastAnswer! > before);
   const pod = await kubelet.runPod({ name: "after" });
-  assert(await w.has(pod.uid, pod.id) - pod.readyAt < 1_000);
-  assertSame(w.sandboxes.get(web.uid)?.id, web.id);
+  assert(await w.has(pod, pod.id) - pod.readyAt < 1_000);
+  assertSame(w.sandboxes.get(web)?.id, web.id);
 });
 
 Deno.test("Sandboxes ends a sandbox whose netns is removed while the runtime is down", async () => {
   await using node = await start();
   const { rig, w, web, host } = node;
-  const path = w.sandboxes.get(web.uid)!.netnsPath!;
+  const path = w.sandboxes.get(web)!.netnsPath!;
   await rig.killRuntime();
   await w.says(/^warn Cannot call/);
   const removedAt = performance.now();
   await removeNetns(rig, path);
-  assert(await w.has(web.uid, undefined) - removedAt < 500);
-  assertSame(w.sandboxes.get(host.uid)?.id, host.id);
+  assert(await w.has(web, undefined) - removedAt < 500);
+  assertSame(w.sandboxes.get(host)?.id, host.id);
 });
 
 Deno.test("Sandboxes never gives a sandbox that is listed as READY but whose netns is gone", async () => {
   await using node = await start();
   const { rig, kubelet, w, web } = node;
-  await removeNetns(rig, w.sandboxes.get(web.uid)!.netnsPath!);
-  await w.has(web.uid, undefined);
+  await removeNetns(rig, w.sandboxes.get(web)!.netnsPath!);
+  await w.has(web, undefined);
   await w.sandboxes.refresh();
   assert((await kubelet.sandboxes()).find(({ id }) => id === web.id)?.ready, "the fault has not happened");
-  assertSame(w.sandboxes.get(web.uid), undefined);
+  assertSame(w.sandboxes.get(web), undefined);
   // After some looks it is worth a line.
   await w.says(/^warn the pod's sandbox cannot be entered: its network namespace is closed$/, 10_000);
   // What the kubelet does about it:
   await kubelet.stopPod(web);
   const again = await kubelet.runPod({ name: "web", uid: web.uid, attempt: 1 });
-  await w.has(web.uid, again.id);
+  await w.has(web, again.id);
 });
 
 Deno.test("Sandboxes is not held up by a runtime that is stopped (SIGSTOP), nor by its return", async () => {
@@ -111,14 +111,14 @@ Deno.test("Sandboxes is not held up by a runtime that is stopped (SIGSTOP), nor 
   await w.says(/: it did not answer within 1 s; what is known of its sandboxes stays$/);
   const calls = proxy.calls["ListPodSandbox"]!;
   await waitFor("more attempts", () => proxy.calls["ListPodSandbox"]! > calls + 1, { timeoutMs: 10_000, everyMs: 20 });
-  assertSame(w.sandboxes.get(web.uid)?.id, web.id);
-  await removeNetns(rig, w.sandboxes.get(web.uid)!.netnsPath!);
-  await w.has(web.uid, undefined, 900);
-  assertSame(w.sandboxes.get(host.uid)?.id, host.id);
+  assertSame(w.sandboxes.get(web)?.id, web.id);
+  await removeNetns(rig, w.sandboxes.get(web)!.netnsPath!);
+  await w.has(web, undefined, 900);
+  assertSame(w.sandboxes.get(host)?.id, host.id);
   rig.resumeRuntime();
   await w.says(/answers again/, 3_000);
   const pod = await kubelet.runPod({ name: "after" });
-  await w.has(pod.uid, pod.id);
+  await w.has(pod, pod.id);
 });
 
 Deno.test("Sandboxes survives replies that come after 30 s, and is right as soon as they come at once", async () => {
@@ -132,29 +132,28 @@ Deno.test("Sandboxes survives replies that come after 30 s, and is right as soon
     "a refresh waits for one look that is under way, and its own",
   );
   const meanwhile = await kubelet.runPod({ name: "meanwhile" });
-  assertSame(w.sandboxes.get(web.uid)?.id, web.id);
-  assertSame(w.sandboxes.get(meanwhile.uid), undefined);
+  assertSame(w.sandboxes.get(web)?.id, web.id);
+  assertSame(w.sandboxes.get(meanwhile), undefined);
   assert(proxy.faulted > 0);
   proxy.fault("*", undefined);
-  await w.has(meanwhile.uid, meanwhile.id, LIST_TIMEOUT_MS + 2_000);
+  await w.has(meanwhile, meanwhile.id, LIST_TIMEOUT_MS + 2_000);
   assertSame(w.changes.length, 1);
 });
 
 Deno.test("Sandboxes is not held up by a status that is never answered (a hung shim)", async () => {
   await using node = await start();
   const { kubelet, proxy, w } = node;
-  const hung = crypto.randomUUID();
   const ids = new Set<string>();
   // The first sandbox that is asked about from now on.
   proxy.fault("PodSandboxStatus", {
     hang: true,
     when: (request) => ids.add(new TextDecoder().decode(request)) && ids.size === 1,
   });
-  await kubelet.runPod({ name: "hung", uid: hung });
+  const hung = await kubelet.runPod({ name: "hung" });
   await waitFor("the hang", () => proxy.faulted === 1, { timeoutMs: 5_000, everyMs: 5 });
   for (let n = 0; n < 3; n++) {
     const pod = await kubelet.runPod({ name: `other-${n}` });
-    assert(await w.has(pod.uid, pod.id) - pod.readyAt < 1_000);
+    assert(await w.has(pod, pod.id) - pod.readyAt < 1_000);
   }
   assertSame(w.sandboxes.get(hung), undefined);
 });
@@ -188,18 +187,18 @@ Deno.test("Sandboxes keeps what it knows while the runtime answers with errors",
         w.sandboxes.refresh(),
         (e: Error & { code: number }) => sentence.test(e.message) && e.code === error.code,
       );
-      assertSame(w.sandboxes.get(web.uid)?.id, web.id);
+      assertSame(w.sandboxes.get(web)?.id, web.id);
     });
   }
   await t.step("cut connections", async () => {
     proxy.fault("ListPodSandbox", { drop: true });
     await assertRejects(w.sandboxes.refresh(), /Cannot call ListPodSandbox/);
-    assertSame(w.sandboxes.get(web.uid)?.id, web.id);
+    assertSame(w.sandboxes.get(web)?.id, web.id);
   });
   await t.step("a reply that is none", async () => {
     proxy.fault("ListPodSandbox", { reply: () => new Uint8Array([0xff, 0xff, 0xff]) });
     await assertRejects(w.sandboxes.refresh(), /Cannot call ListPodSandbox/);
-    assertSame(w.sandboxes.get(web.uid)?.id, web.id);
+    assertSame(w.sandboxes.get(web)?.id, web.id);
   });
   await t.step("errors about one sandbox only", async () => {
     proxy.fault("ListPodSandbox", undefined);
@@ -209,9 +208,9 @@ Deno.test("Sandboxes keeps what it knows while the runtime answers with errors",
       /^warn the pod's sandbox cannot be entered: Cannot call PodSandboxStatus .*: failed to get sandbox ip$/,
       10_000,
     );
-    assertSame(w.sandboxes.get(pod.uid), undefined);
+    assertSame(w.sandboxes.get(pod), undefined);
     proxy.fault("PodSandboxStatus", undefined);
-    await w.has(pod.uid, pod.id, 12_000);
+    await w.has(pod, pod.id, 12_000);
   });
   assertEquals(w.changes.map(({ id }) => id !== undefined), [true]);
 });
@@ -224,7 +223,7 @@ Deno.test("Sandboxes goes on when the runtime's socket is made anew, and when it
   await proxy.listen();
   await w.says(/answers again/, 3_000);
   const pod = await kubelet.runPod({ name: "after" });
-  await w.has(pod.uid, pod.id);
+  await w.has(pod, pod.id);
   // Made anew by another process while the old one still has its connections, but answers no more.
   proxy.fault("*", { hang: true });
   await Deno.remove(socket);
@@ -233,7 +232,7 @@ Deno.test("Sandboxes goes on when the runtime's socket is made anew, and when it
     timeoutMs: 5_000,
     everyMs: 10,
   });
-  assertSame(w.sandboxes.get(web.uid)?.id, web.id);
+  assertSame(w.sandboxes.get(web)?.id, web.id);
 });
 
 Deno.test("Sandboxes finds a sandbox that was made again within 2 s without inotify", async () => {
@@ -253,7 +252,7 @@ Deno.test("Sandboxes finds a sandbox that was made again within 2 s without inot
     for (let attempt = 1; attempt <= 3; attempt++) {
       await kubelet.stopPod(pod);
       const made = await kubelet.runPod({ name: "web", uid: web.uid, attempt });
-      delays.push(await w.has(web.uid, made.id) - made.readyAt);
+      delays.push(await w.has(web, made.id) - made.readyAt);
       pod = made;
     }
     assert(delays.every((ms) => ms < 2_000), String(delays));
@@ -272,12 +271,12 @@ Deno.test("Sandboxes watches again when the netns directory was away or is anoth
     w.sandboxes.setUrgent(true);
     await w.says(/^warn Cannot watch \S+netns: No such file or directory/);
     await Deno.symlink(rig.netnsDir, netnsDir);
-    await w.has(pod.uid, pod.id, 10_000);
+    await w.has(pod, pod.id, 10_000);
     // This one may be found by a poll, at which the directory is watched again; the next by inotify.
     const polled = await rig.kubelet.runPod();
-    await w.has(polled.uid, polled.id);
+    await w.has(polled, polled.id);
     const later = await rig.kubelet.runPod();
-    const delay = await w.has(later.uid, later.id) - later.readyAt;
+    const delay = await w.has(later, later.id) - later.readyAt;
     assert(delay < 500, `${delay} ms`);
   } finally {
     await Deno.remove(parent, { recursive: true });
@@ -310,6 +309,7 @@ Deno.test("Sandboxes understands CRI-O, with a spoofed infra container and with 
   const labels = {
     "io.kubernetes.pod.uid": pod.uid,
     "io.kubernetes.pod.name": "pod",
+    "io.kubernetes.pod.namespace": "default",
     "io.kubernetes.container.name": "POD",
   };
   const list = create(ListPodSandboxResponseSchema, { items: [{ id: "cafe", createdAt: 1n, labels }] });
@@ -323,8 +323,8 @@ Deno.test("Sandboxes understands CRI-O, with a spoofed infra container and with 
     const status = create(PodSandboxStatusResponseSchema, { status: {}, info: { info: JSON.stringify(info) } });
     crio.fault("PodSandboxStatus", { reply: () => toBinary(PodSandboxStatusResponseSchema, status) });
     await using w = new Watching({ socket, netnsDir: rig.netnsDir });
-    await w.has(pod.uid, "cafe");
-    assertSame(w.sandboxes.get(pod.uid)?.netnsPath, join(rig.netnsDir, name));
+    await w.has(pod, "cafe");
+    assertSame(w.sandboxes.get(pod)?.netnsPath, join(rig.netnsDir, name));
     assertEquals(w.lines, []);
   }
 });
@@ -366,27 +366,29 @@ Deno.test("Sandboxes only sees whether the runtime answers when nothing happens,
   await waitFor("pings", () => pings >= 2, { timeoutMs: 10_000, everyMs: 5 });
   assert(performance.now() - sandboxes.lastAnswer! < 2_000);
   const pod = await rig.kubelet.runPod();
-  assert(await w.has(pod.uid, pod.id) - pod.readyAt < 500);
+  assert(await w.has(pod, pod.id) - pod.readyAt < 500);
   // A pod in the node's network makes no file: it is there after a refresh, or while it is urgent.
   const host = await rig.kubelet.runPod({ hostNetwork: true });
   await sandboxes.refresh();
-  assertSame(sandboxes.get(host.uid)?.id, host.id);
+  assertSame(sandboxes.get(host)?.id, host.id);
   const before = pings;
   await waitFor("pings", () => pings >= before + 2, { timeoutMs: 10_000, everyMs: 5 });
-  assertSame(sandboxes.get(pod.uid)?.id, pod.id, "an empty reply to a ping is not the end of all sandboxes");
+  assertSame(sandboxes.get(pod)?.id, pod.id, "an empty reply to a ping is not the end of all sandboxes");
   const later = await rig.kubelet.runPod({ hostNetwork: true });
   sandboxes.setUrgent(true);
-  await w.has(later.uid, later.id);
+  await w.has(later, later.id);
   sandboxes.setUrgent(false);
   await rig.killRuntime();
   await w.says(/^warn Cannot call ListPodSandbox/);
-  assertSame(sandboxes.get(pod.uid)?.id, pod.id);
+  assertSame(sandboxes.get(pod)?.id, pod.id);
 });
 
 Deno.test("Sandboxes says once why it refuses a netns outside of the accepted directories, and never asks again", async () => {
   const dir = await Deno.makeTempDir();
   await using runtime = await CriProxy.start(join(dir, "cri.sock"));
-  const list = create(ListPodSandboxResponseSchema, { items: [{ id: "a", labels: { "io.kubernetes.pod.uid": "u" } }] });
+  const owner = { namespace: "default", name: "web", uid: "u" };
+  const labels = Object.fromEntries(Object.entries(owner).map(([key, value]) => [`io.kubernetes.pod.${key}`, value]));
+  const list = create(ListPodSandboxResponseSchema, { items: [{ id: "a", labels }] });
   const runtimeSpec = { linux: { namespaces: [{ type: "network", path: "/proc/1/ns/net" }] } };
   const status = create(PodSandboxStatusResponseSchema, {
     status: {},
@@ -400,5 +402,5 @@ Deno.test("Sandboxes says once why it refuses a netns outside of the accepted di
     line.includes('its network namespace is "/proc/1/ns/net", and only files in')
   );
   assertSame(refused.length, 1, String(w.lines));
-  assertEquals([w.sandboxes.get("u"), runtime.calls["PodSandboxStatus"]], [undefined, 1]);
+  assertEquals([w.sandboxes.get(owner), runtime.calls["PodSandboxStatus"]], [undefined, 1]);
 });

@@ -1,9 +1,10 @@
 /** A running Sandboxes with its log and its changes, for tests. */
+import type { SandboxOwner } from "../../../src/sandboxes/sandbox.ts";
 import { Sandboxes, type SandboxesOptions } from "../../../src/sandboxes/sandboxes.ts";
 import { waitFor } from "../../cluster/wait.ts";
 
 export interface Change {
-  readonly podUid: string;
+  readonly owner: SandboxOwner;
   /** The sandbox's id at that moment; undefined: none. */
   readonly id: string | undefined;
   /** performance.now() */
@@ -22,19 +23,19 @@ export class Watching implements AsyncDisposable {
     const line = (level: string) => (message: string) => void this.lines.push(`${level} ${message}`);
     this.sandboxes = new Sandboxes({
       ...options,
-      onChange: (podUid) => this.changes.push({ podUid, id: this.sandboxes.get(podUid)?.id, at: performance.now() }),
+      onChange: (owner) => this.changes.push({ owner, id: this.sandboxes.get(owner)?.id, at: performance.now() }),
       log: { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") },
     });
     this.#running = this.sandboxes.run(this.#stop.signal);
   }
 
   /** Waits until the pod has this sandbox (undefined: none) and gives when that became so. */
-  async has(podUid: string, id: string | undefined, timeoutMs = 5_000): Promise<number> {
-    await waitFor(`sandbox ${id} of pod ${podUid}`, () => this.sandboxes.get(podUid)?.id === id, {
+  async has(pod: SandboxOwner, id: string | undefined, timeoutMs = 5_000): Promise<number> {
+    await waitFor(`sandbox ${id} of pod ${pod.uid}`, () => this.sandboxes.get(pod)?.id === id, {
       timeoutMs,
       everyMs: 1,
     });
-    return this.changes.findLast((change) => change.podUid === podUid)?.at ?? 0;
+    return this.changes.findLast(({ owner }) => owner.uid === pod.uid)?.at ?? 0;
   }
 
   /** Waits for a line of the log. */

@@ -129,7 +129,8 @@ Deno.test("a pod of the same name with the same fault is told so too, and its nu
   world.annotate("web", { "": "x" });
   await world.told(/^uid-web CaptureRejected/);
   // Both come in one turn, as from a list.
-  world.sandboxes.set("uid-2", { ...world.sandboxes.get("uid-web")!, id: "s2", podUid: "uid-2" });
+  const owner = { namespace: "default", name: "web", uid: "uid-2" };
+  world.sandboxes.set("uid-2", { ...world.sandboxes.get("uid-web")!, id: "s2", owner });
   world.gone("web");
   world.annotate("web", { "": "x" }, { uid: "uid-2" });
   await world.told(/^uid-2 CaptureRejected/);

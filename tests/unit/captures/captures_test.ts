@@ -276,7 +276,8 @@ Deno.test("Captures charges a deleted pod's files to its namespace, also after a
   await asks(again);
 
   async function asks(world: World): Promise<void> {
-    for (const name of ["b", "c"]) world.sandbox(name);
+    world.sandbox("b");
+    world.sandbox("c", "s1", "uid-c", "other");
     world.annotate("b", { "": "5" });
     const note = await world.told(/^uid-b CaptureWaiting/);
     assert(/16 MB of limits\.perNamespace\.diskBudgetMB, 20 MB, are taken by namespace default/.test(note), note);

@@ -11,7 +11,6 @@ const pod = {
   uid: "u-1",
   resourceVersion: "1",
   annotations: {},
-  sandboxUid: "u-1",
   terminating: false,
 };
 

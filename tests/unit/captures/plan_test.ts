@@ -39,7 +39,7 @@ const seldom = <T, U>(usual: T, other: U): fc.Arbitrary<T | U> =>
 const outside: fc.Arbitrary<Outside> = fc.record({
   synced: fc.boolean(),
   stopping: seldom(false, true),
-  pod: maybe(fc.record({ uid, asked })),
+  pod: maybe(fc.record({ uid, asked, isMirror: fc.boolean() })),
   sandbox: maybe(fc.record({ id: fc.constantFrom("s1", "s2"), hostNetwork: fc.boolean() })),
   allowHostNetworkPods: fc.boolean(),
   retains: fc.boolean(),
@@ -185,7 +185,7 @@ Deno.test("goalOf() says the reason when a pod uses the node's network", () => {
   const goal = goalOf({
     synced: true,
     stopping: false,
-    pod: { uid: "u", asked: { kind: "valid", request: request(5), hold: false } },
+    pod: { uid: "u", asked: { kind: "valid", request: request(5), hold: false }, isMirror: false },
     sandbox: { id: "s", hostNetwork: true },
     allowHostNetworkPods: false,
     retains: false,

@@ -11,7 +11,7 @@ import type { Manifest } from "../../../src/captures/manifest.ts";
 import type { Log } from "../../../src/log.ts";
 import { Metrics } from "../../../src/metrics.ts";
 import type { Pod } from "../../../src/pods/pod.ts";
-import type { Sandbox } from "../../../src/sandboxes/sandbox.ts";
+import type { Sandbox, SandboxOwner } from "../../../src/sandboxes/sandbox.ts";
 import { readSettings } from "../../../src/settings.ts";
 
 export const KEY = "tcpdump.antrea.io";
@@ -105,7 +105,10 @@ export class World implements AsyncDisposable {
       log: this.#log(),
       record: (pod, event) => void this.events.push(`${pod.uid} ${event.reason}: ${event.note}`),
       sandboxes: {
-        get: (uid) => this.sandboxes.get(uid),
+        get: (owner) => {
+          const sandbox = this.sandboxes.get(owner.uid);
+          return sandbox && isOf(sandbox, owner) ? sandbox : undefined;
+        },
         refresh: () => this.looking,
         setUrgent: (on) => this.urgent = on,
       },
@@ -140,7 +143,6 @@ export class World implements AsyncDisposable {
       uid,
       resourceVersion: "1",
       annotations: Object.fromEntries(keys),
-      sandboxUid: uid,
       terminating: false,
       ...change,
     };
@@ -156,14 +158,15 @@ export class World implements AsyncDisposable {
   }
 
   /** The runtime has a (further) sandbox for the pod, in our own netns. */
-  sandbox(name: string, id = "s1", uid = `uid-${name}`): void {
-    this.sandboxes.set(uid, { id, podUid: uid, createdAt: 1n, hostNetwork: true, netnsPath: undefined });
-    this.captures.onSandbox(uid);
+  sandbox(name: string, id = "s1", uid = `uid-${name}`, namespace = "default"): void {
+    const owner = { namespace, name, uid };
+    this.sandboxes.set(uid, { id, owner, createdAt: 1n, hostNetwork: true, netnsPath: undefined });
+    this.captures.onSandbox(owner);
   }
 
-  noSandbox(name: string, uid = `uid-${name}`): void {
+  noSandbox(name: string, uid = `uid-${name}`, namespace = "default"): void {
     this.sandboxes.delete(uid);
-    this.captures.onSandbox(uid);
+    this.captures.onSandbox({ namespace, name, uid });
   }
 
   folder(name: string): string {
@@ -278,6 +281,11 @@ export class World implements AsyncDisposable {
     };
     return { debug: write, info: write, warn: write, error: write };
   }
+}
+
+/** As the view of the runtime's sandboxes compares them. */
+function isOf({ owner }: Sandbox, { namespace, name }: SandboxOwner): boolean {
+  return owner.namespace === namespace && owner.name === name;
 }
 
 export function exists(path: string): boolean {

@@ -12,21 +12,20 @@ Deno.test("podOf() keeps our annotations, and nothing else that is not asked for
   assert.deepEqual(podOf(meta, KEY), {
     ...META,
     annotations: { [KEY]: "5", [`${KEY}/filter`]: "icmp" },
-    sandboxUid: "u1",
     terminating: false,
   });
   assert.equal(podOf({ ...META, deletionTimestamp: "2026-01-01T00:00:00Z" }, KEY)!.terminating, true);
   assert.deepEqual(podOf(META, KEY)!.annotations, {});
 });
 
-Deno.test("podOf() takes the sandbox's UID from a mirror pod only", () => {
-  const sandboxUid = (annotations: Record<string, string>) => podOf({ ...META, annotations }, KEY)!.sandboxUid;
+Deno.test("podOf() takes a static pod's UID as a hint where both annotations of a mirror object agree", () => {
+  const staticUid = (annotations: Record<string, string>) => podOf({ ...META, annotations }, KEY)!.staticUid;
   const [hash, mirror] = ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"];
-  assert.equal(sandboxUid({ [hash!]: "h", [mirror!]: "h" }), "h");
-  assert.equal(sandboxUid({ [hash!]: "h" }), "u1");
-  assert.equal(sandboxUid({ [mirror!]: "h" }), "u1");
-  assert.equal(sandboxUid({ [hash!]: "h", [mirror!]: "other" }), "u1");
-  assert.equal(sandboxUid({ [hash!]: "", [mirror!]: "" }), "u1");
+  assert.equal(staticUid({ [hash!]: "h", [mirror!]: "h" }), "h");
+  assert.equal(staticUid({ [hash!]: "h" }), undefined);
+  assert.equal(staticUid({ [mirror!]: "h" }), undefined);
+  assert.equal(staticUid({ [hash!]: "h", [mirror!]: "other" }), undefined);
+  assert.equal(staticUid({ [hash!]: "", [mirror!]: "" }), undefined);
 });
 
 Deno.test("podOf() takes nothing for a pod that lacks what every pod has", () => {
@@ -57,7 +56,7 @@ function listen() {
 
 function pod(name: string, uid: string, value = "5", resourceVersion = "1"): Pod {
   const annotations: Record<string, string> = value === "" ? {} : { [KEY]: value };
-  return { namespace: "default", name, uid, annotations, resourceVersion, sandboxUid: uid, terminating: false };
+  return { namespace: "default", name, uid, annotations, resourceVersion, terminating: false };
 }
 
 Deno.test("put() tells of a pod only when something changed that a capture depends on", () => {
@@ -69,11 +68,11 @@ Deno.test("put() tells of a pod only when something changed that a capture depen
   known.put(pod("a", "u1", "6"));
   known.put(pod("a", "u1", ""));
   known.put({ ...pod("a", "u1", ""), terminating: true });
-  known.put({ ...pod("a", "u1", ""), terminating: true, sandboxUid: "other" });
+  known.put({ ...pod("a", "u1", ""), terminating: true, staticUid: "other" });
   known.put({
     ...pod("a", "u1", ""),
     terminating: true,
-    sandboxUid: "other",
+    staticUid: "other",
     annotations: { [`${KEY}/hold`]: "true" },
   });
   assert.deepEqual(heard, Array(6).fill("pod u1"));

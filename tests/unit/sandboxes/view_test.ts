@@ -2,96 +2,161 @@ import { deepStrictEqual as assertEquals, ok as assert, strictEqual as assertSam
 import { create } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { type PodSandbox, PodSandboxSchema } from "../../../src/sandboxes/cri_pb.ts";
-import { type Entry, SandboxView } from "../../../src/sandboxes/view.ts";
+import type { SandboxOwner } from "../../../src/sandboxes/sandbox.ts";
+import { SandboxView } from "../../../src/sandboxes/view.ts";
 
-function item(id: string, podUid: string | undefined, createdAt: number): PodSandbox {
-  const labels = podUid === undefined ? { app: "x" } : { "io.kubernetes.pod.uid": podUid };
+/** The labels of a pod `<namespace>/<name>/<UID>`. */
+function labelsOf(pod: string): Record<string, string> {
+  const { namespace, name, uid } = owner(pod);
+  return {
+    "io.kubernetes.pod.namespace": namespace,
+    "io.kubernetes.pod.name": name,
+    "io.kubernetes.pod.uid": uid,
+  };
+}
+
+function owner(pod: string): SandboxOwner {
+  const [namespace, name, uid] = pod.split("/");
+  return { namespace: namespace!, name: name!, uid: uid! };
+}
+
+function item(id: string, labels: Record<string, string>, createdAt: number): PodSandbox {
   return create(PodSandboxSchema, { id, createdAt: BigInt(createdAt), labels });
 }
 
-function view(): { view: SandboxView; changes: string[]; entry(id: string): Entry } {
+/** A sandbox of the pod default/web with this UID. */
+function web(id: string, uid: string, createdAt: number): PodSandbox {
+  return item(id, labelsOf(`default/web/${uid}`), createdAt);
+}
+
+function view() {
   const changes: string[] = [];
-  const view = new SandboxView((podUid) => changes.push(podUid));
+  const view = new SandboxView(({ uid }) => changes.push(uid));
   const entry = (id: string) => [...view.unsettled()].find((entry) => entry.id === id)!;
-  return { view, changes, entry };
+  /** The sandbox of default/web with this UID. */
+  const get = (uid: string) => view.get(owner(`default/web/${uid}`));
+  return { view, changes, entry, get };
 }
 
 const soon = { lasting: false, now: 0 };
 
 Deno.test("SandboxView.get() gives a sandbox once its network is known, and tells of it once", () => {
-  const { view: v, changes, entry } = view();
-  v.apply([item("s1", "u1", 1)], 0);
-  assertSame(v.get("u1"), undefined);
+  const { view: v, changes, entry, get } = view();
+  v.apply([web("s1", "u1", 1)], 0);
+  assertSame(get("u1"), undefined);
   v.accept(entry("s1"), "/netns/a");
-  const expected = { id: "s1", podUid: "u1", createdAt: 1n, hostNetwork: false, netnsPath: "/netns/a" };
-  assertEquals(v.get("u1"), expected);
-  v.apply([item("s1", "u1", 1)], 1);
+  const expected = {
+    id: "s1",
+    owner: owner("default/web/u1"),
+    createdAt: 1n,
+    hostNetwork: false,
+    netnsPath: "/netns/a",
+  };
+  assertEquals(get("u1"), expected);
+  v.apply([web("s1", "u1", 1)], 1);
   assertEquals(changes, ["u1"]);
 });
 
 Deno.test("SandboxView.get() gives a pod in the node's network a sandbox without netns", () => {
-  const { view: v, entry } = view();
-  v.apply([item("s1", "u1", 1)], 0);
+  const { view: v, entry, get } = view();
+  v.apply([web("s1", "u1", 1)], 0);
   v.accept(entry("s1"), undefined);
-  assertEquals(v.get("u1"), { id: "s1", podUid: "u1", createdAt: 1n, hostNetwork: true, netnsPath: undefined });
+  assertEquals(get("u1"), {
+    id: "s1",
+    owner: owner("default/web/u1"),
+    createdAt: 1n,
+    hostNetwork: true,
+    netnsPath: undefined,
+  });
 });
 
 Deno.test("SandboxView.get() gives the newest of several READY sandboxes, in whatever order they are listed", () => {
   for (const order of [[1, 2, 3], [3, 2, 1], [2, 3, 1]]) {
-    const { view: v, entry } = view();
-    v.apply(order.map((n) => item(`s${n}`, "u1", n)), 0);
+    const { view: v, entry, get } = view();
+    v.apply(order.map((n) => web(`s${n}`, "u1", n)), 0);
     for (const n of order) v.accept(entry(`s${n}`), `/netns/${n}`);
-    assertSame(v.get("u1")?.id, "s3");
+    assertSame(get("u1")?.id, "s3");
   }
 });
 
 Deno.test("SandboxView.get() keeps to the older sandbox until the newer is known, then never goes back to it", () => {
-  const { view: v, changes, entry } = view();
-  v.apply([item("old", "u1", 1)], 0);
+  const { view: v, changes, entry, get } = view();
+  v.apply([web("old", "u1", 1)], 0);
   v.accept(entry("old"), "/netns/old");
-  v.apply([item("old", "u1", 1), item("new", "u1", 2)], 1);
-  assertSame(v.get("u1")?.id, "old");
+  v.apply([web("old", "u1", 1), web("new", "u1", 2)], 1);
+  assertSame(get("u1")?.id, "old");
   v.refuse(entry("new"), "closed", soon);
-  assertSame(v.get("u1"), undefined, "the newest is the pod's, even if it cannot be entered");
+  assertSame(get("u1"), undefined, "the newest is the pod's, even if it cannot be entered");
   v.accept(entry("new"), "/netns/new");
-  assertSame(v.get("u1")?.id, "new");
+  assertSame(get("u1")?.id, "new");
   assertEquals(changes, ["u1", "u1", "u1"]);
 });
 
 Deno.test("SandboxView.apply() ends what the runtime does not list any more", () => {
-  const { view: v, changes, entry } = view();
-  v.apply([item("s1", "u1", 1), item("s2", "u2", 1)], 0);
+  const { view: v, changes, entry, get } = view();
+  v.apply([web("s1", "u1", 1), web("s2", "u2", 1)], 0);
   v.accept(entry("s1"), "/netns/1");
   v.accept(entry("s2"), "/netns/2");
-  v.apply([item("s2", "u2", 1)], 1);
-  assertSame(v.get("u1"), undefined);
-  assertSame(v.get("u2")?.id, "s2");
+  v.apply([web("s2", "u2", 1)], 1);
+  assertSame(get("u1"), undefined);
+  assertSame(get("u2")?.id, "s2");
   assertEquals(changes, ["u1", "u2", "u1"]);
 });
 
 Deno.test("SandboxView.apply() leaves sandboxes alone that no kubelet made", () => {
   const { view: v } = view();
-  v.apply([item("s1", undefined, 1), item("s2", "", 1)], 0);
+  const labels = labelsOf("default/web/u1");
+  const without = Object.keys(labels).flatMap((label) => {
+    const { [label]: _, ...others } = labels;
+    return [others, { ...labels, [label]: "" }];
+  });
+  v.apply([{ app: "x" }, ...without].map((labels, n) => item(`s${n}`, labels, 1)), 0);
   assertEquals([...v.unsettled()], []);
 });
 
-Deno.test("SandboxView.dropNetns() ends the sandbox of that file at once, and it is asked about again", () => {
+Deno.test("SandboxView.get() gives a sandbox to nobody whose UID, namespace or name is another", () => {
   const { view: v, changes, entry } = view();
-  v.apply([item("s1", "u1", 1), item("s2", "u2", 1)], 0);
+  v.apply([item("s1", labelsOf("bank/ledger/u1"), 1)], 0);
+  v.accept(entry("s1"), "/netns/1");
+  assertSame(v.get(owner("bank/ledger/u1"))?.id, "s1");
+  for (const other of ["tenant-a/harmless/u1", "bank/harmless/u1", "tenant-a/ledger/u1", "bank/ledger/u2"]) {
+    assertSame(v.get(owner(other)), undefined, other);
+  }
+  // As a UID, text of whatever kind is that of nobody else.
+  assertSame(v.get({ namespace: "bank", name: "ledger", uid: "x/../u1" }), undefined);
+  assertSame(v.get({ namespace: "bank/ledger", name: "", uid: "u1" }), undefined);
+  assertEquals(changes, ["u1"]);
+});
+
+Deno.test("SandboxView tells two pods of one UID apart, and tells of each by its own namespace and name", () => {
+  const told: SandboxOwner[] = [];
+  const v = new SandboxView((owner) => told.push(owner));
+  const pods = ["bank/ledger/u1", "tenant-a/harmless/u1"];
+  v.apply(pods.map((pod, n) => item(`s${n}`, labelsOf(pod), n)), 0);
+  for (const entry of [...v.unsettled()]) v.accept(entry, `/netns/${entry.id}`);
+  assertEquals(pods.map((pod) => v.get(owner(pod))?.id), ["s0", "s1"]);
+  v.apply([item("s0", labelsOf(pods[0]!), 0)], 1);
+  assertEquals(pods.map((pod) => v.get(owner(pod))?.id), ["s0", undefined]);
+  assertEquals(told, [owner(pods[0]!), owner(pods[1]!), owner(pods[1]!)]);
+});
+
+Deno.test("SandboxView.dropNetns() ends the sandbox of that file at once, and it is asked about again", () => {
+  const { view: v, changes, entry, get } = view();
+  v.apply([web("s1", "u1", 1), web("s2", "u2", 1)], 0);
   v.accept(entry("s1"), "/netns/cni-1");
   v.accept(entry("s2"), "/netns/cni-10");
   v.dropNetns("cni-1", 5);
-  assertSame(v.get("u1"), undefined);
-  assertSame(v.get("u2")?.id, "s2");
+  assertSame(get("u1"), undefined);
+  assertSame(get("u2")?.id, "s2");
   assertEquals(changes, ["u1", "u2", "u1"]);
-  v.apply([item("s1", "u1", 1), item("s2", "u2", 1)], 6);
-  assertSame(v.get("u1"), undefined, "the runtime may list it for a while");
+  v.apply([web("s1", "u1", 1), web("s2", "u2", 1)], 6);
+  assertSame(get("u1"), undefined, "the runtime may list it for a while");
   assertEquals([...v.unsettled()].map(({ id, askAt }) => [id, askAt]), [["s1", 105]]);
 });
 
 Deno.test("SandboxView.refuse() has it asked about ever less often, or never again, and says when people are to know", () => {
   const { view: v, entry } = view();
-  v.apply([item("s1", "u1", 1)], 0);
+  v.apply([web("s1", "u1", 1)], 0);
   const s1 = entry("s1");
   const askAts: number[] = [];
   const news: boolean[] = [];
@@ -106,12 +171,12 @@ Deno.test("SandboxView.refuse() has it asked about ever less often, or never aga
 });
 
 Deno.test("SandboxView answers late about a sandbox that has gone, and nothing comes of it", () => {
-  const { view: v, changes, entry } = view();
-  v.apply([item("s1", "u1", 1)], 0);
+  const { view: v, changes, entry, get } = view();
+  v.apply([web("s1", "u1", 1)], 0);
   const s1 = entry("s1");
   v.apply([], 1);
   v.accept(s1, "/netns/1");
-  assertSame(v.get("u1"), undefined);
+  assertSame(get("u1"), undefined);
   assertSame(v.refuse(s1, "it has gone", soon), false);
   assertEquals(changes, []);
 });
@@ -128,12 +193,13 @@ Deno.test("SandboxView.get() is the newest known of its pod after any sequence o
     // The model: which ids are listed, and what is known of each. Sandbox n is of pod n % 3 and was created at n.
     const listed = new Map<number, "unknown" | "refused" | "netns" | "host">();
     const told = new Map<string, string | undefined>();
-    const v = new SandboxView((podUid) => told.set(podUid, v.get(podUid)?.id));
+    const get = (uid: string) => v.get(owner(`default/web/${uid}`));
+    const v = new SandboxView(({ uid }) => told.set(uid, get(uid)?.id));
     for (const step of steps) {
       if (step.kind === "apply") {
         for (const n of [...listed.keys()]) if (!step.ids.includes(n)) listed.delete(n);
         for (const n of step.ids) if (!listed.has(n)) listed.set(n, "unknown");
-        v.apply(step.ids.map((n) => item(`s${n}`, `u${n % 3}`, n)), 0);
+        v.apply(step.ids.map((n) => web(`s${n}`, `u${n % 3}`, n)), 0);
       } else if (step.kind === "drop") {
         if (listed.get(step.id) === "netns") listed.set(step.id, "refused");
         v.dropNetns(`cni-${step.id}`, 0);
@@ -151,7 +217,7 @@ Deno.test("SandboxView.get() is the newest known of its pod after any sequence o
           n % 3 === pod && known !== "unknown"
         ).sort(([a], [b]) => b - a)[0];
         const expected = newest && newest[1] !== "refused" ? `s${newest[0]}` : undefined;
-        assertSame(v.get(`u${pod}`)?.id, expected);
+        assertSame(get(`u${pod}`)?.id, expected);
         assertSame(told.get(`u${pod}`), expected);
       }
     }
