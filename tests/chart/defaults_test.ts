@@ -44,7 +44,18 @@ Deno.test("the chart's defaults are what is promised", async () => {
     resources: { requests: { cpu: "100m", memory: "128Mi" }, limits: { cpu: "500m", memory: "512Mi" } },
     tolerations: [{ operator: "Exists" }],
     nodeSelector: {},
-    affinity: {},
+    affinity: {
+      nodeAffinity: {
+        requiredDuringSchedulingIgnoredDuringExecution: {
+          nodeSelectorTerms: [{
+            matchExpressions: [
+              { key: "eks.amazonaws.com/compute-type", operator: "NotIn", values: ["fargate"] },
+              { key: "type", operator: "NotIn", values: ["virtual-kubelet"] },
+            ],
+          }],
+        },
+      },
+    },
     priorityClassName: "",
     podAnnotations: {},
     podLabels: {},

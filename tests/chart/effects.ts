@@ -21,13 +21,7 @@ const DASHBOARD = { metrics: { dashboard: { enabled: true } } };
 const NETWORK_POLICY = { networkPolicy: { enabled: true } };
 const ADMISSION_POLICY = { admissionPolicy: { enabled: true } };
 const PEER = { namespaceSelector: { matchLabels: { monitoring: "yes" } } };
-const AFFINITY = {
-  nodeAffinity: {
-    requiredDuringSchedulingIgnoredDuringExecution: {
-      nodeSelectorTerms: [{ matchExpressions: [{ key: "edge", operator: "DoesNotExist" }] }],
-    },
-  },
-};
+const NODE_TERMS = [{ matchExpressions: [{ key: "edge", operator: "DoesNotExist" }] }];
 
 /** A value that becomes a setting of the controller and nothing else. */
 function setting(name: string, value: unknown, env: string, given?: Values): Effect {
@@ -242,7 +236,12 @@ export const EFFECTS: readonly Effect[] = [
     see: (r) => [r.pod.spec.nodeSelector, r.one("Pod").spec.nodeSelector],
     expect: Array(2).fill({ "kubernetes.io/os": "linux", disk: "ssd" }),
   },
-  { name: "affinity", value: AFFINITY, see: (r) => r.pod.spec.affinity, expect: AFFINITY },
+  {
+    name: "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms",
+    value: NODE_TERMS,
+    see: (r) => r.pod.spec.affinity,
+    expect: { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: NODE_TERMS } } },
+  },
   {
     name: "priorityClassName",
     value: "system-node-critical",

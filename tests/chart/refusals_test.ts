@@ -35,7 +35,15 @@ function set(name: string, value: unknown): Values {
 
 /** Maps of values.yaml with a fixed set of keys: in all others users name the keys. */
 const FREE = ["affinity", "metrics.dashboard.labels", "metrics.podMonitor.labels", "nodeSelector", "podAnnotations"]
-  .concat(["podLabels", "resources.limits", "resources.requests", "seLinuxOptions", "serviceAccount.annotations"]);
+  .concat([
+    "affinity.nodeAffinity",
+    "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+    "podLabels",
+    "resources.limits",
+    "resources.requests",
+    "seLinuxOptions",
+    "serviceAccount.annotations",
+  ]);
 
 function maps(values: Values, prefix = ""): string[] {
   return Object.entries(values).flatMap(([key, value]) =>

@@ -52,6 +52,34 @@ Deno.test("helm test says that the controllers of all nodes are ready", async ()
   );
 });
 
+/** A node that no kubelet runs; pods that are made for it stay Pending. */
+function lifelessNode(name: string, labels: Record<string, string>): KubeObject {
+  return {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name, labels: { "kubernetes.io/os": "linux", "kubernetes.io/hostname": name, ...labels } },
+  };
+}
+
+Deno.test("nodes that take no pod of a DaemonSet get none", async () => {
+  /** The nodes that the DaemonSet has made pods for, by the affinity that it gives to each. */
+  const targets = async () => {
+    const { items } = await kube.get<{ items: { spec: { affinity?: unknown } }[] }>("pods", "-n", release.namespace);
+    return items.map(({ spec }) =>
+      /"matchFields":\[{[^}]*"values":\["([^"]*)"/.exec(JSON.stringify(spec.affinity))?.[1]
+    );
+  };
+  await using _nodes = await kube.having(
+    lifelessNode("fargate", { "eks.amazonaws.com/compute-type": "fargate" }),
+    lifelessNode("virtual", { type: "virtual-kubelet" }),
+    // Made last: once the DaemonSet has a pod for it, it has passed over the others.
+    lifelessNode("plain", {}),
+  );
+  await waitFor("a pod for the plain node", async () => (await targets()).includes("plain"));
+  const found = await targets();
+  assert.ok(!found.includes("fargate") && !found.includes("virtual"), `pods for ${found.join(", ")}`);
+});
+
 const CAPABILITIES = ["SYS_ADMIN", "NET_RAW", "SETUID", "SETGID"];
 
 /** Upgrades to a chart whose container lacks one capability of the default set. */
