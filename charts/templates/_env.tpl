@@ -24,3 +24,8 @@ MAX_DURATION: {{ .Values.limits.maxDuration | quote }}
 ALLOW_HOST_NETWORK_PODS: {{ .Values.allowHostNetworkPods | quote }}
 RETENTION_AFTER_POD_DELETION: {{ .Values.retention.afterPodDeletion | quote }}
 {{- end }}
+
+{{/* What the commands that read captures need of it. */}}
+{{- define "packet-capture.readerEnv" -}}
+{{ pick (include "packet-capture.env" . | fromYaml) "ANNOTATION_KEY" "CAPTURE_DIR" "LOG_FORMAT" "LOG_LEVEL" "RELEASE" | toYaml }}
+{{- end }}

@@ -51,7 +51,7 @@ Deno.test("the node is mounted read-only, in two directories, and new mounts are
     const expected = { name, mountPath, readOnly: true, mountPropagation: "HostToContainer" };
     assert.deepEqual(rendered.mount(name), expected);
   }
-  assert.deepEqual(rendered.pod.spec.volumes.map((volume: Any) => volume.name), ["captures", "cri", "netns"]);
+  assert.deepEqual(rendered.pod.spec.volumes.map((volume: Any) => volume.name), ["captures", "token", "cri", "netns"]);
 });
 
 Deno.test("a runtime's socket right in /run leaves the container's own /run in place", async () => {
@@ -111,13 +111,14 @@ Deno.test("every list and map of values.yaml may be set to null to empty it", as
     ["imagePullSecrets", "seLinuxOptions", "tolerations", "nodeSelector", "affinity", "podAnnotations", "podLabels"]
       .concat(["extraEnv", "resources", "priorityClassName"]).map((name) => [name, null]),
   );
-  const { pod, container } = await render({
+  const { pod, container, reader } = await render({
     ...nulls,
+    reader: { resources: null },
     metrics: { podMonitor: { enabled: true, labels: null }, dashboard: { enabled: true, labels: null } },
     networkPolicy: { enabled: true, metricsFrom: null },
     admissionPolicy: { enabled: true, exemptUsers: null },
     serviceAccount: { annotations: null },
   });
   assert.equal(pod.spec.tolerations, undefined);
-  assert.equal(container.resources, undefined);
+  assert.deepEqual([container.resources, reader.resources], [undefined, undefined]);
 });

@@ -42,6 +42,7 @@ Deno.test("the chart's defaults are what is promised", async () => {
     networkPolicy: { enabled: false, metricsFrom: [], apiServerPorts: [443, 6443, 8443, 16443] },
     admissionPolicy: { enabled: false, exemptUsers: [] },
     resources: { requests: { cpu: "100m", memory: "128Mi" }, limits: { cpu: "500m", memory: "512Mi" } },
+    reader: { resources: { requests: { cpu: "10m", memory: "16Mi" }, limits: { cpu: "500m", memory: "256Mi" } } },
     tolerations: [{ operator: "Exists" }],
     nodeSelector: {},
     affinity: {
@@ -68,12 +69,16 @@ Deno.test("the chart's defaults are what is promised", async () => {
 });
 
 Deno.test("the defaults are in the DaemonSet as they are in the values", async () => {
-  const { daemonSet, pod, container } = await render();
+  const { daemonSet, pod, container, reader } = await render();
   assert.equal(container.image, `packet-capture:${VERSION}`);
   assert.equal(container.imagePullPolicy, "IfNotPresent");
   assert.deepEqual(container.resources, {
     requests: { cpu: "100m", memory: "128Mi" },
     limits: { cpu: "500m", memory: "512Mi" },
+  });
+  assert.deepEqual(reader.resources, {
+    requests: { cpu: "10m", memory: "16Mi" },
+    limits: { cpu: "500m", memory: "256Mi" },
   });
   assert.deepEqual(pod.spec.tolerations, [{ operator: "Exists" }]);
   assert.deepEqual(pod.spec.nodeSelector, { "kubernetes.io/os": "linux" });

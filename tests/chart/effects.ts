@@ -28,6 +28,20 @@ function setting(name: string, value: unknown, env: string, given?: Values): Eff
   return { name, value, see: (r) => r.env[env], expect: String(value), ...(given === undefined ? {} : { given }) };
 }
 
+/** The images of the controller, the reader and the test pod. */
+function images(r: Rendered): string[] {
+  return [r.container, r.reader, r.one("Pod").spec.containers[0]].map(({ image }) => image);
+}
+
+/** The leaves of a container's resources. */
+function resources(name: string, container: (rendered: Rendered) => Any): Effect[] {
+  return ["requests.cpu", "requests.memory", "limits.cpu", "limits.memory"].map((leaf) => {
+    const [list, resource] = leaf.split(".");
+    const value = resource === "cpu" ? "250m" : "200Mi";
+    return { name: `${name}.${leaf}`, value, see: (r) => container(r).resources[list!][resource!], expect: value };
+  });
+}
+
 function kinds(...kinds: string[]): (rendered: Rendered) => unknown {
   return ({ objects }) => objects.filter(({ kind }) => kinds.includes(kind)).length;
 }
@@ -36,27 +50,27 @@ export const EFFECTS: readonly Effect[] = [
   {
     name: "image.repository",
     value: "registry.example.com:5000/net/packet-capture",
-    see: (r) => [r.container.image, r.one("Pod").spec.containers[0].image],
-    expect: Array(2).fill("registry.example.com:5000/net/packet-capture:0.1.0"),
+    see: images,
+    expect: Array(3).fill("registry.example.com:5000/net/packet-capture:0.1.0"),
   },
   {
     name: "image.tag",
     value: "dev",
-    see: (r) => [r.container.image, r.one("Pod").spec.containers[0].image],
-    expect: Array(2).fill("packet-capture:dev"),
+    see: images,
+    expect: Array(3).fill("packet-capture:dev"),
   },
   {
     name: "image.digest",
     value: DIGEST,
-    see: (r) => [r.container.image, r.one("Pod").spec.containers[0].image],
-    expect: Array(2).fill(`packet-capture@${DIGEST}`),
+    see: images,
+    expect: Array(3).fill(`packet-capture@${DIGEST}`),
     given: { image: { tag: "dev" } },
   },
   {
     name: "image.pullPolicy",
     value: "Never",
-    see: (r) => [r.container.imagePullPolicy, r.one("Pod").spec.containers[0].imagePullPolicy],
-    expect: ["Never", "Never"],
+    see: (r) => [r.container, r.reader, r.one("Pod").spec.containers[0]].map(({ imagePullPolicy }) => imagePullPolicy),
+    expect: Array(3).fill("Never"),
   },
   {
     name: "imagePullSecrets",
@@ -67,8 +81,8 @@ export const EFFECTS: readonly Effect[] = [
   {
     name: "captureDir",
     value: "/var/captures",
-    see: (r) => [r.env["CAPTURE_DIR"], r.mount("captures").mountPath],
-    expect: ["/var/captures", "/var/captures"],
+    see: (r) => [r.env["CAPTURE_DIR"], r.mount("captures").mountPath, r.reader.volumeMounts[0].mountPath],
+    expect: Array(3).fill("/var/captures"),
   },
   {
     name: "storage.type",
@@ -98,8 +112,8 @@ export const EFFECTS: readonly Effect[] = [
   {
     name: "seLinuxOptions",
     value: { type: "spc_t" },
-    see: (r) => r.container.securityContext.seLinuxOptions,
-    expect: { type: "spc_t" },
+    see: (r) => [r.container, r.reader].map(({ securityContext }) => securityContext.seLinuxOptions),
+    expect: Array(2).fill({ type: "spc_t" }),
   },
   { name: "rbac.create", value: false, see: kinds("ClusterRole", "ClusterRoleBinding"), expect: 0 },
   { name: "serviceAccount.create", value: false, see: kinds("ServiceAccount"), expect: 0 },
@@ -216,11 +230,8 @@ export const EFFECTS: readonly Effect[] = [
     expect: true,
     given: ADMISSION_POLICY,
   },
-  ...["requests.cpu", "requests.memory", "limits.cpu", "limits.memory"].map((name): Effect => {
-    const [list, resource] = name.split(".");
-    const value = resource === "cpu" ? "250m" : "300Mi";
-    return { name: `resources.${name}`, value, see: (r) => r.container.resources[list!][resource!], expect: value };
-  }),
+  ...resources("resources", (r) => r.container),
+  ...resources("reader.resources", (r) => r.reader),
   {
     name: "tolerations",
     value: [{ key: "edge", operator: "Exists", effect: "NoSchedule" }],

@@ -77,9 +77,20 @@ export class Rendered {
     return this.daemonSet.spec.template;
   }
 
+  /** The controller's container. */
   get container(): Any {
-    assert.equal(this.pod.spec.containers.length, 1);
-    return this.pod.spec.containers[0];
+    return this.#container("packet-capture");
+  }
+
+  /** The container in which captures are read. */
+  get reader(): Any {
+    return this.#container("reader");
+  }
+
+  #container(name: string): Any {
+    const found = this.pod.spec.containers.filter((container: Any) => container.name === name);
+    assert.equal(found.length, 1, `${found.length} containers named ${name}`);
+    return found[0];
   }
 
   /** The controller's environment; fieldRefs as their paths. */

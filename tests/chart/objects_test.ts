@@ -40,7 +40,6 @@ Deno.test("the role is bound to the account, whoever made it", async () => {
     assert.equal(roleRef.name, rendered.one("ClusterRole").metadata.name);
     assert.deepEqual(subjects, [{ kind: "ServiceAccount", name, namespace: "tools" }]);
     assert.equal(rendered.pod.spec.serviceAccountName, name);
-    assert.equal(rendered.pod.spec.automountServiceAccountToken, true);
   }
 });
 

@@ -39,6 +39,8 @@ const FREE = ["affinity", "metrics.dashboard.labels", "metrics.podMonitor.labels
     "affinity.nodeAffinity",
     "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
     "podLabels",
+    "reader.resources.limits",
+    "reader.resources.requests",
     "resources.limits",
     "resources.requests",
     "seLinuxOptions",
@@ -62,7 +64,7 @@ for (const name of NAMES) {
     if (typeof right === "boolean") assert.match(await refusal(set(name, "true")), /got string, want boolean/);
     if (typeof right === "number") assert.match(await refusal(set(name, "text")), new RegExp(`at '${pointer(name)}'`));
     // A quantity may be a number, as in a pod; a number may be empty where another stands in for it.
-    const text = typeof right === "string" && !/^(resources|limits\.perNamespace)\./.test(name);
+    const text = typeof right === "string" && !/^((reader\.)?resources|limits\.perNamespace)\./.test(name);
     if (text) assert.match(await refusal(set(name, 1)), new RegExp(`at '${pointer(name)}'`));
   });
 }

@@ -27,7 +27,7 @@ async function pinger(name: string): Promise<AsyncDisposable & { node: string }>
 /** Waits until a release has files with packets of a pod. */
 async function captured(of: Release, node: string, pod: string): Promise<void> {
   await waitFor(`packets of ${pod}`, async () => {
-    const { stdout } = await of.exec(node, ["packet-capture", "list", "-o", "json"]);
+    const { stdout } = await of.read(node, ["packet-capture", "list", "-o", "json"]);
     return stdout.includes(pod) && (await of.files(node, namespace, pod)).some((file) => file.includes(".pcap"));
   }, { timeoutMs: 30_000 });
 }
@@ -117,7 +117,7 @@ Deno.test("without SETUID this image's tcpdump captures all the same: it is ther
   await using pod = await pinger("without-setuid");
   await kube.annotate(namespace, "without-setuid", { [KEY]: "2" });
   await waitFor("packets of its pings", async () => {
-    const { stdout } = await release.exec(pod.node, ["packet-capture", "list", "-o", "json"]);
+    const { stdout } = await release.read(pod.node, ["packet-capture", "list", "-o", "json"]);
     return JSON.parse(stdout).some((row: { pod: string; packets: number }) => row.packets > 0);
   }, { timeoutMs: 30_000 });
 });

@@ -112,9 +112,10 @@ export class Kube {
     pod: string,
     argv: readonly string[],
     file: string,
-    timeoutMs = 60_000,
+    options: { container: string; timeoutMs?: number },
   ): Promise<void> {
-    const args = ["exec", "-n", namespace, pod, "--", ...argv];
+    const { container, timeoutMs = 60_000 } = options;
+    const args = ["exec", "-n", namespace, pod, "-c", container, "--", ...argv];
     const child = new Deno.Command(tool("kubectl"), {
       args,
       env: this.env,

@@ -23,7 +23,7 @@ Deno.test("an upgrade of values and version, and a rollback, replace the control
   const goesOn = async () => {
     await waitFor("its tcpdump", async () => {
       if ((await release.processes(node, namespace, "lasting")).length !== 1) return false;
-      const { stdout } = await release.exec(node, ["packet-capture", "list", "-o", "json"]);
+      const { stdout } = await release.read(node, ["packet-capture", "list", "-o", "json"]);
       return JSON.parse(stdout).some((row: { state: string; files: number }) =>
         row.state === "capturing" && row.files > 0
       );
@@ -84,7 +84,7 @@ async function capturing(node: string): Promise<string[]> {
 async function captured(nodes: readonly string[]): Promise<void> {
   for (const node of nodes) {
     await waitFor(`packets on ${node}`, async () => {
-      const { stdout } = await release.exec(node, ["packet-capture", "list", "-o", "json"]);
+      const { stdout } = await release.read(node, ["packet-capture", "list", "-o", "json"]);
       return JSON.parse(stdout).some((row: { pod: string; packets: number }) =>
         row.pod === `leaving-${node}` && row.packets > 0
       );

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { say } from "../cluster/say.ts";
 import { type Kube, type PodObject, waitFor } from "./kube.ts";
-import type { Release } from "./release.ts";
+import { CONTROLLER, READER, type Release } from "./release.ts";
 
 const FILES = 5;
 /** So many echo requests, and as many replies, are waited for. */
@@ -26,7 +26,7 @@ export async function mainJob(kube: Kube, release: Release, pod: PodObject, outp
   const controller = (await release.pod(node)).metadata.name;
   // Looked at before it is read: reading sets the ring's files aside under other names.
   const listing = await waitFor("packets in the capture's files", async () => {
-    const { stdout } = await release.exec(node, ["ls", "-lR", captures]);
+    const { stdout } = await release.read(node, ["ls", "-lR", captures]);
     const sizes = [
       ...stdout.matchAll(new RegExp(`^-\\S+\\s+\\S+\\s+\\S+\\s+\\S+\\s+(\\d+) .* capture-${name}\\.pcap\\d*$`, "gm")),
     ];
@@ -36,13 +36,19 @@ export async function mainJob(kube: Kube, release: Release, pod: PodObject, outp
 
   const pcap = join(outputs, "capture.pcap");
   const text = await waitFor(`${PINGS} pings of the pod and their replies in its capture`, async () => {
-    await kube.execToFile(release.namespace, controller, [
-      "packet-capture",
-      "cat",
-      "--format",
-      "pcap",
-      `${namespace}/${name}`,
-    ], pcap);
+    await kube.execToFile(
+      release.namespace,
+      controller,
+      [
+        "packet-capture",
+        "cat",
+        "--format",
+        "pcap",
+        `${namespace}/${name}`,
+      ],
+      pcap,
+      { container: READER },
+    );
     const packets = await read(kube, release, controller, pcap);
     const requests = packets.filter((line) => line.includes(` ${ip} > `) && line.includes("ICMP echo request"));
     const replies = packets.filter((line) => line.includes(` > ${ip}: ICMP echo reply`));
@@ -81,7 +87,10 @@ export async function mainJob(kube: Kube, release: Release, pod: PodObject, outp
 /** The packets of a file, one line each, as the controller's own tcpdump prints them. */
 async function read(kube: Kube, release: Release, controller: string, pcap: string): Promise<string[]> {
   const bytes = await Deno.readFile(pcap);
-  const result = await kube.exec(release.namespace, controller, ["tcpdump", "-nn", "-r", "-"], { input: bytes });
+  const result = await kube.exec(release.namespace, controller, ["tcpdump", "-nn", "-r", "-"], {
+    container: CONTROLLER, // tcpdump gives up being root before it reads, which takes a capability
+    input: bytes,
+  });
   if (result.code !== 0) throw new Error(`tcpdump cannot read the capture: ${result.stderr.trim()}`);
   return result.stdout.split("\n").filter(Boolean);
 }

@@ -262,8 +262,9 @@ for (const signal of ["SIGINT", "SIGKILL"] as const) {
     assert.equal(code, signal === "SIGINT" ? 0 : 137);
     for (const { node } of await pods()) {
       await waitFor(`the stream's end on ${node}`, async () => {
-        const { stdout } = await release.exec(node, ["ps", "-o", "args"]);
-        return !stdout.includes(`stream ${namespace}/`);
+        const ps = ["ps", "-o", "args"];
+        const said = await Promise.all([release.exec(node, ps), release.read(node, ps)]);
+        return said.every(({ code, stdout }) => code === 0 && !stdout.includes(`stream ${namespace}/`));
       }, { timeoutMs: 10_000 });
     }
   });

@@ -14,6 +14,10 @@ export const IMAGE_TAR = join(ROOT, "dist/image.tar");
 export const BUNDLE = join(ROOT, "dist/packet-capture.cjs");
 export const BUNDLE_IN_IMAGE = "/usr/local/lib/packet-capture/packet-capture.cjs";
 
+/** Names of the containers of the chart's pods. */
+export const CONTROLLER = "packet-capture";
+export const READER = "reader";
+
 export interface ReleaseOptions {
   /** @default "packet-capture" */
   name?: string;
@@ -103,7 +107,7 @@ export class Release implements AsyncDisposable {
     const parts = await Promise.all([
       this.kube.tryKubectl(["get", "pods", ...selector, "-o", "wide"]),
       this.kube.tryKubectl(["get", "events", "-n", this.namespace, "--field-selector", "type!=Normal"]),
-      this.kube.tryKubectl(["logs", ...selector, "--tail=15", "--prefix"]),
+      this.kube.tryKubectl(["logs", ...selector, "--tail=15", "--prefix", "--all-containers"]),
       this.kube.tryKubectl(["logs", ...selector, "--tail=15", "--prefix", "--previous"]),
     ]);
     return parts.map((p) => p.code === 0 ? p.stdout.trim() : "").filter(Boolean).join("\n");
@@ -130,12 +134,23 @@ export class Release implements AsyncDisposable {
 
   /** Runs a command in the controller's container on a node. */
   async exec(node: string, argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    return await this.kube.exec(this.namespace, (await this.pod(node)).metadata.name, argv, options);
+    return await this.#exec(CONTROLLER, node, argv, options);
+  }
+
+  /** Runs a command on a node where captures are read: in the container `reader`. */
+  async read(node: string, argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return await this.#exec(READER, node, argv, options);
+  }
+
+  async #exec(container: string, node: string, argv: readonly string[], options: RunOptions): Promise<RunResult> {
+    const { name } = (await this.pod(node)).metadata;
+    return await this.kube.exec(this.namespace, name, argv, { ...options, container });
   }
 
   /** The controller's log on a node. */
   async logs(node: string, ...args: string[]): Promise<string> {
-    return await this.kube.kubectl(["logs", "-n", this.namespace, (await this.pod(node)).metadata.name, ...args]);
+    const { name } = (await this.pod(node)).metadata;
+    return await this.kube.kubectl(["logs", "-n", this.namespace, name, "-c", CONTROLLER, ...args]);
   }
 
   /** A setting as the DaemonSet has it in its environment, such as CAPTURE_DIR. */
@@ -143,6 +158,7 @@ export class Release implements AsyncDisposable {
     const { spec } = await this.kube.get<
       { spec: { template: { spec: { containers: { env: { name: string; value?: string }[] }[] } } } }
     >("daemonset", this.name, "-n", this.namespace);
+    // The controller is the first container.
     const value = spec.template.spec.containers[0]!.env.find((e) => e.name === env)?.value;
     if (value === undefined) {
       throw new Error(`DaemonSet ${this.namespace}/${this.name} has no ${env} in its environment`);
@@ -153,7 +169,7 @@ export class Release implements AsyncDisposable {
   /** Names of the files of a pod's capture, sorted; empty when its folder is not there. */
   async files(node: string, namespace: string, pod: string): Promise<string[]> {
     const dir = `${await this.setting("CAPTURE_DIR")}/${namespace}/${pod}`;
-    const { code, stdout, stderr } = await this.exec(node, ["ls", "-A", dir]);
+    const { code, stdout, stderr } = await this.read(node, ["ls", "-A", dir]);
     if (code === 0) return stdout.trim().split("\n").filter(Boolean).sort();
     if (stderr.includes("No such file")) return [];
     throw new Error(`Cannot list ${dir} on ${node}: ${stderr.trim()}`);

@@ -28,7 +28,7 @@ function has(node: string, pod: string, token: string, space = namespace, timeou
 async function listening(node: string, pod: string, space = namespace): Promise<void> {
   // The header is written when tcpdump listens.
   await waitFor(`the capture of ${space}/${pod}`, async () => {
-    const { stdout } = await release.exec(node, ["packet-capture", "list", "-o", "json"]);
+    const { stdout } = await release.read(node, ["packet-capture", "list", "-o", "json"]);
     return JSON.parse(stdout).some((c: { namespace: string; pod: string; state: string; files: number }) =>
       c.namespace === space && c.pod === pod && c.state === "capturing" && c.files > 0
     );
@@ -148,7 +148,7 @@ Deno.test("a ring never has more than N files, however much comes", async () => 
   assert.ok(sent > 30_000_000, `only ${sent} bytes came: the ring has not turned`);
   assert.ok(looks! >= 100, `${looks} looks`);
   assert.equal(most, 3);
-  const { stdout } = await release.exec(first, ["packet-capture", "list", "-o", "json"]);
+  const { stdout } = await release.read(first, ["packet-capture", "list", "-o", "json"]);
   const mine = JSON.parse(stdout).find((c: { pod: string }) => c.pod === "server");
   assert.ok(mine.bytes <= 3_200_000, `${mine.bytes} bytes`);
   assert.ok(mine.packets > 500, `only ${mine.packets} packets were captured`);

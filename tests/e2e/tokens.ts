@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { run } from "../cluster/run.ts";
 import { waitFor } from "./kube.ts";
-import type { Release } from "./release.ts";
+import { READER, type Release } from "./release.ts";
 
 /** A fresh random name that can be asked for over DNS. */
 export function token(): string {
@@ -22,7 +22,7 @@ export async function tokensIn(
   try {
     const file = join(dir, "capture.pcapng");
     const cat = ["packet-capture", "cat", `${namespace}/${pod}`];
-    await release.kube.execToFile(release.namespace, controller, cat, file);
+    await release.kube.execToFile(release.namespace, controller, cat, file, { container: READER });
     return await Promise.all(tokens.map(async (token) => {
       const fields = ["-Y", `frame contains "${token}"`, "-T", "fields", "-e", "frame.number"];
       return (await run(["tshark", "-n", "-r", file, ...fields])).split("\n").filter(Boolean).length;
