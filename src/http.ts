@@ -1,10 +1,31 @@
-/** The HTTP port: /healthz and /readyz for the kubelet's probes, /metrics for Prometheus. */
+/**
+ * The HTTP port: /healthz and /readyz for the kubelet's probes, /metrics for Prometheus.
+ *
+ * Whoever reaches the port needs no credential, so each connection costs little: one request, one answer, closed. Neither
+ * Deno.serve nor node:http can do this. The first has no limit at all; the second drops new connections at its limit, probes too.
+ */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 
-/** A port that was closed on us sooner than this after it was opened is opened again only so much later. */
-const REOPEN_MS = 1000;
+/** Connections at a time. One more closes the oldest: a probe's request comes with its connection, a hostile one's may never. */
+const CONNECTIONS = 32;
+/** Milliseconds from a connection to its end, whatever its client does. */
+const CONNECTION_MS = 5000;
+/** Connections accepted in each window of so many milliseconds: 800 a second. Others wait in the kernel's queue for nothing. */
+const ACCEPTED = 20;
+const WINDOW_MS = 25;
+/** Connections that may wait. A probe behind all of them has its answer within 2.6 s: it waits for 5 s before it gives up. */
+const QUEUE = 2048;
+/** Longest head of a request, and how many pieces it may come in. */
+const HEAD_BYTES = 8192;
+const HEAD_READS = 16;
+/** Answers of /metrics under way at a time; more are refused. */
+const METRICS_ANSWERS = 4;
+/** How long one text of /metrics is handed out. */
+const METRICS_AGE_MS = 1000;
+/** How long the port pauses after a connection that could not be accepted: the process is out of file descriptors. */
+const ACCEPT_RETRY_MS = 200;
 /** How long answers under way may take when the port is closed: a client may never read the rest of its own. */
 const CLOSE_MS = 1000;
 
@@ -30,84 +51,223 @@ export interface Served {
 }
 
 /**
- * Opens the port, and keeps it open: for a connection that cannot be accepted, since the process is out of file descriptors,
- * Deno closes the whole port.
+ * Opens the port.
  *
  * @throws Error, one sentence, when the port cannot be opened.
  */
 export function serve(options: ServeOptions): Served {
+  const listener = open(options);
   const closing = new AbortController();
-  let server = open(options, options.port);
-  const { port } = server.addr;
-
-  async function keepOpen(): Promise<void> {
-    const { log } = options;
-    while (!closing.signal.aborted) {
-      const opened = performance.now();
-      const error = await server.finished.catch((error) => error);
-      if (closing.signal.aborted) return;
-      log.warn("http port was closed, and is opened again", { port, error });
-      if (performance.now() - opened < REOPEN_MS) await pause();
-      await reopen();
-    }
-  }
-
-  async function reopen(): Promise<void> {
-    while (!closing.signal.aborted) {
-      try {
-        server = open(options, port);
-        return;
-      } catch {
-        await pause();
-      }
-    }
-  }
-
-  async function pause(): Promise<void> {
-    await delay(REOPEN_MS, undefined, { signal: closing.signal }).catch(() => {}); // closing
-  }
-
-  const kept = keepOpen();
+  const accepting = accept(listener, options, closing.signal);
   return {
-    port,
+    port: listener.addr.port,
     async close() {
       closing.abort();
-      const deadline = new AbortController();
-      const late = delay(CLOSE_MS, undefined, { signal: deadline.signal }).catch(() => {}); // not needed any more
-      await Promise.race([server.shutdown().then(() => kept), late]);
-      deadline.abort();
+      listener.close();
+      await accepting;
     },
   };
 }
 
-function open(options: ServeOptions, port: number): Deno.HttpServer<Deno.NetAddr> {
+function open({ port, hostname }: ServeOptions): Deno.TcpListener {
   try {
-    return Deno.serve({
-      port,
-      hostname: options.hostname,
-      onListen() {},
-      onError: (error) => text(500, error instanceof Error ? error.message : String(error)),
-    }, (request) => answer(request, options));
+    return Deno.listen({ port, hostname, tcpBacklog: QUEUE });
   } catch (error) {
     const reason = error instanceof Deno.errors.AddrInUse ? "another process has it" : (error as Error).message;
-    throw new Error(`Cannot open HTTP port ${port} on ${options.hostname}: ${reason}`, { cause: error });
+    throw new Error(`Cannot open HTTP port ${port} on ${hostname}: ${reason}`, { cause: error });
   }
 }
 
-async function answer(request: Request, { healthy, ready, metrics }: ServeOptions): Promise<Response> {
-  const { pathname } = new URL(request.url);
-  const known = pathname === "/healthz" || pathname === "/readyz" || (pathname === "/metrics" && metrics !== undefined);
-  if (!known) return text(404, `not found: /healthz, /readyz${metrics === undefined ? "" : " and /metrics"} are`);
-  if (request.method !== "GET" && request.method !== "HEAD") {
-    return text(405, `${pathname} takes GET`, { allow: "GET, HEAD" });
+/** Accepts connections until `closing`, a few in each window, and ends those that are left a second later. */
+async function accept(listener: Deno.TcpListener, options: ServeOptions, closing: AbortSignal): Promise<void> {
+  const respond = responder(options);
+  const connections = new Map<Deno.TcpConn, Promise<void>>();
+  const buffers: Uint8Array<ArrayBuffer>[] = [];
+  let failing = false;
+  let accepted = 0;
+  let windowEnd = 0;
+  const pause = (ms: number) => delay(ms, undefined, { signal: closing }).catch(() => {}); // closing
+  while (!closing.aborted) {
+    try {
+      const connection = await listener.accept();
+      failing = false;
+      if (connections.size >= CONNECTIONS) {
+        const [oldest] = connections.keys();
+        connections.delete(oldest!);
+        end(oldest!);
+      }
+      const buffer = buffers.pop() ?? new Uint8Array(HEAD_BYTES);
+      const attended = attend(connection, buffer, respond).finally(() => {
+        buffers.push(buffer);
+        connections.delete(connection);
+      });
+      connections.set(connection, attended);
+    } catch (error) {
+      if (closing.aborted) break;
+      if (!failing) options.log.warn("cannot accept http connections, will retry", { error });
+      failing = true;
+      await pause(ACCEPT_RETRY_MS);
+    }
+    const now = performance.now();
+    if (now >= windowEnd) [accepted, windowEnd] = [0, now + WINDOW_MS];
+    if (++accepted >= ACCEPTED) await pause(windowEnd - now);
   }
-  if (pathname === "/metrics" && metrics !== undefined) {
-    return new Response(await metrics.text(), { headers: { "content-type": metrics.contentType } });
-  }
-  const reason = pathname === "/healthz" ? healthy() : ready();
-  return text(reason === undefined ? 200 : 503, reason ?? "ok");
+  const deadline = new AbortController();
+  const late = delay(CLOSE_MS, undefined, { signal: deadline.signal }).catch(() => {}); // not needed any more
+  await Promise.race([Promise.all(connections.values()), late]);
+  deadline.abort();
+  for (const connection of connections.keys()) end(connection);
 }
 
-function text(status: number, words: string, headers: Record<string, string> = {}): Response {
-  return new Response(`${words}\n`, { status, headers: { "content-type": "text/plain; charset=utf-8", ...headers } });
+/** Reads one request, answers it, and closes the connection. */
+async function attend(connection: Deno.TcpConn, buffer: Uint8Array<ArrayBuffer>, respond: Responder): Promise<void> {
+  const timer = setTimeout(() => end(connection), CONNECTION_MS);
+  try {
+    const head = await readHead(connection, buffer);
+    if (head === undefined) return;
+    await respond(head, async (answer) => {
+      for (let written = 0; written < answer.length;) written += await connection.write(answer.subarray(written));
+    });
+    // A close with bytes unread resets the connection, and a client that still sends its body would miss the answer.
+    if (!/^(GET|HEAD) /.test(head)) {
+      await connection.closeWrite();
+      await skip(connection, buffer);
+    }
+  } catch {
+    // The client has gone, or its time is up.
+  } finally {
+    clearTimeout(timer);
+    end(connection);
+  }
+}
+
+/** Ends a connection, also one with a read or write under way, which then fails. */
+function end(connection: Deno.TcpConn): void {
+  try {
+    connection.close();
+  } catch {
+    // Closed already.
+  }
+}
+
+/** Reads until the end of a head, or as much as there is room for. @returns undefined if the client left before. */
+async function readHead(connection: Deno.TcpConn, buffer: Uint8Array<ArrayBuffer>): Promise<string | undefined> {
+  let length = 0;
+  let text = "";
+  for (let reads = 0; reads < HEAD_READS && length < buffer.length; reads++) {
+    const count = await connection.read(buffer.subarray(length));
+    if (count === null) return undefined;
+    length += count;
+    text = decoder.decode(buffer.subarray(0, length));
+    const headEnd = text.indexOf("\r\n\r\n");
+    if (headEnd >= 0) return text.slice(0, headEnd);
+  }
+  return text;
+}
+
+/** Reads a little of what the client still sends, and throws it away. */
+async function skip(connection: Deno.TcpConn, buffer: Uint8Array<ArrayBuffer>): Promise<void> {
+  for (let reads = 0; reads < HEAD_READS; reads++) if (await connection.read(buffer) === null) return;
+}
+
+/** Answers the request with this head by handing bytes to `write`. */
+type Responder = (head: string, write: (answer: Uint8Array) => Promise<void>) => Promise<void>;
+
+function responder({ healthy, ready, metrics }: ServeOptions): Responder {
+  const reasons: Record<string, () => string | undefined> = { "/healthz": healthy, "/readyz": ready };
+  const paths = `/healthz, /readyz${metrics === undefined ? "" : " and /metrics"}`;
+  const page = metrics === undefined ? undefined : new Page(metrics);
+  let underWay = 0;
+
+  return async (head, write) => {
+    const request = /^([A-Z]+) (?:https?:\/\/[^/?]*)?([^ ?]*)(?:\?[^ ]*)? HTTP\/1\.[01](?:\r\n|$)/.exec(head);
+    if (request === null) return await write(text(400, "this is not HTTP/1.1"));
+    const [, method, path] = request as unknown as [string, string, string];
+    const withBody = method !== "HEAD";
+    const isPage = page !== undefined && path === "/metrics";
+    if (!isPage && !Object.hasOwn(reasons, path)) {
+      return await write(text(404, `not found: ${paths} are`, { withBody }));
+    }
+    if (method !== "GET" && method !== "HEAD") {
+      return await write(text(405, `${path} takes GET`, { headers: "allow: GET, HEAD\r\n" }));
+    }
+    if (!isPage) {
+      const reason = reasons[path]!();
+      return await write(text(reason === undefined ? 200 : 503, reason ?? "ok", { withBody }));
+    }
+    if (underWay >= METRICS_ANSWERS) {
+      return await write(text(503, "busy: others are reading /metrics", { headers: "retry-after: 1\r\n", withBody }));
+    }
+    underWay++;
+    try {
+      await write(await page.answer(withBody));
+    } finally {
+      underWay--;
+    }
+  };
+}
+
+/** The answer of /metrics, made at most once a second. */
+class Page {
+  readonly #metrics: Metrics;
+  #madeAt = -Infinity;
+  #answers: Promise<{ whole: Uint8Array; head: Uint8Array }> | undefined;
+
+  constructor(metrics: Metrics) {
+    this.#metrics = metrics;
+  }
+
+  async answer(withBody: boolean): Promise<Uint8Array> {
+    if (this.#answers === undefined || performance.now() - this.#madeAt >= METRICS_AGE_MS) {
+      this.#madeAt = performance.now();
+      this.#answers = this.#make();
+    }
+    const { whole, head } = await this.#answers;
+    return withBody ? whole : head;
+  }
+
+  async #make(): Promise<{ whole: Uint8Array; head: Uint8Array }> {
+    const type = this.#metrics.contentType;
+    try {
+      const body = await this.#metrics.text();
+      return { whole: answer(200, type, body), head: answer(200, type, body, { withBody: false }) };
+    } catch (error) {
+      const failed = text(500, error instanceof Error ? error.message : String(error));
+      return { whole: failed, head: failed };
+    }
+  }
+}
+
+const decoder = new TextDecoder("latin1");
+const encoder = new TextEncoder();
+const REASONS: Readonly<Record<number, string>> = {
+  200: "OK",
+  400: "Bad Request",
+  404: "Not Found",
+  405: "Method Not Allowed",
+  500: "Internal Server Error",
+  503: "Service Unavailable",
+};
+
+interface AnswerOptions {
+  /** Further lines of the head, each with its line break. */
+  headers?: string;
+  withBody?: boolean;
+}
+
+function text(status: number, words: string, options?: AnswerOptions): Uint8Array {
+  return answer(status, "text/plain; charset=utf-8", `${words}\n`, options);
+}
+
+function answer(status: number, type: string, body: string, { headers = "", withBody = true }: AnswerOptions = {}) {
+  const bytes = encoder.encode(body);
+  const head = encoder.encode(
+    `HTTP/1.1 ${status} ${REASONS[status]}\r\ncontent-type: ${type}\r\ncontent-length: ${bytes.length}\r\n` +
+      `connection: close\r\ndate: ${new Date().toUTCString()}\r\n${headers}\r\n`,
+  );
+  if (!withBody) return head;
+  const whole = new Uint8Array(head.length + bytes.length);
+  whole.set(head);
+  whole.set(bytes, head.length);
+  return whole;
 }
