@@ -56,6 +56,12 @@ bundle:
 binary: bundle
 	@tools/binary
 
+## lock: write deno.jsr.lock, which releases are built by, where JSR can be reached
+.PHONY: lock
+lock:
+	@PACKET_CAPTURE_JSR=yes tools/deno cache src/main.ts src/plugin/main.ts tools/bundle.ts
+	@cp node_modules/.packet-capture/deno.lock deno.jsr.lock
+
 ## plugin: dist/kubectl-packet_capture, the kubectl plugin in one executable file
 .PHONY: plugin
 plugin: bundle

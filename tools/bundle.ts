@@ -1,12 +1,13 @@
 /**
  * Bundles the programs into one file each: dist/packet-capture.cjs and dist/kubectl-packet_capture.js, with their source maps
- * beside them. The same sources give the same bytes. What is left out, and why, is in docs/adr/0011.
+ * and bills of materials (.cdx.json) beside them. The same sources give the same bytes. What is left out, and why, is in docs/adr/0011.
  */
 // deno-lint-ignore-file no-console
 import * as esbuild from "esbuild";
 import { isBuiltin } from "node:module";
 import { dirname, join } from "@std/path";
 import { jsrPlugin } from "./jsr_plugin.ts";
+import { sbom } from "./sbom.ts";
 
 const root = dirname(import.meta.dirname!);
 
@@ -103,6 +104,7 @@ async function bundle(entry: string, outfile: string): Promise<void> {
     legalComments: "none",
     sourcemap: "external",
     sourcesContent: false,
+    metafile: true,
     // In an ES module what is left of require() has to be made.
     banner: commonJs
       ? {}
@@ -111,6 +113,8 @@ async function bundle(entry: string, outfile: string): Promise<void> {
     logLevel: "warning",
   });
   for (const file of result.outputFiles) await Deno.writeFile(file.path, file.contents);
+  const bom = await sbom(root, result.metafile);
+  await Deno.writeTextFile(outfile.replace(/\.c?js$/, ".cdx.json"), `${JSON.stringify(bom, null, 2)}\n`);
   const { contents } = result.outputFiles.find(({ path }) => path === outfile)!;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", Uint8Array.from(contents)));
   console.log(`${outfile} ${(contents.length / 1024).toFixed(0)} KiB sha256:${digest.toHex()}`);

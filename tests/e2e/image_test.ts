@@ -39,6 +39,7 @@ Deno.test("image starts packet-capture under an init that reaps orphans", async 
 const CONTENT: readonly (readonly [file: RegExp, why: string])[] = [
   [/^usr\/local\/bin\/packet-capture$/, "the program"],
   [/^usr\/local\/lib\/packet-capture\/packet-capture\.cjs$/, "the bundle that it was made of: its hash says what runs"],
+  [/^usr\/local\/lib\/packet-capture\/packet-capture\.cdx\.json$/, "the packages in the bundle, for scanners"],
   [/^usr\/local\/lib\/packet-capture\/deno$/, "runs the bundle where `deno compile` could not be had"],
   [/^usr\/local\/bin\/tcpdump$/, "captures, at a path that no host's AppArmor profile is for"],
   [/^usr\/bin\/nsenter$/, "starts tcpdump in a pod's network namespace"],

@@ -3,6 +3,7 @@ import { join } from "@std/path";
 import { run, type Said } from "../../rig/cli.ts";
 import { serveJsr } from "../../rig/jsr.ts";
 import { type Tree, tree } from "../../rig/tree.ts";
+import { Spec, Validation } from "@cyclonedx/cyclonedx-library";
 import { VERSION } from "../../../src/version.ts";
 
 /** Runs tools/bundle.ts in a tree. */
@@ -68,6 +69,40 @@ Deno.test("the bundle runs by itself, and its bytes do not depend on where it wa
   assert.equal(bundles[0], bundles[1]);
 });
 
+interface Bom {
+  metadata: { component: { name: string; version: string } };
+  components: { group?: string; name: string; version: string; purl: string; licenses?: unknown; hashes?: unknown }[];
+}
+
+Deno.test("the bundles' bills of materials are valid, the same each time, and name each package whose code is in them", async () => {
+  const boms: string[] = [];
+  for (let i = 0; i < 2; i++) {
+    await using project = await tree(...tools, "src");
+    await bundle(project);
+    for (const [file, map] of [["packet-capture", "cjs"], ["kubectl-packet_capture", "js"]]) {
+      const text = await project.read(`dist/${file}.cdx.json`);
+      assert.equal(await new Validation.JsonStrictValidator(Spec.Version.v1dot6).validate(text), null);
+      const { metadata, components }: Bom = JSON.parse(text);
+      assert.deepEqual([metadata.component.name, metadata.component.version], ["packet-capture", VERSION]);
+      // The source map knows on its own what is in the bundle.
+      const { sources }: { sources: string[] } = JSON.parse(await project.read(`dist/${file}.${map}.map`));
+      const inBundle = new Set<string>();
+      for (const source of sources) {
+        const name = /.*\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(source)?.[1];
+        if (name !== undefined) inBundle.add(name);
+      }
+      const named = components.map(({ group, name }) => group === undefined ? name : `${group}/${name}`);
+      assert.deepEqual(named.toSorted(), [...inBundle].sort());
+      assert.ok(named.includes("commander"));
+      for (const { purl, licenses, hashes } of components) {
+        assert.ok(licenses && hashes, `${purl} has no licence or hash`);
+      }
+      boms.push(text);
+    }
+  }
+  assert.deepEqual(boms.slice(0, 2), boms.slice(2));
+});
+
 Deno.test("what the bundle leaves out says so in one sentence when it is used", async () => {
   const kubeconfig = (user: unknown) =>
     JSON.stringify({
@@ -129,4 +164,9 @@ Deno.test("the bundle holds the JSR packages where JSR can be reached, the stand
   await using jsr = await serveJsr();
   await bundle(again, { PACKET_CAPTURE_JSR: "yes", JSR_URL: jsr.url });
   assert.match((await runBundle(again)).stderr, /^level=info msg=JSR path=\/a\/c time=/);
+  const { components }: Bom = JSON.parse(await again.read("dist/packet-capture.cdx.json"));
+  assert.deepEqual(components.map(({ purl }) => purl.replace(/@[\d.]+$/, "")), [
+    "pkg:generic/jsr/%40std/log",
+    "pkg:generic/jsr/%40std/path",
+  ]);
 });

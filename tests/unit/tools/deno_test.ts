@@ -74,6 +74,39 @@ Deno.test("tools/deno takes both packages from JSR where it can be reached, says
   assert.match(await project.read("node_modules/.packet-capture/deno.lock"), /"@std\/log@0\.224\.14"/);
 });
 
+Deno.test("tools/deno with PACKET_CAPTURE_FROZEN takes what deno.jsr.lock has, and refuses all else", async () => {
+  await using project = await clone();
+  await using jsr = await serveJsr();
+  const env = { JSR_URL: jsr.url, PACKET_CAPTURE_JSR: "yes", PACKET_CAPTURE_FROZEN: "1" };
+  const frozen = () => wrapper(project, ["run", "main.ts"], { env, deadlineMs: 120_000 });
+  const refused = async (words: RegExp) => {
+    const { code, stdout, stderr } = await frozen();
+    assert.deepEqual([code === 0, stdout], [false, ""], stderr);
+    assert.match(stderr, words);
+  };
+  await refused(
+    /^tools\/deno: PACKET_CAPTURE_FROZEN is set, but there is no deno\.jsr\.lock: run `make lock` where JSR/m,
+  );
+  // As `make lock` does.
+  await wrapper(project, ["run", "main.ts"], { env: { ...env, PACKET_CAPTURE_FROZEN: "" }, deadlineMs: 120_000 });
+  const lock = await project.read("node_modules/.packet-capture/deno.lock");
+  await project.write("deno.jsr.lock", lock);
+  assert.equal((await frozen()).stdout, "a/b function function JSR\n");
+  assert.equal(await project.read("deno.jsr.lock"), lock);
+  // What a lock made without JSR has is not enough.
+  await project.write("deno.jsr.lock", await project.read("deno.lock"));
+  await refused(/lockfile is out of date/i);
+  // Another package under the same name and version.
+  await Deno.remove(join(project.path, "caches/deno"), { recursive: true });
+  const integrity = /("@std\/path@1\.1\.6": \{\s*"integrity": ")[0-9a-f]{8}/;
+  assert.match(lock, integrity);
+  await project.write("deno.jsr.lock", lock.replace(integrity, "$100000000"));
+  await refused(/integrity|checksum/i);
+  const unreachable = await wrapper(project, ["run", "main.ts"], { env: { ...env, PACKET_CAPTURE_JSR: "no" } });
+  assert.equal(unreachable.code, 1);
+  assert.match(unreachable.stderr, /^tools\/deno: PACKET_CAPTURE_FROZEN is set, but JSR cannot be reached$/m);
+});
+
 Deno.test("tools/deno asks JSR once and believes the answer for a while", async () => {
   await using project = await clone();
   await using jsr = await serveJsr();

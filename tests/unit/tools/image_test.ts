@@ -97,8 +97,9 @@ Deno.test("tools/image says what to do where nothing can build, and which engine
 
 /** Runs what the Dockerfile's first stage runs, with a deno of this test's own. */
 async function program(deno: string, env: Record<string, string>): Promise<Said & { out: Tree }> {
-  const project = await tree("tools/image-program");
+  const project = await tree("tools/image-program", "tools/check-denort", "tools/denort.sha256", "tools/deno");
   await project.write("dist/packet-capture.cjs", "the bundle\n");
+  await project.write("dist/packet-capture.cdx.json", "{}\n");
   await using programs = await standIns({ deno });
   const said = await run("bash", ["tools/image-program", join(project.path, "out")], {
     cwd: project.path,
@@ -118,6 +119,7 @@ Deno.test("image: deno compile makes the program, and the bundle lies beside it"
   assert.equal(code, 0, stderr);
   assert.equal(await out.read("out/bin/packet-capture"), "program\n");
   assert.equal(await out.read(BUNDLE_IN_OUT), "the bundle\n");
+  assert.equal(await out.read("out/lib/packet-capture/packet-capture.cdx.json"), "{}\n");
   await assert.rejects(out.read("out/lib/packet-capture/deno"), Deno.errors.NotFound);
 });
 
@@ -144,6 +146,28 @@ Deno.test("image: RUNTIME=compile takes nothing else, RUNTIME=deno does not try 
   await using _deno = deno.out;
   assert.equal(deno.code, 0, deno.stderr);
   await assert.rejects(deno.out.read("called"), Deno.errors.NotFound);
+});
+
+Deno.test("image: a runtime that is not the pinned one makes no image, also where deno compile need not work", async () => {
+  // Stands for deno compile's download.
+  const downloads =
+    `mkdir -p "$DENO_DIR/dl/release/v2.9.6"; echo x >"$DENO_DIR/dl/release/v2.9.6/denort-a.zip"; ${COMPILES}`;
+  const cache = await Deno.makeTempDir({ prefix: "packet-capture-denort-" });
+  try {
+    for (const RUNTIME of ["compile", "auto"]) {
+      const { code, stderr, out } = await program(downloads, {
+        BUNDLE: "context",
+        RUNTIME,
+        DENO_DIR: cache,
+        DENORT_CHECK: "required",
+      });
+      await using _out = out;
+      assert.equal(code, 1);
+      assert.match(stderr, /^check-denort: tools\/denort\.sha256 has no hash of denort-a\.zip$/m);
+    }
+  } finally {
+    await Deno.remove(cache, { recursive: true });
+  }
 });
 
 Deno.test("image: a build argument with another value is refused with those that are accepted", async () => {
