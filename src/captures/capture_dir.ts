@@ -11,9 +11,11 @@ import { MANIFEST } from "./manifest_file.ts";
 import { checkNames, isNamespace, isPodName, isUid } from "./names.ts";
 import { NOT_CAPTURING } from "./not_capturing.ts";
 
-const MARKER = ".packet-capture";
+/** Says whose the directory is; the exclusive lock is held on it. */
+export const MARKER = ".packet-capture";
 const HOLDER = ".holder";
-const RETAINED = ".retained";
+/** Folder that keeps deleted pods' captures, by UID. */
+export const RETAINED = ".retained";
 /** mkfs makes it in the root of an ext file system; the directory counts as empty all the same. */
 const LOST_AND_FOUND = "lost+found";
 

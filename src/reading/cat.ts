@@ -175,6 +175,11 @@ async function copy(
       await output.drain();
     }
   }
+  if (reader.isStuck && !file.overtaken) {
+    // However the file goes on, this is no record that has yet to be written to its end.
+    reader.growing = false;
+    reader.next();
+  }
   const notes: string[] = [];
   if (file.overtaken) {
     const missed = file.bytes - reader.offset;

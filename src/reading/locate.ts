@@ -1,14 +1,12 @@
 /** Which folder a command means by `NS/POD` or a UID, or why there is none. */
 import { join } from "@std/path";
+import { RETAINED } from "../captures/capture_dir.ts";
 import type { CaptureState, Manifest } from "../captures/manifest.ts";
 import { MANIFEST, readManifest } from "../captures/manifest_file.ts";
 import { NOT_CAPTURING } from "../captures/not_capturing.ts";
 import { runNumber } from "../captures/ring.ts";
 import { quote } from "../quote.ts";
 import { Refusal } from "./refusal.ts";
-
-/** Folder under captureDir that keeps deleted pods' captures, by UID. */
-const RETAINED = ".retained";
 
 /** A request without a folder. */
 export interface NotCapturing {

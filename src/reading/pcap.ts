@@ -44,6 +44,8 @@ export class PcapReader implements Packet {
   /** Whether the source may still grow: an incomplete record at its end is then waited for rather than lost. */
   growing: boolean;
   readonly loss: Loss = { bytes: 0, records: 0, places: 0 };
+  /** What a growing source has had last is no record, and none has been found behind it. */
+  isStuck = false;
 
   readonly #in: Lookahead;
   readonly #headersOnly: boolean;
@@ -190,6 +192,7 @@ export class PcapReader implements Packet {
   #resync(): boolean {
     const input = this.#in;
     let lost = 0;
+    this.isStuck = false;
     for (let skip = 1;; skip = 0) {
       const more = input.need(SCAN_BYTES + skip);
       // Behind the last place at which a whole run would fit in the buffer, more has to be read first, if there is more.
@@ -205,6 +208,7 @@ export class PcapReader implements Packet {
       if (!more) {
         // A damaged file that still grows: the place is counted once it is known where it ends.
         this.loss.bytes += lost;
+        this.isStuck = true;
         return false;
       }
       lost += to - input.at;

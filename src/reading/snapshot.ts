@@ -10,6 +10,7 @@ import {
   runNumber,
   setAside,
 } from "../captures/ring.ts";
+import { mayBeWritten } from "./alive.ts";
 import { CaptureFile } from "./capture_file.ts";
 import type { Capture } from "./locate.ts";
 
@@ -93,7 +94,7 @@ async function attemptOne(
   const anew = opened.filter(({ file, begunAnew }) => file.refresh() || begunAnew).map(({ file }) => file);
   const ordered = [...files.filter((file) => !anew.includes(file)), ...anew];
   const newest = ordered.at(-1);
-  if (newest) newest.growing = true;
+  if (newest) newest.growing = await mayBeWritten(folder, manifest);
   if (unprotected !== undefined) { for (const { file, earlier } of opened) if (!earlier) file.guard(); }
   return { files: ordered, unprotected };
 }

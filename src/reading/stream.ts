@@ -2,6 +2,7 @@
 import type { CaptureState, Manifest } from "../captures/manifest.ts";
 import { readManifest } from "../captures/manifest_file.ts";
 import { VERSION } from "../version.ts";
+import { mayBeWritten } from "./alive.ts";
 import { refusing } from "./cat.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { Follower } from "./follow.ts";
@@ -85,6 +86,8 @@ class LiveCapture implements Disposable {
   /** Run of the last packet. */
   #run: number | undefined;
   #manifest: Manifest | undefined;
+  /** Somebody may be writing to the newest file. */
+  #isWritten = true;
   /** The folder is of another pod by now. */
   #isAnother = false;
   #manifestRead = performance.now();
@@ -171,6 +174,7 @@ class LiveCapture implements Disposable {
     const { uid } = this.#capture.manifest ?? {};
     if (manifest && uid !== undefined && manifest.uid !== uid) this.#isAnother = true;
     else if (manifest) this.#manifest = manifest;
+    this.#isWritten = await mayBeWritten(this.#capture.folder, this.#manifest);
     this.#tellState();
   }
 
@@ -194,8 +198,8 @@ class LiveCapture implements Disposable {
       if (!this.#reader) file.follow();
       const reader = this.#reader ??= new PcapReader(file, { headersOnly: this.#headersOnly });
       const from = reader.offset;
-      // With another one behind it, tcpdump has finished this one.
-      const finished = queue.length > 1 || over;
+      // With another one behind it, or no tcpdump that writes, this one is finished.
+      const finished = queue.length > 1 || over || !this.#isWritten;
       reader.growing = !finished;
       let options: Uint8Array | undefined;
       while (reader.next()) {

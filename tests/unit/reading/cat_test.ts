@@ -165,6 +165,52 @@ Deno.test("cat() --since finds the newest packet of a large file at its end", as
   assertEquals((await run1(dir.path, { sinceSeconds: 3 })).numbers, [96, 97, 98, 99]);
 });
 
+/** A record that is none: it says 1,000,000 microseconds. */
+function impossible(n: number): Uint8Array {
+  const bytes = record(packet(n));
+  new DataView(bytes.buffer).setUint32(4, 1_000_000, true);
+  return bytes;
+}
+
+const A_YEAR_LATER = { ...packet(3), time: START + 400n * 86_400_000_000_000n };
+
+Deno.test("cat() lets only a file that a living tcpdump writes end in what cannot be read yet", async () => {
+  const capturing: Partial<Manifest> = { state: "capturing", runs: [run(1)] };
+  const half = concat(pcap([packet(1)]), record(packet(2)).subarray(0, 30));
+  const cases: [
+    what: string,
+    file: Uint8Array,
+    manifest: Partial<Manifest> | undefined,
+    alive: boolean,
+    whole: boolean,
+  ][] = [
+    ["written to", half, capturing, true, true],
+    ["of a run that has ended", half, { state: "failing" }, true, false],
+    ["held", half, { state: "held" }, true, false],
+    ["left by a controller that is gone", half, capturing, false, false],
+    ["written to, without a manifest", half, undefined, true, true],
+    ["left without a manifest", half, undefined, false, false],
+    // Nothing that comes makes a record of it, nor of what stands behind it.
+    ["nonsense", concat(pcap([packet(1)]), impossible(2), record(A_YEAR_LATER)), capturing, true, false],
+    ["nonsense at the end", concat(pcap([packet(1)]), impossible(2)), capturing, true, false],
+  ];
+  for (const [what, file, manifest, alive, whole] of cases) {
+    await using dir = await captureDir();
+    if (manifest) await dir.putManifest(manifest);
+    await dir.put("capture-web-0.pcap0", file);
+    if (!alive) dir.controllerGone();
+    const { code, numbers, said } = await run1(dir.path);
+    assertEquals([code, numbers], [whole ? 0 : 1, [1]], what);
+    if (!whole) match(said.at(-1)!, /pcap0 is damaged in 1 place: \d+ bytes and at least 1 packet are missing/, what);
+  }
+  // Nor of a deleted pod's files, though a controller is there.
+  await using dir = await captureDir();
+  const kept = join(dir.path, ".retained", "6f1c2d3e-0000-4000-8000-000000000001");
+  await Deno.mkdir(kept, { recursive: true });
+  await Deno.writeFile(join(kept, "capture-web-0.pcap0"), half);
+  same((await run1(dir.path, { pod: "6f1c2d3e-0000-4000-8000-000000000001" })).code, 1);
+});
+
 Deno.test("cat() --format pcap writes one link type, with nanoseconds if there are any, and refuses two", async () => {
   await using dir = await captureDir();
   await dir.putManifest();

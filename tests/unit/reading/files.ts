@@ -113,13 +113,22 @@ export interface CaptureDir extends AsyncDisposable {
   /** Writes a file into it. */
   put(name: string, bytes: Uint8Array | string): Promise<void>;
   putManifest(change?: Partial<Manifest>): Promise<void>;
+  /** From now on no controller holds it. */
+  controllerGone(): void;
 }
 
-/** A captureDir with the folder of default/web-0 in it, without a manifest as yet. */
+/** A captureDir, held as by a controller, with the folder of default/web-0 in it, without a manifest as yet. */
 export async function captureDir(): Promise<CaptureDir> {
   const path = await Deno.makeTempDir({ prefix: "packet-capture-reading-" });
   const folder = join(path, "default", "web-0");
   await Deno.mkdir(folder, { recursive: true });
+  const marker = await Deno.open(join(path, ".packet-capture"), { write: true, create: true });
+  await marker.lock(true);
+  let held = true;
+  const controllerGone = () => {
+    if (held) marker.close();
+    held = false;
+  };
   const put = async (name: string, bytes: Uint8Array | string) =>
     await (typeof bytes === "string"
       ? Deno.writeTextFile(join(folder, name), bytes)
@@ -129,7 +138,11 @@ export async function captureDir(): Promise<CaptureDir> {
     folder,
     put,
     putManifest: (change) => put("capture.json", JSON.stringify(manifest(change))),
-    [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }),
+    controllerGone,
+    async [Symbol.asyncDispose]() {
+      controllerGone();
+      await Deno.remove(path, { recursive: true });
+    },
   };
 }
 

@@ -409,3 +409,22 @@ Deno.test("stream() ends when another pod has the folder, with nothing of that o
   assertEquals(running.numbers, [1]);
   same(read(running.io.output).reader.interfaces[0]?.statistics?.received, 20);
 });
+
+Deno.test("stream() says what is damaged in the newest file of a capture that nobody writes", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "held" });
+  await dir.put("capture-web-0.pcap0", concat(pcap([packet(1)]), record(packet(2)).subarray(0, 30)));
+  const running = new Running(dir);
+  await until(() => running.io.said.some((line) => line.includes("damaged")));
+  match(running.io.said.join(), /capture-web-0\.pcap0 is damaged: 30 bytes are left out/);
+  // What goes on is a new run, in a file of its own.
+  await promote(dir.folder, "web-0", 1);
+  await dir.putManifest({ state: "capturing", runs: [run(1, { endedAt: "x" }), run(2)] });
+  using tcpdump = new FakeTcpdump(dir, 3);
+  tcpdump.write(3);
+  tcpdump.writePart(record(packet(4)).subarray(0, 30));
+  await running.sees(1, 3);
+  running.stop();
+  same(await running.code, 0);
+  same(running.io.said.filter((line) => line.includes("damaged")).length, 1);
+});
