@@ -66,6 +66,7 @@ export async function get(context: Context, options: GetOptions): Promise<number
     options.format,
     output.part(`merged.${options.format}`),
     kubectl.signal,
+    (remark) => terminal.note(`${path === "-" ? "Standard output" : path}: ${remark}`),
   );
   if (path === "-") await toStdout(merged, kubectl.signal);
   else await output.publish(merged);

@@ -1,13 +1,8 @@
 /** Merges captures that are still coming in, from several controllers, into one stream that Wireshark reads as it goes. */
 import type { ByteSource } from "../reading/bytes.ts";
 import { PcapngReader } from "../reading/pcapng.ts";
-import {
-  interfaceDescription,
-  interfaceStatistics,
-  PACKET_BLOCK_BYTES,
-  putPacketBlock,
-  sectionHeader,
-} from "../reading/pcapng_blocks.ts";
+import { InterfaceBlocks } from "../reading/interfaces.ts";
+import { interfaceStatistics, PACKET_BLOCK_BYTES, putPacketBlock, sectionHeader } from "../reading/pcapng_blocks.ts";
 
 /**
  * Milliseconds for which packets of one pod wait for another pod's, which may be older. Controllers are up to 1.5 s behind, most of it
@@ -135,7 +130,7 @@ class Input implements ByteSource {
     for (const described of interfaces.slice(this.#numbers.length)) {
       const own = this.#numbers.length === 0 ? comments : [];
       this.#numbers.push(output.interfaces++);
-      await output.put(interfaceDescription(described, [...own, ...described.comments]));
+      await output.put(output.blocks.add(described, [...own, ...described.comments]));
     }
     const from = this.#reader.interface;
     const options = optionsEnd > optionsStart ? bytes.subarray(optionsStart, optionsEnd) : new Uint8Array();
@@ -231,6 +226,7 @@ class Output {
   view = new DataView(this.bytes.buffer);
   used = 0;
   interfaces = 0;
+  readonly blocks = new InterfaceBlocks();
   readonly #write: (bytes: Uint8Array) => Promise<void>;
 
   constructor(write: (bytes: Uint8Array) => Promise<void>) {

@@ -1,6 +1,8 @@
 /** Makes one file of the downloaded parts. */
 import { FileSource } from "../reading/bytes.ts";
+import { mixedLinkTypes } from "../reading/interfaces.ts";
 import { mergeCaptures } from "../reading/merge.ts";
+import { PcapngReader } from "../reading/pcapng.ts";
 import { Refusal } from "../reading/refusal.ts";
 import { VERSION } from "../version.ts";
 import { Failure } from "./failure.ts";
@@ -15,6 +17,7 @@ export interface NamedFile {
 
 /**
  * @param target The file to write.
+ * @param note Told what the user of the result should know.
  * @returns the path of the result: `target`'s, or the part itself if there is nothing to do.
  * @throws {Failure} `pcap` cannot hold what was captured, or the disk is full.
  */
@@ -23,15 +26,20 @@ export async function mergeParts(
   format: "pcapng" | "pcap",
   target: PartFile,
   signal: AbortSignal,
+  note: (remark: string) => void,
 ): Promise<string> {
   const [first] = parts;
-  if (parts.length === 1 && first !== undefined && format === "pcapng") return first.path;
+  if (parts.length === 1 && first !== undefined && format === "pcapng") {
+    const mixed = mixedLinkTypes(await linkTypesOf(first.path));
+    if (mixed !== undefined) note(mixed);
+    return first.path;
+  }
   const opened: Deno.FsFile[] = [];
   try {
     for (const { path } of parts) opened.push(await Deno.open(path));
     using output = await Deno.open(target.path, { write: true, createNew: true, mode: 0o600 });
     const sources = opened.map((file, i) => ({ name: parts[i]?.name ?? "", source: new FileSource(file) }));
-    const { notes } = await mergeCaptures(sources, {
+    const { notes, remarks } = await mergeCaptures(sources, {
       format,
       application: `kubectl packet-capture ${VERSION}`,
       comments: [`${parts.length} captures, fetched ${new Date().toISOString()}`],
@@ -42,6 +50,7 @@ export async function mergeParts(
     });
     // Each part has been found whole before, so that this is a fault of the disk or of ours.
     if (notes.length > 0) throw new Failure(`Cannot merge: ${notes.join("; ")}`);
+    for (const remark of remarks) note(remark);
     return target.path;
   } catch (error) {
     if (error instanceof Refusal) throw new Failure(error.message);
@@ -49,4 +58,12 @@ export async function mergeParts(
   } finally {
     for (const file of opened) file.close();
   }
+}
+
+/** The link types of a capture's interfaces, which stand before its first packet. */
+async function linkTypesOf(path: string): Promise<number[]> {
+  using file = await Deno.open(path);
+  const reader = new PcapngReader(new FileSource(file));
+  reader.next();
+  return reader.interfaces.map(({ linkType }) => linkType);
 }

@@ -73,6 +73,11 @@ export class CaptureFile implements ByteSource {
     this.#skipped = offset - PCAP_HEADER_BYTES;
   }
 
+  /** Begins again at its front, for another reader. */
+  rewind(): void {
+    this.#at = 0;
+  }
+
   /** Where in the file it is what a reader of this source has at an offset. */
   offsetOf(offset: number): number {
     return offset < PCAP_HEADER_BYTES ? offset : offset + this.#skipped;

@@ -4,6 +4,7 @@ import { readManifest } from "../captures/manifest_file.ts";
 import { VERSION } from "../version.ts";
 import type { CaptureFile } from "./capture_file.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
+import { mixedLinkTypes } from "./interfaces.ts";
 import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
 import { untilReceived } from "./lifeline.ts";
 import { type Capture, findCapture } from "./locate.ts";
@@ -12,7 +13,7 @@ import { PcapReader } from "./pcap.ts";
 import { PCAP_HEADER_BYTES } from "./pcap_format.ts";
 import { Refusal } from "./refusal.ts";
 import { NO_ROOM, type Snapshot, takeSnapshot } from "./snapshot.ts";
-import { type Format, PacketWriter } from "./writer.ts";
+import { type Format, mixedInPcap, PacketWriter } from "./writer.ts";
 
 /** What a shell says of a program that SIGTERM has ended; another attempt may do better. */
 const ENDED = 143;
@@ -106,36 +107,80 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
     throw new Refusal(1, `Cannot read ${target}: no packet has been captured yet${stateOf(capture.manifest)}`);
   }
   const interfaces = new CaptureInterfaces({ headersOnly });
-  const inputs = snapshot.files.map((file) => ({
-    file,
-    // An empty file of another link type or run is no reason for an interface.
-    to: file.header && !file.isEmpty ? interfaces.numberOf(capture, file.header, file.run) : undefined,
-  }));
   const since = sinceOf(snapshot, options);
+  const notes: string[] = [];
+  let last: PcapReader | undefined;
+  // One after the other through the same buffer: a hundred of them would be garbage.
+  const readerOf = (file: CaptureFile) =>
+    last = new PcapReader(file, { growing: file.growing, headersOnly, ...(last ? { buffer: last.bytes } : {}) });
+  const inputs: { readonly file: CaptureFile; readonly to: number | undefined }[] = [];
+  for (const file of snapshot.files) {
+    const passed = await passOver(file, readerOf, since, io);
+    if (passed) notes.push(...passed);
+    // One with nothing to be written is no reason for an interface.
+    else if (!file.header || file.isEmpty) inputs.push({ file, to: undefined });
+    else inputs.push({ file, to: interfaces.numberOf(capture, file.header, file.run) });
+  }
+  if (interfaces.all.length === 0) {
+    // Without one nobody could tell that the file is whole.
+    const newest = snapshot.files.findLast((file) => file.header && !file.isEmpty);
+    if (newest?.header) interfaces.numberOf(capture, newest.header, newest.run);
+  }
+  const linkTypes = interfaces.all.map(({ described }) => described.linkType);
+  if (format === "pcap" && new Set(linkTypes).size > 1) throw mixedInPcap(linkTypes);
+  const mixed = mixedLinkTypes(linkTypes);
+  if (mixed) io.say(`${target}: ${mixed}`);
+  const comments = [...sectionComments(capture, snapshot, options), ...(mixed ? [mixed] : [])];
   const output = new PacketWriter({ format, write: (bytes) => unlessAborted(io.write(bytes), io.signal) });
   await output.begin(
-    { application: `packet-capture ${VERSION}`, os: "Linux", comments: sectionComments(capture, snapshot, options) },
+    { application: `packet-capture ${VERSION}`, os: "Linux", comments },
     interfaces.all.map(({ described }) => described),
   );
   for (const { described, comments } of interfaces.all) await output.addInterface(described, comments);
 
-  const notes: string[] = [];
-  let buffer: Uint8Array<ArrayBuffer> | undefined;
   for (const { file, to } of inputs) {
     if (file.header) {
-      // One after the other through the same buffer: a hundred of them would be garbage.
-      const reader: PcapReader = new PcapReader(file, {
-        growing: file.growing,
-        headersOnly,
-        ...(buffer ? { buffer } : {}),
-      });
-      notes.push(...await copy(file, reader, to, since, output, io));
-      buffer = reader.bytes;
+      const reader = readerOf(file);
+      await copy(reader, to, since, output, io);
+      notes.push(...missingOf(file, reader));
     } else if (file.bytes > 0) notes.push(`${file.name} is not a pcap file: its ${file.bytes} bytes are left out`);
   }
   await output.flush();
   await output.statistics(interfaces.counters(capture.manifest, [...notes, ...disorderRemarks(output)]));
   return notes;
+}
+
+/**
+ * Reads a file to its end if none of its packets is asked for.
+ *
+ * @returns what of it could not be read then; undefined if it has such a packet: it has to be read from its front.
+ */
+async function passOver(
+  file: CaptureFile,
+  readerOf: (file: CaptureFile) => PcapReader,
+  since: number,
+  io: Io,
+): Promise<string[] | undefined> {
+  if (since === -Infinity || file.isEmpty || (file.firstSeconds ?? -Infinity) >= since) return undefined;
+  const reader = readerOf(file);
+  for (let passed = 0; reader.next();) {
+    if (timeOf(reader) >= since) {
+      file.rewind();
+      return undefined;
+    }
+    if (++passed % PASSED_AT_A_TIME === 0) await letOthers(io);
+  }
+  return missingOf(file, reader);
+}
+
+/** Passing over gigabytes must let other things happen, as writing does. */
+async function letOthers(io: Io): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve));
+  io.signal.throwIfAborted();
+}
+
+function timeOf({ seconds, nanos }: PcapReader): number {
+  return seconds + nanos / 1e9;
 }
 
 /**
@@ -151,22 +196,17 @@ function sinceOf({ files }: Snapshot, { sinceSeconds }: CatOptions): number {
   return -Infinity;
 }
 
-/** Copies a file's packets. @returns what of it could not be read. */
+/** Copies a file's packets. @param to the number of their interface; undefined: it has none. */
 async function copy(
-  file: CaptureFile,
   reader: PcapReader,
   to: number | undefined,
   since: number,
   output: PacketWriter,
   io: Io,
-): Promise<string[]> {
+): Promise<void> {
   for (let passed = 0; reader.next();) {
-    if (to === undefined || reader.seconds + reader.nanos / 1e9 < since) {
-      // Writing lets other things happen; passing over gigabytes must too.
-      if (++passed % PASSED_AT_A_TIME === 0) {
-        await new Promise((resolve) => setTimeout(resolve));
-        io.signal.throwIfAborted();
-      }
+    if (to === undefined || timeOf(reader) < since) {
+      if (++passed % PASSED_AT_A_TIME === 0) await letOthers(io);
       continue;
     }
     output.add(reader, to);
@@ -175,6 +215,10 @@ async function copy(
       await output.drain();
     }
   }
+}
+
+/** Returns what of a file could not be read, now that its reader has come to the end. */
+function missingOf(file: CaptureFile, reader: PcapReader): string[] {
   if (reader.isStuck && !file.overtaken) {
     // However the file goes on, this is no record that has yet to be written to its end.
     reader.growing = false;

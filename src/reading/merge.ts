@@ -1,5 +1,6 @@
 /** Merges captures of many pods, each a pcapng file that `cat` made, into one file in order of time. Constant memory. */
 import type { ByteSource } from "./bytes.ts";
+import { mixedLinkTypes } from "./interfaces.ts";
 import { PcapngReader } from "./pcapng.ts";
 import { type Format, PacketWriter } from "./writer.ts";
 
@@ -30,6 +31,8 @@ export interface Merged {
   readonly packets: number;
   /** What could not be read, one sentence each; empty if all was. */
   readonly notes: readonly string[];
+  /** What else the file's user should know, one sentence each. */
+  readonly remarks: readonly string[];
 }
 
 /**
@@ -37,7 +40,7 @@ export interface Merged {
  *
  * Where a source is itself out of order, since a clock was set back, its packets stay in the source's order.
  *
- * @throws Refusal if it is to be a pcap file and the link types differ, before anything is written.
+ * @throws Refusal if it is to be a pcap file and the link types of the packets differ.
  * @throws the signal's reason, when aborted.
  */
 export async function mergeCaptures(sources: readonly MergeSource[], options: MergeOptions): Promise<Merged> {
@@ -45,6 +48,8 @@ export async function mergeCaptures(sources: readonly MergeSource[], options: Me
   const inputs = sources.map(({ name, source }) => new Input(name, source));
   // What a source says of itself stands before its first packet.
   const queue = new Queue(inputs.filter((input) => input.reader.next()));
+  const interfaces = inputs.flatMap(({ reader }) => reader.interfaces);
+  const mixed = options.format === "pcap" ? undefined : mixedLinkTypes(interfaces.map(({ linkType }) => linkType));
   const output = new PacketWriter({
     write: options.write,
     windowBytes: WINDOW_BYTES,
@@ -53,9 +58,13 @@ export async function mergeCaptures(sources: readonly MergeSource[], options: Me
   await output.begin(
     {
       application: options.application,
-      comments: [...options.comments ?? [], ...inputs.flatMap(({ reader }) => reader.comments)],
+      comments: [
+        ...options.comments ?? [],
+        ...mixed ? [mixed] : [],
+        ...inputs.flatMap(({ reader }) => reader.comments),
+      ],
     },
-    inputs.flatMap(({ reader }) => reader.interfaces),
+    interfaces,
   );
   for (const input of inputs) await input.addInterfaces(output);
 
@@ -87,6 +96,7 @@ export async function mergeCaptures(sources: readonly MergeSource[], options: Me
   return {
     packets: output.delivered.reduce((sum, n) => sum + n, 0),
     notes: inputs.flatMap(({ note }) => note ?? []),
+    remarks: mixed ? [mixed] : [],
   };
 }
 

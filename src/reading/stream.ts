@@ -6,6 +6,7 @@ import { mayBeWritten } from "./alive.ts";
 import { refusing } from "./cat.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { Follower } from "./follow.ts";
+import { mixedLinkTypes } from "./interfaces.ts";
 import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
 import { type Capture, findCapture } from "./locate.ts";
 import { PcapReader } from "./pcap.ts";
@@ -81,6 +82,7 @@ class LiveCapture implements Disposable {
   #reader: PcapReader | undefined;
   /** Number of the interface to which the file at hand belongs. */
   #to: number | undefined;
+  #isMixed = false;
   /** Time of the last packet, for what is said of a gap. */
   #last = "";
   /** Run of the last packet. */
@@ -225,6 +227,9 @@ class LiveCapture implements Disposable {
     const to = this.#interfaces.numberOf({ ...this.#capture, manifest: this.#manifest }, reader.header!, run);
     for (let n = this.#output.delivered.length; n <= to; n++) {
       const { described, comments } = this.#interfaces.all[n]!;
+      const mixed = mixedLinkTypes(this.#interfaces.all.slice(0, n + 1).map(({ described }) => described.linkType));
+      if (mixed && !this.#isMixed) this.#io.say(mixed);
+      this.#isMixed ||= mixed !== undefined;
       await this.#meanwhile(this.#output.addInterface(described, comments).then(() => {}));
     }
     this.#to = to;

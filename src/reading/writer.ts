@@ -1,12 +1,12 @@
 /** Packets on their way to one capture file: put in order of time, encoded, counted, and written in large pieces. */
 import type { Chunk, Disorder, Reordering } from "./order.ts";
 import { Reorder } from "./order.ts";
-import { type Interface, linkTypeName, type Packet } from "./packet.ts";
+import { InterfaceBlocks, largestSnaplen, linkTypeNames } from "./interfaces.ts";
+import type { Interface, Packet } from "./packet.ts";
 import { pcapHeader, putPcapRecord } from "./pcap_format.ts";
 import {
   commentOption,
   emptyBlock,
-  interfaceDescription,
   interfaceStatistics,
   PACKET_BLOCK_BYTES,
   putPacketBlock,
@@ -44,8 +44,11 @@ export class PacketWriter {
   readonly #format: Format;
   readonly #write: (bytes: Uint8Array) => Promise<void>;
   readonly #order: Reorder;
-  readonly #digits: (6 | 9)[] = [];
-  #pcapDigits: 6 | 9 = 6;
+  readonly #interfaces: Interface[] = [];
+  #blocks = new InterfaceBlocks();
+  /** Of the pcap file: its link type is the first packet's. */
+  #header: { digits: 6 | 9; snaplen: number; linkType?: number } = { digits: 6, snaplen: 0 };
+  #isHeaderDue = false;
   /** The last write, behind all before it: the next chunk is filled while it goes on. */
   #writing: Promise<void> = Promise.resolve();
 
@@ -61,33 +64,22 @@ export class PacketWriter {
   }
 
   /**
-   * Writes the file's header.
+   * Writes the file's header; that of a pcap file is written with its first packets, whose link type it says.
    *
    * @param interfaces whose packets will follow; in a pcapng file others can be added later.
-   * @throws Refusal if it is to be a pcap file and they have several link types; nothing is written then.
    */
   async begin(section: SectionInfo, interfaces: readonly Interface[]): Promise<void> {
+    this.#blocks = new InterfaceBlocks(interfaces);
     if (this.#format === "pcapng") return await this.#put(sectionHeader(section));
-    const linkTypes = new Set(interfaces.map(({ linkType }) => linkTypeName(linkType)));
-    if (linkTypes.size > 1) {
-      throw new Refusal(
-        1,
-        `Cannot write packets of the link types ${[...linkTypes].join(" and ")} as pcap: accepted is one link type; ` +
-          "use the format pcapng",
-      );
-    }
-    this.#pcapDigits = interfaces.some(({ digits }) => digits === 9) ? 9 : 6;
-    await this.#put(pcapHeader({
-      linkType: interfaces[0]?.linkType ?? 1,
-      snaplen: interfaces.reduce((most, { snaplen }) => Math.max(most, snaplen), 0),
-      digits: this.#pcapDigits,
-    }));
+    const digits = interfaces.some(({ digits }) => digits === 9) ? 9 : 6;
+    this.#header = { digits, snaplen: largestSnaplen(interfaces) };
+    this.#isHeaderDue = true;
   }
 
   /** @returns the number by which `add` and `end` know the interface. */
   async addInterface(described: Interface, comments: readonly string[] = []): Promise<number> {
-    if (this.#format === "pcapng") await this.#put(interfaceDescription(described, comments));
-    this.#digits.push(described.digits);
+    if (this.#format === "pcapng") await this.#put(this.#blocks.add(described, comments));
+    this.#interfaces.push(described);
     return this.delivered.push(0) - 1;
   }
 
@@ -95,8 +87,10 @@ export class PacketWriter {
    * Adds a packet. If the clock was set back before it, a comment says so.
    *
    * @param options of its block, encoded; only pcapng has them.
+   * @throws Refusal if it is a pcap file and the packets before it have another link type.
    */
   add(packet: Packet, to: number, options?: Uint8Array): void {
+    if (this.#format === "pcap") this.#checkLinkType(this.#interfaces[to]!.linkType);
     const size = packet.captured + PACKET_BLOCK_BYTES + MAX_STEP_COMMENT + (options?.length ?? 0);
     const order = this.#order;
     const chunk = order.room(size, packet.seconds, packet.nanos);
@@ -106,8 +100,8 @@ export class PacketWriter {
       );
     }
     chunk.used = this.#format === "pcap"
-      ? putPcapRecord(chunk.bytes, chunk.view, chunk.used, packet, this.#pcapDigits)
-      : putPacketBlock(chunk.bytes, chunk.view, chunk.used, packet, to, this.#digits[to]!, options);
+      ? putPcapRecord(chunk.bytes, chunk.view, chunk.used, packet, this.#header.digits)
+      : putPacketBlock(chunk.bytes, chunk.view, chunk.used, packet, to, this.#interfaces[to]!.digits, options);
     this.delivered[to]!++;
   }
 
@@ -118,6 +112,7 @@ export class PacketWriter {
 
   /** Writes what cannot be overtaken any more. The last piece may still be on its way when this returns. */
   async drain(): Promise<void> {
+    if (this.#isHeaderDue && this.isFull) await this.#putHeader();
     for (let chunk; (chunk = this.#order.take());) {
       const taken = chunk;
       const before = this.#writing;
@@ -132,6 +127,7 @@ export class PacketWriter {
   async flush(): Promise<void> {
     this.#order.flush();
     await this.drain();
+    if (this.#isHeaderDue) await this.#putHeader();
     await this.#writing;
   }
 
@@ -140,7 +136,9 @@ export class PacketWriter {
     if (this.#format === "pcap") return;
     for (const [id, { received, dropped, comments = [] }] of counters.entries()) {
       const delivered = this.delivered[id] ?? 0;
-      await this.#put(interfaceStatistics(id, this.#digits[id] ?? 6, { received, dropped, delivered, comments }));
+      await this.#put(
+        interfaceStatistics(id, this.#interfaces[id]?.digits ?? 6, { received, dropped, delivered, comments }),
+      );
     }
   }
 
@@ -148,6 +146,17 @@ export class PacketWriter {
   async beat(counters: readonly Counters[]): Promise<void> {
     if (this.delivered.length > 0) await this.statistics(counters);
     else if (this.#format === "pcapng") await this.#put(emptyBlock());
+  }
+
+  #checkLinkType(linkType: number): void {
+    const first = this.#header.linkType ??= linkType;
+    if (linkType !== first) throw mixedInPcap([first, linkType]);
+  }
+
+  async #putHeader(): Promise<void> {
+    this.#isHeaderDue = false;
+    const { linkType = this.#interfaces[0]?.linkType ?? 1, ...header } = this.#header;
+    await this.#put(pcapHeader({ ...header, linkType }));
   }
 
   async #writeChunk(chunk: Chunk): Promise<void> {
@@ -158,4 +167,13 @@ export class PacketWriter {
   async #put(bytes: Uint8Array): Promise<void> {
     await (this.#writing = this.#writing.then(() => this.#write(bytes)));
   }
+}
+
+/** The error of a pcap file that is to hold packets of several link types. */
+export function mixedInPcap(linkTypes: readonly number[]): Refusal {
+  return new Refusal(
+    1,
+    `Cannot write packets of the link types ${linkTypeNames(linkTypes)} as pcap: accepted is one link type; ` +
+      "use the format pcapng",
+  );
 }

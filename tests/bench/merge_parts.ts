@@ -8,4 +8,5 @@ await mergeParts(
   "pcapng",
   { path: target, becomes: target },
   new AbortController().signal,
+  () => {},
 );

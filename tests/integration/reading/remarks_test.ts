@@ -2,7 +2,10 @@
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
 import { run } from "../../cluster/run.ts";
+import { FileSource } from "../../../src/reading/bytes.ts";
 import { cat, type CatOptions } from "../../../src/reading/cat.ts";
+import { mergeCaptures } from "../../../src/reading/merge.ts";
+import { stream } from "../../../src/reading/stream.ts";
 import {
   type CaptureDir,
   captureDir,
@@ -62,6 +65,38 @@ Deno.test("cat --since leaves out what is older, by tshark's times", async () =>
   }
   const { path } = await written(dir, { sinceSeconds: 300 });
   match(await run(["capinfos", path]), /Capture comment: {5}only packets of the last 300 s before the newest one/);
+});
+
+Deno.test("tcpdump reads what cat, stream and the merge wrote of runs and pods with different snaplens", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "completed", runs: [aRun(1, { endedAt: "x" }), aRun(2, { endedAt: "y" })] });
+  await dir.put("run-000001-000000.pcap", pcap([packet(1), packet(2)], { linkType: 1, snaplen: 96 }));
+  await dir.put("run-000002-000000.pcap", pcap([packet(3), packet(4)], { linkType: 1, snaplen: 262_144 }));
+  await dir.put("run-000002-000001.pcap", pcap([packet(5)], { linkType: 1, snaplen: 64 }));
+  const byTcpdump = async (path: string) => Number.parseInt(await run(["tcpdump", "--count", "-r", path]));
+  const { path } = await written(dir);
+  same(await byTcpdump(path), 5);
+  const live = join(dir.path, "stream.pcapng");
+  const io = testIo();
+  same(await stream({ captureDir: dir.path, pod: "default/web-0" }, io), 0);
+  await Deno.writeFile(live, io.output);
+  const other = join(dir.path, "other.pcapng");
+  await run(["editcap", "-F", "pcapng", "-s", "80", path, other]);
+  const merged = join(dir.path, "merged.pcapng");
+  using files = new DisposableStack();
+  const sources = [path, live, other].map((name) => ({
+    name,
+    source: new FileSource(files.use(Deno.openSync(name))),
+  }));
+  const parts: Uint8Array[] = [];
+  await mergeCaptures(sources, {
+    application: "test",
+    write: (bytes) => Promise.resolve(void parts.push(bytes.slice())),
+  });
+  await Deno.writeFile(merged, concat(...parts));
+  assertEquals(await Promise.all([live, merged].map(byTcpdump)), [5, 15]);
+  const snaplens = (await run(["capinfos", path])).match(/Capture length = \d+/g);
+  assertEquals(new Set(snaplens), new Set(["Capture length = 262144"]));
 });
 
 Deno.test("cat says where the clock was set back, at the packet, in the file's comments and its statistics", async () => {

@@ -37,6 +37,9 @@ function read(bytes: Uint8Array) {
   return { reader, numbers, names, remarks };
 }
 
+const MIXED =
+  "the packets have the link types LINUX_SLL2 and EN10MB: Wireshark reads such a file, tcpdump and others that use libpcap do not";
+
 async function run1(path: string, options: Partial<CatOptions> = {}, io: TestIo = testIo()) {
   const code = await cat({ captureDir: path, pod: "default/web-0", ...options }, io);
   return { code, ...read(io.output), said: io.said, output: io.output };
@@ -56,7 +59,7 @@ Deno.test("cat() writes the files of all runs in order, with what was asked for 
   await dir.put("run-000001-000001.pcap", pcap([packet(3)]));
   await dir.put("capture-web-0.pcap0", pcap([packet(4), packet(5)], { linkType: 1, snaplen: 96 }));
   const { code, numbers, names, reader, said } = await run1(dir.path);
-  assertEquals([code, said], [0, []]);
+  assertEquals([code, said], [0, [`default/web-0: ${MIXED}`]]);
   assertEquals(numbers, [1, 2, 3, 4, 5]);
   assertEquals(names, [...Array(3).fill("default/web-0@worker1"), ...Array(2).fill("default/web-0@worker1#2")]);
   const [first, second] = reader.interfaces;
@@ -66,8 +69,13 @@ Deno.test("cat() writes the files of all runs in order, with what was asked for 
     262_144,
     "tcp port 80",
     1,
-    96,
+    262_144,
   ]);
+  assertEquals([first?.comments, second?.comments], [[], [
+    "snaplen 96: of each packet so many bytes were kept at most",
+    MIXED,
+  ]]);
+  assert(reader.comments.includes(MIXED), reader.comments.join());
   assertEquals([first?.statistics, second?.statistics], [
     { received: 20, dropped: 3, delivered: 3, comments: [] },
     { received: 20, dropped: 3, delivered: 2, comments: [] },
@@ -163,6 +171,32 @@ Deno.test("cat() --since finds the newest packet of a large file at its end", as
   );
   await dir.put("run-000001-000000.pcap", pcap(packets));
   assertEquals((await run1(dir.path, { sinceSeconds: 3 })).numbers, [96, 97, 98, 99]);
+});
+
+Deno.test("cat() --since judges by the packets that are asked for: their link types, their interfaces", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest();
+  // Of another link type, old; the last of its packets would be asked for if it were a second younger.
+  await dir.put("run-000001-000000.pcap", pcap([before(900, 1), before(301, 2)]));
+  await dir.put("run-000001-000001.pcap", pcap([before(400, 3), before(300, 4)], { linkType: 1, snaplen: 80 }));
+  await dir.put("run-000001-000002.pcap", pcap([before(0, 5)], { linkType: 1 }));
+  const { code, said, output } = await run1(dir.path, { format: "pcap", sinceSeconds: 300 });
+  assertEquals([code, said], [0, []]);
+  assertEquals(output, pcap([before(300, 4), before(0, 5)], { linkType: 1 }));
+  const { reader, numbers, said: nothing } = await run1(dir.path, { sinceSeconds: 300 });
+  assertEquals([numbers, nothing], [[4, 5], []]);
+  assertEquals(reader.interfaces.map(({ linkType, statistics }) => [linkType, statistics?.delivered]), [[1, 1], [
+    1,
+    1,
+  ]]);
+  const refused = await run1(dir.path, { format: "pcap", sinceSeconds: 301 });
+  assertEquals([refused.code, refused.output.length], [1, 0]);
+  // What of the old file is damaged is told all the same.
+  const torn = concat(pcap([before(900, 1)]), record(before(890, 2)).subarray(0, 30));
+  await dir.put("run-000001-000000.pcap", torn);
+  const damaged = await run1(dir.path, { format: "pcap", sinceSeconds: 300 });
+  assertEquals([damaged.code, damaged.output], [1, output]);
+  match(damaged.said.join(), /run-000001-000000\.pcap is damaged in 1 place: 30 bytes/);
 });
 
 /** A record that is none: it says 1,000,000 microseconds. */

@@ -1,4 +1,4 @@
-import { deepStrictEqual as assertEquals, rejects, strictEqual as same } from "node:assert/strict";
+import { deepStrictEqual as assertEquals, match, rejects, strictEqual as same } from "node:assert/strict";
 import fc from "fast-check";
 import { MemorySource } from "../../../src/reading/bytes.ts";
 import { mergeCaptures, type MergeOptions } from "../../../src/reading/merge.ts";
@@ -19,12 +19,12 @@ import { concat } from "./files.ts";
 async function source(
   name: string,
   times: readonly number[],
-  { linkType = 276, digits = 6 as 6 | 9, comment = `of ${name}` } = {},
+  { linkType = 276, digits = 6 as 6 | 9, comment = `of ${name}`, snaplen = 100 } = {},
 ) {
   const parts: Uint8Array[] = [];
   const writer = new PacketWriter({ write: (bytes) => Promise.resolve(void parts.push(bytes.slice())) });
-  await writer.begin({ application: "test", comments: [comment] }, []);
-  await writer.addInterface({ name, linkType, snaplen: 100, digits });
+  await writer.begin({ application: "test", comments: [comment] }, [{ linkType, snaplen, digits }]);
+  await writer.addInterface({ name, linkType, snaplen, digits });
   for (const time of times) {
     writer.add({
       bytes: Uint8Array.of(time),
@@ -169,7 +169,7 @@ for (const late of [false, true]) {
     const sent = numbersIn(file);
     const sorted = late ? sent.toSorted((a, b) => timeOf(a[0]) - timeOf(b[0])) : sent;
     const { merged, bytes } = await merge([{ name: "a", source: new MemorySource(file) }]);
-    assertEquals(merged, { packets: LARGE.length, notes: [] });
+    assertEquals(merged, { packets: LARGE.length, notes: [], remarks: [] });
     assertEquals(numbersIn(bytes), sorted);
     const { bytes: pcap } = await merge([{ name: "a", source: new MemorySource(file) }], { format: "pcap" });
     same(pcap.length, 24 + LARGE.length * 20);
@@ -191,6 +191,40 @@ Deno.test("mergeLive() takes blocks that are longer than what it takes ahead", a
   const hangs = new Promise((_, reject) => timer = setTimeout(() => reject(new Error("it hangs")), 10_000));
   await Promise.race([done, hangs]).finally(() => clearTimeout(timer));
   assertEquals(numbersIn(concat(...parts)), numbersIn(file));
+});
+
+Deno.test("mergeCaptures() writes pcap of one link type although another source had interfaces of another, without packets", async () => {
+  const { bytes, merged } = await merge([await source("a", [], { linkType: 1 }), await source("b", [1, 2])], {
+    format: "pcap",
+  });
+  const reader = new PcapReader(new MemorySource(bytes));
+  let packets = 0;
+  while (reader.next()) packets++;
+  assertEquals([packets, reader.header?.linkType, merged.remarks], [2, 276, []]);
+  const none = await merge([await source("a", [], { linkType: 1 })], { format: "pcap" });
+  same(none.bytes.length, 24);
+});
+
+Deno.test("mergeCaptures() gives all interfaces the largest snaplen and says the real ones, and mixed link types", async () => {
+  const sources = [await source("a", [1], { snaplen: 64 }), await source("b", [2], { snaplen: 0 })];
+  const { bytes, merged } = await merge(sources);
+  const reader = new PcapngReader(new MemorySource(bytes));
+  while (reader.next());
+  const real = "snaplen 64: of each packet so many bytes were kept at most";
+  assertEquals(reader.interfaces.map(({ snaplen, comments }) => [snaplen, comments]), [[262_144, [real]], [
+    262_144,
+    [],
+  ]]);
+  assertEquals(merged.remarks, []);
+  // What has been merged before keeps what was said of it.
+  const again = await merge([{ name: "ab", source: new MemorySource(bytes) }, await source("c", [3], { linkType: 1 })]);
+  const second = new PcapngReader(new MemorySource(again.bytes));
+  while (second.next());
+  const mixed = /^the packets have the link types LINUX_SLL2 and EN10MB: Wireshark reads/;
+  assertEquals(second.interfaces[0]?.comments, [real]);
+  match(second.interfaces[2]!.comments.at(-1)!, mixed);
+  match(second.comments[0]!, mixed);
+  match(again.merged.remarks.join(), mixed);
 });
 
 Deno.test("mergeCaptures() stops when aborted", async () => {

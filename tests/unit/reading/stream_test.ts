@@ -428,3 +428,24 @@ Deno.test("stream() says what is damaged in the newest file of a capture that no
   same(await running.code, 0);
   same(running.io.said.filter((line) => line.includes("damaged")).length, 1);
 });
+
+Deno.test("stream() gives all interfaces one snaplen, and says once that link types are mixed", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "completed" });
+  await dir.put("run-000001-000000.pcap", pcap([packet(1)], { snaplen: 64 }));
+  await dir.put("run-000001-000001.pcap", pcap([packet(2)], { linkType: 1 }));
+  await dir.put("run-000001-000002.pcap", pcap([packet(3)], { linkType: 101, snaplen: 99 }));
+  const running = new Running(dir);
+  same(await running.code, 0);
+  const { reader, numbers } = read(running.io.output);
+  assertEquals(numbers, [1, 2, 3]);
+  assertEquals(reader.interfaces.map(({ snaplen }) => snaplen), [262_144, 262_144, 262_144]);
+  assertEquals(reader.interfaces.map(({ comments }) => comments.map((text) => text.split(":")[0])), [
+    ["snaplen 64"],
+    ["the packets have the link types LINUX_SLL2 and EN10MB"],
+    ["snaplen 99", "the packets have the link types LINUX_SLL2 and RAW"],
+  ]);
+  assertEquals(running.io.said.map((line) => line.split(":")[0]), [
+    "the packets have the link types LINUX_SLL2 and EN10MB",
+  ]);
+});
