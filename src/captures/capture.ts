@@ -504,22 +504,22 @@ export class Capture {
   async #retire(podGone: boolean): Promise<void> {
     const { directory, settings, log } = this.#context;
     const { ledger } = this;
-    const uid = ledger?.manifest?.uid;
+    let uid = ledger?.manifest?.uid;
     const files = await listRing(this.folder, this.name).catch(() => []);
-    const what = { uid, files: files.length, bytes: files.reduce((sum, file) => sum + file.bytes, 0) };
+    const what = { files: files.length, bytes: files.reduce((sum, file) => sum + file.bytes, 0) };
     // Counters that are being written would find the folder gone, or another pod's in its place.
     await ledger?.written;
-    if (podGone && settings.retentionSeconds > 0 && uid !== undefined && files.length > 0) {
+    if (ledger && podGone && settings.retentionSeconds > 0 && files.length > 0) {
       if (this.#isTorn) await this.#cutTorn();
-      ledger?.retain();
+      uid = ledger.retain(this.namespace, this.name);
       await this.#save();
       await directory.retainFolder(this.namespace, this.name, uid);
       this.#context.retained(uid, { namespace: this.namespace, firstSeen: this.firstSeen, bytes: what.bytes });
-      log.info("files retained", { ...this.fields(), ...what, for: formatDuration(settings.retentionSeconds) });
+      log.info("files retained", { ...this.fields(), uid, ...what, for: formatDuration(settings.retentionSeconds) });
     } else {
       await directory.removeFolder(this.namespace, this.name);
       const why = podGone ? "the pod was deleted" : "annotation removed";
-      log.info("files deleted", { ...this.fields(), ...what, why });
+      log.info("files deleted", { ...this.fields(), uid, ...what, why });
     }
     if (!podGone && (uid !== undefined || files.length > 0)) {
       const note = `Annotation removed: ${what.files} files with ${what.bytes} bytes were deleted`;

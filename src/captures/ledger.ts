@@ -162,11 +162,25 @@ export class Ledger {
     };
   }
 
-  /** The pod is gone, its files stay for a while. */
-  retain(): void {
-    if (!this.manifest) return;
+  /**
+   * Records that the pod is gone and its files stay for a while. Where the manifest was damaged, a new one takes its place, with a
+   * UID of its own: it says whose folder it was, and for how long it has been kept.
+   *
+   * @returns the UID under which the files are to be retained.
+   */
+  retain(namespace: string, pod: string): string {
     const since = new Date().toISOString();
-    this.manifest = { ...this.manifest, state: "retained", reason: "the pod was deleted", since, retainedSeconds: 0 };
+    const retained = { state: "retained", since, retainedSeconds: 0 } as const;
+    if (this.manifest) {
+      this.manifest = { ...this.manifest, ...retained, reason: "the pod was deleted" };
+    } else {
+      this.manifest = {
+        ...{ version: 1, tool: VERSION, uid: crypto.randomUUID(), namespace, pod, node: this.#node, annotations: {} },
+        ...{ ...retained, reason: `the pod was deleted, and ${MANIFEST} was damaged: the UID is made up` },
+        ...{ runs: [], capturedSeconds: 0, capturedPackets: 0, updatedAt: since },
+      };
+    }
+    return this.manifest.uid;
   }
 
   /** Drops the details of runs that have no file any more, but for the last two. */

@@ -3,7 +3,8 @@ import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/stric
 import { join } from "@std/path";
 import { waitFor } from "../../cluster/wait.ts";
 import { run } from "../../cluster/run.ts";
-import { exists, KEY, NodeRig } from "../../rig/node.ts";
+import { cli, cliCommand } from "../../rig/cli.ts";
+import { exists, KEY, NodeRig, numbersIn } from "../../rig/node.ts";
 
 /** What capinfos or tshark says of the only file of a pod. */
 async function linkType(file: string): Promise<string> {
@@ -241,5 +242,36 @@ Deno.test("the controller carries out annotations", async (t) => {
     assert(performance.now() - since > 4000, "too early");
     await node.deletePod(again);
   });
+
+  await t.step(
+    "retention keeps the files of a pod whose manifest was damaged as long, and list and cat know them",
+    async () => {
+      const pod = await node.startPod("spoilt", { annotations: { [KEY]: "5" } });
+      await node.capturing(pod);
+      await node.sees(pod, "evidence");
+      await controller.stop();
+      await Deno.writeTextFile(join(node.folderOf(pod), "capture.json"), "{");
+      await node.deletePod(pod);
+      controller = await node.startController({ RETENTION_AFTER_POD_DELETION: "6s" });
+      const env = { CAPTURE_DIR: node.captureDir };
+      const rows = async () => {
+        const { stdout } = await cli(["list", "-o", "json"], { env });
+        return (JSON.parse(stdout) as { pod: string; uid: string; state: string }[]).filter((row) =>
+          row.pod === pod.name
+        );
+      };
+      const [row] = await waitFor("the retained files", async () => {
+        const found = await rows();
+        return found[0]?.state === "retained" ? found : undefined;
+      });
+      const since = performance.now();
+      const file = join(node.dir, "spoilt.pcapng");
+      await Deno.writeFile(file, (await cliCommand(["cat", row!.uid], { env }).output()).stdout);
+      assert((await numbersIn(file, "evidence")).length > 0);
+      const folder = join(node.captureDir, ".retained", row!.uid);
+      await waitFor("the retained files to go", async () => !await exists(folder), { timeoutMs: 15_000 });
+      assert(performance.now() - since > 2000, "too early");
+    },
+  );
   await controller.stop();
 });

@@ -215,6 +215,34 @@ Deno.test("Captures counts retained files at once, and gives their room away whe
   assert((await world.metrics.text()).includes(`packet_capture_requests{state="retained"} 0`));
 });
 
+Deno.test("Captures retains files without a manifest that can be read as others, under a UID that is made up", async () => {
+  for (const damage of ["{", undefined]) {
+    const env = { RETENTION_AFTER_POD_DELETION: "1h" };
+    await using first = await World.start({ env });
+    first.sandbox("web");
+    first.annotate("web", { "": "3" });
+    await first.capturing("web");
+    const path = join(first.folder("web"), "capture.json");
+    const dir = await first.leave();
+    if (damage === undefined) await Deno.remove(path);
+    else await Deno.writeTextFile(path, damage);
+    await using world = await World.start({ dir, env });
+    await world.clean("web");
+    const retained = join(world.directory.path, ".retained");
+    const [uid, ...others] = [...Deno.readDirSync(retained)].map(({ name }) => name);
+    assertEquals(others, []);
+    const files = [...Deno.readDirSync(join(retained, uid!))].map(({ name }) => name).filter((name) =>
+      name.includes("pcap")
+    );
+    assertEquals(files.length, 3);
+    const manifest = JSON.parse(await Deno.readTextFile(join(retained, uid!, "capture.json")));
+    assertEquals(
+      [manifest.uid, manifest.namespace, manifest.pod, manifest.state, manifest.retainedSeconds],
+      [uid, "default", "web", "retained", 0],
+    );
+  }
+});
+
 Deno.test("Captures gives the room of retained files away that a purge has deleted", async () => {
   await using world = await World.start({ env: { DISK_BUDGET_MB: "20", RETENTION_AFTER_POD_DELETION: "1h" } });
   for (const name of ["a", "b"]) world.sandbox(name);
