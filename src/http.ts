@@ -26,6 +26,8 @@ const METRICS_ANSWERS = 4;
 const METRICS_AGE_MS = 1000;
 /** How long the port pauses after a connection that could not be accepted: the process is out of file descriptors. */
 const ACCEPT_RETRY_MS = 200;
+/** The code with which `listen` fails where the kernel has no IPv6. */
+const NO_IPV6 = "EAFNOSUPPORT";
 /** How long answers under way may take when the port is closed: a client may never read the rest of its own. */
 const CLOSE_MS = 1000;
 
@@ -69,9 +71,17 @@ export function serve(options: ServeOptions): Served {
   };
 }
 
-function open({ port, hostname }: ServeOptions): Deno.TcpListener {
+/** Opens the port. On `::` it serves IPv6 and IPv4; where the kernel has no IPv6, IPv4 alone. */
+function open({ port, hostname, log }: ServeOptions): Deno.TcpListener {
+  const listen = (hostname: string) => Deno.listen({ port, hostname, tcpBacklog: QUEUE });
   try {
-    return Deno.listen({ port, hostname, tcpBacklog: QUEUE });
+    try {
+      return listen(hostname);
+    } catch (error) {
+      if (hostname !== "::" || (error as { code?: string }).code !== NO_IPV6) throw error;
+      log.info("no IPv6 here: the http port is served on IPv4", { error });
+      return listen("0.0.0.0");
+    }
   } catch (error) {
     const reason = error instanceof Deno.errors.AddrInUse ? "another process has it" : (error as Error).message;
     throw new Error(`Cannot open HTTP port ${port} on ${hostname}: ${reason}`, { cause: error });

@@ -37,7 +37,7 @@ const TABLE = {
   tcpdump: setting("TCPDUMP", program(), "tcpdump", "the tcpdump to run"),
   nsenter: setting("NSENTER", program(), "nsenter", "the nsenter to run"),
   httpPort: setting("HTTP_PORT", whole(0, 65_535), "9090", "port of /healthz, /readyz and /metrics; 0: any free one"),
-  httpHost: setting("HTTP_HOST", address(), "0.0.0.0", "address that this port is opened on"),
+  httpHost: setting("HTTP_HOST", address(), "::", "address that this port is opened on; ::: IPv6 and IPv4"),
   metricsEnabled: setting("METRICS_ENABLED", bool(), "true", "serve /metrics"),
   eventsEnabled: setting("EVENTS_ENABLED", bool(), "true", "write Events on the pods"),
   logLevel: setting("LOG_LEVEL", oneOf(LOG_LEVELS), "info", "least important lines to log"),

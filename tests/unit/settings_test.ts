@@ -17,7 +17,7 @@ Deno.test("readSettings() needs the node's name only", () => {
     tcpdump: "tcpdump",
     nsenter: "nsenter",
     httpPort: 9090,
-    httpHost: "0.0.0.0",
+    httpHost: "::",
     metricsEnabled: true,
     eventsEnabled: true,
     logLevel: "info",
