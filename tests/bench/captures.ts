@@ -324,7 +324,8 @@ export async function growth(stage: Stage): Promise<Figure[]> {
     {
       id: "capture-memory",
       part: "growth",
-      what: "memory of the whole cgroup per running capture: tcpdump, its kernel buffer and the controller's share",
+      what:
+        "memory of the whole cgroup per running capture: tcpdump and the controller's share, without the kernel's packet buffer, which is in no cgroup",
       value: capture,
       unit: "MiB",
       beside: `working set MiB at ${show(whole)}; one tcpdump's share (PSS) ${each.toFixed(1)} MiB; ${

@@ -1,6 +1,8 @@
-import { deepStrictEqual as assertEquals, match as assertMatch, throws as assertThrows } from "node:assert/strict";
+import { deepStrictEqual as assertEquals, match as assertMatch, ok, throws as assertThrows } from "node:assert/strict";
+import { join } from "@std/path";
 import { type Figure, median, met, page, quantile, range, regressions, short, spread } from "../../bench/figures.ts";
 import { JSON_FILE, PAGE, PARTS } from "../../bench/main.ts";
+import { ROOT } from "../../rig/cli.ts";
 
 const figure: Figure = {
   id: "start",
@@ -65,5 +67,15 @@ Deno.test("docs/benchmarks.md is what docs/benchmarks.json gives, and both are o
   for (const { id, samples } of report.figures as Figure[]) {
     // A peer's are empty where none took part.
     assertEquals(Object.values(samples).some((series) => series.length > 0), true, `${id} has no samples`);
+  }
+});
+
+Deno.test("what values.yaml and docs/storage.md say of a capture's memory is what was measured", async () => {
+  const { figures } = JSON.parse(await Deno.readTextFile(JSON_FILE)) as { figures: Figure[] };
+  const measured = figures.find(({ id }) => id === "capture-memory")!.value;
+  for (const file of ["charts/values.yaml", "docs/storage.md"]) {
+    const text = await Deno.readTextFile(join(ROOT, file));
+    const said = Number(/running capture takes ([0-9.]+) MiB/.exec(text)?.[1]);
+    ok(said > measured * 0.8 && said < measured * 1.25, `${file} says ${said} MiB, measured were ${measured}`);
   }
 });
