@@ -1,7 +1,7 @@
 /** When what failed may be tried again: later and later, as long as it fails in the same sandbox. */
 import { jittered } from "./queue.ts";
 
-/** A tcpdump that lived this long was a good start: when it dies it is started again at once. */
+/** A tcpdump that listened this long was a good start: when it dies it is started again at once. */
 const HEALTHY_MS = 10_000;
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 30_000;
@@ -29,7 +29,7 @@ export class Backoff {
     return last && last.sandboxId === sandboxId && last.until > performance.now() ? last.why : undefined;
   }
 
-  /** It has failed. @param livedMs how long it had worked. @returns in how many milliseconds it may be tried again. */
+  /** It has failed. @param livedMs how long it had worked, from when it listened. @returns in how many milliseconds it may be tried again. */
   failed(sandboxId: string | undefined, why: string, livedMs: number): number {
     const before = this.#last?.sandboxId === sandboxId && livedMs < HEALTHY_MS ? this.#last?.failures ?? 0 : 0;
     this.clear();

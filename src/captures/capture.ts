@@ -15,11 +15,15 @@ import type { Occupant } from "./admission.ts";
 import { Backoff } from "./backoff.ts";
 import type { CaptureDir } from "./capture_dir.ts";
 import { CaptureFiles } from "./files.ts";
+import { type FilterChecks, PodFilter } from "./filter_checks.ts";
+import { tooComplex } from "./filter_limits.ts";
 import { Ledger } from "./ledger.ts";
 import { type Goal, goalOf, plan, type Room, type View } from "./plan.ts";
 import { bytesClaimed, type CaptureRequest, fingerprint, processFingerprint } from "./request.ts";
 import { listRing, ringFileBase } from "./ring.ts";
 import { Running } from "./running.ts";
+import type { Exit } from "./tcpdump.ts";
+import { linkTypeOf } from "./tcpdump_queries.ts";
 import { eventFor } from "./told.ts";
 import { settlesWithin } from "./within.ts";
 
@@ -49,8 +53,7 @@ export interface CaptureContext {
   settled(): boolean;
   stopping(): boolean;
   paused(): string | undefined;
-  /** Why the request's filter does not compile; undefined: it does. Rejects if that could not be found out. */
-  filterProblem(request: CaptureRequest): Promise<string | undefined>;
+  readonly filters: FilterChecks;
   roomFor(capture: Capture): Room;
   /** Has the key worked on again. */
   again(key: string): void;
@@ -99,7 +102,11 @@ export class Capture {
   #removed = false;
   /** The request has been another one meanwhile: it does not count as completed. */
   #changed = false;
-  #refused: { request: string; problem: string | undefined } | undefined;
+  /** What tcpdump says of the request. With a sandbox: it was said of an interface there. */
+  #refused: { request: string; problem: string | undefined; sandboxId?: string } | undefined;
+  readonly #filter: PodFilter;
+  /** Gives back the turn to start with a filter, which it has. */
+  #turn: (() => void) | undefined;
   readonly #backoff: Backoff;
   /** What is to be said once it is known that the pod is really on this node. */
   #untold: PodEvent | undefined;
@@ -121,6 +128,7 @@ export class Capture {
     this.key = podKey({ namespace, name });
     this.folder = context.directory.folderOf(namespace, name);
     this.files = new CaptureFiles(this.folder, name);
+    this.#filter = new PodFilter(context.filters, namespace);
     this.#backoff = new Backoff(() => context.again(this.key));
   }
 
@@ -166,7 +174,7 @@ export class Capture {
       this.#wishedAt = performance.now();
       this.#backoff.clear();
       // Ahead of need: where a sandbox is still to come, what tcpdump says of the filter is there before it.
-      if (asked.kind === "valid") void this.#context.filterProblem(asked.request).catch(() => {});
+      if (asked.kind === "valid") void this.#filter.problemOf(asked.request).catch(() => {});
     }
     if (isAnother || asksAnew) this.#interrupt?.();
   }
@@ -184,6 +192,7 @@ export class Capture {
     this.#wish = asked.kind === "valid" ? asked.request : undefined;
     this.#print = this.#wish ? fingerprint(this.#wish) : "";
     this.#lacksSandboxSince = undefined;
+    if (!this.#wish) this.#filter.drop();
   }
 
   /** Bytes of its files, as of the last look. */
@@ -241,10 +250,15 @@ export class Capture {
       this.#changed = false;
       this.#recount();
       if (this.running?.exit) await this.#reap(this.running, this.running.exit.said || "tcpdump ended");
-      await this.#check();
+      // An edit interrupts the check of the text before it: that is no step, however many edits there are.
+      if (await this.#check() === "interrupted") {
+        steps--;
+        continue;
+      }
       const room = this.#context.roomFor(this);
       this.room = room.kind;
       const step = plan(this.#view(room));
+      if (step.do !== "start") this.#giveTurnBack();
       switch (step.do) {
         case "kill":
           await this.running?.kill();
@@ -262,7 +276,12 @@ export class Capture {
           break;
         case "start":
           // The wish has changed during the check, or the check's back-off has just ended: it comes first.
-          if (this.#refused?.request !== fingerprint(step.request)) break;
+          if (!this.#isChecked || this.#print !== fingerprint(step.request)) break;
+          // Much may have changed while it waited: the plan is asked again.
+          if (step.request.filter !== undefined && !this.#turn) {
+            await this.#takeTurn();
+            break;
+          }
           this.#take();
           await this.#start(step.request);
           break;
@@ -298,7 +317,7 @@ export class Capture {
     const reached = asked.kind === "valid" && manifest?.uid === pod?.uid &&
       ledger?.reached(asked.request, running?.seconds ?? 0) === true;
     // What was found of another request says nothing of this one.
-    const refused = this.#wish && this.#refused?.request === this.#print ? this.#refused.problem : undefined;
+    const refused = this.#wish && this.#isChecked ? this.#refused?.problem : undefined;
     return {
       synced: this.#context.synced(),
       stopping: this.#context.stopping(),
@@ -318,28 +337,79 @@ export class Capture {
     };
   }
 
+  /** Whether it is known what tcpdump says of the present request. */
+  get #isChecked(): boolean {
+    const { sandbox } = this;
+    return this.#refused !== undefined && this.#refused.request === this.#print &&
+      (this.#refused.sandboxId === undefined || !sandbox || this.#refused.sandboxId === sandbox.id);
+  }
+
   /** Has the filter of a new request compiled once, before anything starts. */
-  async #check(): Promise<void> {
+  async #check(): Promise<"interrupted" | undefined> {
     const print = this.#print;
-    if (!this.#wish || this.#removed || !this.sandbox || this.#refused?.request === print) return;
-    if (this.#context.stopping() || this.#backoff.reason(this.sandbox.id) !== undefined) return;
+    const { sandbox } = this;
+    const wish = this.#wish;
+    if (!wish || this.#removed || !sandbox || this.#isChecked) return;
+    if (this.#context.stopping() || this.#backoff.reason(sandbox.id) !== undefined) return;
     const found = await this.#unlessInterrupted(
-      this.#context.filterProblem(this.#wish).then(
-        (problem) => ({ problem }),
+      this.#refusal(wish, sandbox).then(
+        (refusal) => refusal,
         (error) => ({ failure: error instanceof Error ? error.message : String(error) }),
       ),
     );
-    if (!found || this.#context.stopping()) return;
+    if (this.#context.stopping()) return;
+    if (!found || this.#print !== print) return "interrupted";
     if ("failure" in found) {
       this.#failed("check", found.failure, 0);
       return;
     }
-    const { annotationKey } = this.#context.settings;
-    this.#refused = {
-      request: print,
-      problem: found.problem &&
-        `annotation ${annotationKey}/filter does not compile: ${found.problem}; accepted is a pcap filter expression`,
+    this.#refused = { request: print, ...found };
+  }
+
+  /** What is wrong with the request's filter: on Ethernet, and if it is wrong there, on the very interface. */
+  async #refusal(
+    wish: CaptureRequest,
+    sandbox: Sandbox,
+  ): Promise<{ problem: string | undefined; sandboxId?: string }> {
+    const problem = await this.#filter.problemOf(wish);
+    const inPlace = problem === undefined ? undefined : await this.#refusalInPlace(wish, sandbox);
+    return inPlace ?? { problem: problem && this.#aboutFilter(problem) };
+  }
+
+  /** What is wrong with the filter on the pod's interface; undefined: it is Ethernet, as has been tried, or cannot be found out. */
+  async #refusalInPlace(
+    wish: CaptureRequest,
+    { id: sandboxId, netnsPath }: Sandbox,
+  ): Promise<{ problem: string | undefined; sandboxId: string } | undefined> {
+    if (wish.interface === "any" || wish.filter === undefined) return undefined;
+    const { tcpdump, nsenter } = this.#context.settings;
+    const linkType = await linkTypeOf(wish.interface, { tcpdump, nsenter, netnsPath }).catch(() => undefined);
+    if (linkType === undefined || linkType === "EN10MB") return undefined;
+    const problem = await this.#filter.problemOn(wish, linkType);
+    return {
+      sandboxId,
+      problem: problem && `${this.#aboutFilter(problem)} (interface ${wish.interface} is ${linkType})`,
     };
+  }
+
+  #aboutFilter(problem: string): string {
+    return `annotation ${this.#context.settings.annotationKey}/filter ${problem}`;
+  }
+
+  /** Waits for the turn to start with a filter, but no longer than until the pod's wish changes. */
+  async #takeTurn(): Promise<void> {
+    const abort = new AbortController();
+    const taking = this.#context.filters.turnToStart(this.namespace, abort.signal);
+    this.#turn = await this.#unlessInterrupted(taking);
+    if (this.#turn) return;
+    abort.abort(new Error("the request has changed"));
+    // It may have come at that moment.
+    taking.then((giveBack) => giveBack(), () => {});
+  }
+
+  #giveTurnBack(): void {
+    this.#turn?.();
+    this.#turn = undefined;
   }
 
   /** Waits for something, but no longer than until the pod's wish changes. @returns undefined then. */
@@ -357,6 +427,9 @@ export class Capture {
     const { pod, sandbox } = this;
     if (!pod || !sandbox) return;
     const { settings, directory, log } = this.#context;
+    // The filter is compiled once tcpdump listens, or has ended.
+    const giveTurnBack = this.#turn;
+    this.#turn = undefined;
     let n = 0;
     try {
       // Before there is a folder: whatever comes of it, what is made of it is known to be there.
@@ -383,8 +456,10 @@ export class Capture {
         onListening: (running) => this.#listening(running, request),
         onEnd: () => this.#context.again(this.key),
       });
+      if (giveTurnBack) void this.running.begun.then(giveTurnBack);
       this.#context.metrics.starts.inc();
     } catch (error) {
+      giveTurnBack?.();
       this.ledger?.forget(n);
       this.#failed("start", error instanceof Error ? error.message : String(error), 0);
     }
@@ -461,7 +536,21 @@ export class Capture {
       ? `ended by ${exit.signal}`
       : `ended with code ${exit?.code}${exit?.said ? `: ${exit.said}` : ""}`;
     this.#restartedBy ||= `tcpdump ${how}`;
-    this.#failed(exit?.signal ? "killed" : "exit", `tcpdump ${how}`, running.livedMs);
+    if (exit && running.seconds === 0 && await this.#isRefusal(running, exit)) return;
+    this.#failed(exit?.signal ? "killed" : "exit", `tcpdump ${how}`, running.seconds * 1000);
+  }
+
+  /** Whether tcpdump ended since its filter does not compile there: then the request is refused, and not tried again. */
+  async #isRefusal({ request, fingerprint: print, sandboxId }: Running, exit: Exit): Promise<boolean> {
+    const wish = this.#wish;
+    if (request.filter === undefined || !wish || !this.sandbox || processFingerprint(wish) !== print) return false;
+    const complex = tooComplex(exit);
+    const refusal = complex
+      ? { problem: this.#aboutFilter(complex), sandboxId }
+      : await this.#unlessInterrupted(this.#refusalInPlace(wish, this.sandbox).catch(() => undefined));
+    if (refusal?.problem === undefined || this.#wish !== wish) return false;
+    this.#refused = { request: this.#print, ...refusal };
+    return true;
   }
 
   /** Its run has ended, and its files stay. */
@@ -632,6 +721,8 @@ export class Capture {
   }
 
   close(): void {
+    this.#filter.drop();
+    this.#giveTurnBack();
     this.#backoff.clear();
   }
 }

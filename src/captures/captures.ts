@@ -81,7 +81,6 @@ export class Captures {
     this.#disk = options.disk ?? new DiskFloor(directory.path, settings.limits.minFreePercent);
     const onLess = () => this.#roomChanged();
     this.#retention = new Retention({ directory, seconds: settings.retentionSeconds, log, onLess });
-    const checks = new FilterChecks({ tcpdump: settings.tcpdump, signal });
     this.#context = {
       settings,
       directory,
@@ -94,7 +93,7 @@ export class Captures {
       settled: () => this.#settled,
       stopping: () => this.#stopping,
       paused: () => this.#disk.paused,
-      filterProblem: (request) => checks.problemOf(request),
+      filters: new FilterChecks({ tcpdump: settings.tcpdump, signal }),
       roomFor: (capture) => this.#roomFor(capture),
       again: (key) => this.#queue.add(key),
       retained: (uid, files) => this.#retention.add(uid, files),

@@ -2,7 +2,8 @@
 import type { PodEvent } from "../pods/events.ts";
 import type { Capture, CaptureContext } from "./capture.ts";
 import type { Running } from "./running.ts";
-import { type Counters, listInterfaces } from "./tcpdump.ts";
+import type { Counters } from "./tcpdump.ts";
+import { listInterfaces } from "./tcpdump_queries.ts";
 
 export const HEALTH_TIMING = {
   /** Seconds of silence from the start of a run after which it is said, with what there is to hear on. */

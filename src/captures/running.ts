@@ -3,6 +3,7 @@ import { dirname } from "@std/path";
 import { RunHealth } from "./health.ts";
 import type { CaptureRequest } from "./request.ts";
 import { type Exit, hasDeletedFile, isStopped, Tcpdump, type TcpdumpOptions } from "./tcpdump.ts";
+import { CHECK_TIMEOUT_MS } from "./tcpdump_queries.ts";
 
 /** A stopped tcpdump is seen by its process state once it has not answered for this long. */
 const STOPPED_AFTER_MS = 2000;
@@ -10,6 +11,8 @@ const STOPPED_AFTER_MS = 2000;
 const HUNG_AFTER_MS = 60_000;
 /** A tcpdump that has not begun to listen by then never will: it takes some 10 ms. */
 const LISTEN_TIMEOUT_MS = 30_000;
+/** With a filter it compiles it before, which takes the time of the check at most. */
+const LISTEN_TIMEOUT_WITH_FILTER_MS = CHECK_TIMEOUT_MS;
 /** setTimeout takes no more than this (2^31 − 1 ms); a longer wait is taken in steps. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -32,6 +35,8 @@ export class Running {
   readonly request: CaptureRequest;
   readonly netnsPath: string | undefined;
   readonly pid: number;
+  /** Resolves once it listens, or has ended before. */
+  readonly begun: Promise<void>;
   /** Set once it has ended by whatever cause. */
   exit: Exit | undefined;
   /** Why we ended it although it was to go on. */
@@ -59,7 +64,7 @@ export class Running {
     this.pid = this.#tcpdump.pid;
     this.#onEnd = options.onEnd;
     this.#remainingSeconds = options.remainingSeconds;
-    this.#tcpdump.listening.then((linkType) => {
+    this.begun = this.#tcpdump.listening.then((linkType) => {
       this.linkType = linkType;
       this.#listeningSince = performance.now();
       this.endAfter(this.#remainingSeconds);
@@ -120,7 +125,8 @@ export class Running {
   async hopeless(): Promise<string | undefined> {
     if (this.exit) return undefined;
     if (this.#listeningSince === undefined) {
-      return this.livedMs > LISTEN_TIMEOUT_MS || (this.livedMs > STOPPED_AFTER_MS && await isStopped(this.pid))
+      const patience = this.request.filter === undefined ? LISTEN_TIMEOUT_MS : LISTEN_TIMEOUT_WITH_FILTER_MS;
+      return this.livedMs > patience || (this.livedMs > STOPPED_AFTER_MS && await isStopped(this.pid))
         ? "tcpdump did not begin to listen"
         : undefined;
     }

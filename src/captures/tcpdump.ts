@@ -1,9 +1,11 @@
 /**
- * One tcpdump process: how it is started, what it says, how it is stopped. The only file that spawns. Behaviour of tcpdump
+ * One tcpdump process: how it is started, what it says, how it is stopped. Behaviour of tcpdump
  * that this relies on is of 4.99 (measured): it reads its signals only once it says `listening on`, SIGUSR1 prints its counters,
  * SIGTERM loses what the kernel has not handed over yet, which is at most the last second.
  */
 import type { CaptureRequest } from "./request.ts";
+import { confined, enterNetns, ENV } from "./confine.ts";
+import { FILTER_MEMORY_MB } from "./filter_limits.ts";
 import { settlesWithin } from "./within.ts";
 
 /** KiB of kernel buffer (-B): without loss in bursts where the 2 MiB default loses; tcpdump maps as much memory. */
@@ -14,10 +16,8 @@ const STDERR_BYTES = 1024;
 const BLOCK_TIMEOUT_MS = 1100;
 /** After SIGTERM tcpdump writes its last counters and exits; if it has not by then, it hangs. */
 const TERM_TIMEOUT_MS = 5000;
-/** How long a tcpdump that does not capture (-d, -D) may take: it needs some 10 ms. */
-const ANSWER_TIMEOUT_MS = 2000;
-/** All that tcpdump gets of our environment. */
-const ENV = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
+/** Megabytes that a capture may map besides what its filter's check took and its kernel buffer (measured: under 2). */
+const OWN_MEMORY_MB = 16;
 const LINES_KEPT = 8;
 
 export interface Counters {
@@ -52,13 +52,25 @@ export interface TcpdumpOptions {
   readonly onLine: (line: string) => void;
 }
 
-/** The argument vector for a capture; a filter is always the one argument behind `--`, whatever it holds. */
+/**
+ * The argument vector for a capture. Once in the netns, tcpdump keeps what opens its socket and what `-Z root` calls, and may take
+ * no more memory than its filter's check and its buffer.
+ */
 export function tcpdumpArgv(options: Omit<TcpdumpOptions, "onLine">): string[] {
+  return confined(tcpdumpWords(options), {
+    enter: enterNetns(options),
+    capabilities: ["cap_net_raw", "cap_setgid", "cap_setuid"],
+    memoryMB: FILTER_MEMORY_MB + OWN_MEMORY_MB + Math.ceil(BUFFER_KIB / 1000),
+  });
+}
+
+/** The command itself; a filter is always the one argument behind `--`, whatever it holds. */
+export function tcpdumpWords(options: Omit<TcpdumpOptions, "onLine" | "nsenter" | "netnsPath">): string[] {
   const { request } = options;
   return [
-    ...enter(options),
     options.tcpdump,
-    "-n",
+    // Without promiscuous mode: what is not for the pod is not captured.
+    ...["-n", "-p"],
     ...["-C", String(request.fileSizeMB), "-W", String(request.files)],
     ...["-i", request.interface],
     ...["-Z", "root", "-U", "-B", String(BUFFER_KIB)],
@@ -207,66 +219,6 @@ export function widened(before: number, low: number): number {
 }
 
 /**
- * Has tcpdump compile a filter, without privileges on any network: in an empty network namespace of its own, where no resolver
- * answers, so that a host name is an error and not a wait.
- *
- * @returns undefined if it compiles; otherwise one sentence why not.
- * @throws if that could not be found out, in time or at all.
- */
-export async function checkFilter(
-  options: { tcpdump: string; unshare: string; filter: string; linkType: string; signal?: AbortSignal },
-): Promise<string | undefined> {
-  const argv = [options.unshare, "--net", "--", options.tcpdump, "-d", "-y", options.linkType, "--", options.filter];
-  const env = { ...ENV, RES_OPTIONS: "timeout:1 attempts:1" };
-  const output = await outputOf(argv, { env, ...(options.signal ? { signal: options.signal } : {}) }).catch((error) => {
-    throw new Error(`Cannot check the filter: ${error instanceof Error ? error.message : error}`);
-  });
-  if (output.success) return undefined;
-  const said = new TextDecoder().decode(output.stderr).trim().split("\n").at(-1) ?? "";
-  // Not a word about the filter: the machine is short of something.
-  if (!said.startsWith("tcpdump: ")) throw new Error(`Cannot check the filter: ${said}`);
-  const unknownHost = /unknown host|unknown network|not an IPv[46] address/i.test(said);
-  return said.replace(/^tcpdump: /, "") + (unknownHost ? " (host names are not looked up: write the address)" : "");
-}
-
-/** Runs a program that ends by itself. @throws if it has not in time, or the signal is aborted; it is killed then. */
-async function outputOf(
-  [program = "", ...args]: readonly string[],
-  { env = ENV, signal }: { env?: Record<string, string>; signal?: AbortSignal } = {},
-): Promise<Deno.CommandOutput> {
-  const stopping = "the controller is stopping";
-  if (signal?.aborted) throw new Error(stopping);
-  const child = new Deno.Command(program, {
-    args,
-    cwd: "/",
-    clearEnv: true,
-    env,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  const cut = Promise.withResolvers<never>();
-  const kill = (why: string) => {
-    try {
-      child.kill("SIGKILL");
-    } catch {
-      // It has ended just now.
-    }
-    cut.reject(new Error(why));
-  };
-  const timer = setTimeout(() => kill(`it took longer than ${ANSWER_TIMEOUT_MS / 1000} s`), ANSWER_TIMEOUT_MS);
-  const onAbort = () => kill(stopping);
-  signal?.addEventListener("abort", onAbort);
-  try {
-    // Not only for its end: a process that waits for a disk cannot even be killed.
-    return await Promise.race([child.output(), cut.promise]);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
-  }
-}
-
-/**
  * Ends processes of an earlier life of the controller that still write below `directory`, which is ours alone while its lock
  * is held.
  *
@@ -297,7 +249,7 @@ export async function endStrays(directory: string, signal: AbortSignal): Promise
   return ended;
 }
 
-/** Whether the process is a tcpdump (or the nsenter that becomes one) whose -w is below the directory. */
+/** Whether the process is a tcpdump (or a word before it that becomes one) whose -w is below the directory. */
 async function writesBelow(pid: number, directory: string): Promise<boolean> {
   const argv = (await Deno.readTextFile(`/proc/${pid}/cmdline`).catch(() => "")).split("\0");
   const target = argv[argv.indexOf("-w") + 1];
@@ -321,23 +273,4 @@ export async function hasDeletedFile(pid: number, folder: string): Promise<boole
     // It has ended.
   }
   return false;
-}
-
-/**
- * The interfaces of a netns with their flags, as `tcpdump -D` prints them (`eth0 [Up, Running, Connected]`); for people.
- *
- * @throws if tcpdump does not say, in time or at all.
- */
-export async function listInterfaces(
-  options: { tcpdump: string; nsenter: string; netnsPath: string | undefined },
-): Promise<string[]> {
-  const { stdout } = await outputOf([...enter(options), options.tcpdump, "-D"]);
-  return new TextDecoder().decode(stdout).split("\n")
-    .map((line) => line.replace(/^[0-9]+\./, "").trim())
-    .filter((line) => /^\S+ .*\[/.test(line) && !/^(any|nflog|nfqueue|bluetooth|usbmon|dbus)/.test(line));
-}
-
-/** The words before a command that run it in a netns. */
-function enter({ nsenter, netnsPath }: { nsenter: string; netnsPath: string | undefined }): string[] {
-  return netnsPath === undefined ? [] : [nsenter, `--net=${netnsPath}`, "--"];
 }

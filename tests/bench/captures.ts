@@ -1,6 +1,6 @@
 /** From the annotation to the packets and back: one pod, many pods at once, and what each capture takes. */
 import { join } from "@std/path";
-import { tcpdumpArgv } from "../../src/captures/tcpdump.ts";
+import { tcpdumpWords } from "../../src/captures/tcpdump.ts";
 import { KEY } from "../rig/node.ts";
 import { type Figure, median, range, spread } from "./figures.ts";
 import { Cgroup, memoryOf, pssOf } from "./measures.ts";
@@ -21,10 +21,10 @@ const BURSTS = 5;
 /** Files that are made and deleted a thousand times a minute slow a disk's file system down, which happens on no node. */
 const MEMORY = "/dev/shm/packet-capture-bench";
 
-/** The command that the controller runs for a pod with `"2"`, written by the controller's own code. */
+/** The command that the controller runs for a pod with `"2"`, without the words that confine it: the bare one. */
 function bareArgv(netnsPath: string, file: string): string[] {
   const request = { files: 2, fileSizeMB: 1, snaplen: 262_144, interface: "any", direction: "inout" } as const;
-  return tcpdumpArgv({ tcpdump: "tcpdump", nsenter: "nsenter", request, netnsPath, file });
+  return ["nsenter", `--net=${netnsPath}`, "--", ...tcpdumpWords({ tcpdump: "tcpdump", request, file })];
 }
 
 /** 1. One pod: annotate → socket, un-annotate → nothing left; beside them the bare command. */

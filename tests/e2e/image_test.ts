@@ -44,6 +44,8 @@ const CONTENT: readonly (readonly [file: RegExp, why: string])[] = [
   [/^usr\/local\/bin\/tcpdump$/, "captures, at a path that no host's AppArmor profile is for"],
   [/^usr\/bin\/nsenter$/, "starts tcpdump in a pod's network namespace"],
   [/^usr\/bin\/unshare$/, "lets tcpdump compile a filter where no resolver answers"],
+  [/^usr\/bin\/capsh$/, "takes from tcpdump what it needs no more once it is in that namespace"],
+  [/^usr\/bin\/prlimit$/, "bounds what a filter's compilation may take"],
   [/^usr\/bin\/tini$/, "is PID 1 and reaps what a killed controller leaves"],
   [/^usr\/bin\/busybox$/, "is sh, ls, cat, tar and the few below"],
   [/^usr\/bin\/(sh|ls|cat|tar)$/, "kubectl exec and kubectl cp"],
@@ -93,7 +95,7 @@ Deno.test("image has the programs that reading captures needs, and can trust pub
   const programs = (await inPod("ls", "/bin", "/sbin", "/usr/local/bin")).match(/^[\w.-]+$/gm)!.sort();
   const busybox =
     "busybox cat date df du env find grep head id kill ls mkdir ps rm sh sha256sum sleep sort stat tail tar wc";
-  assert.deepEqual(programs, `${busybox} nsenter packet-capture tcpdump tini unshare`.split(" ").sort());
+  assert.deepEqual(programs, `${busybox} capsh nsenter packet-capture prlimit tcpdump tini unshare`.split(" ").sort());
   assert.match(await inPod("head", "-c", "11", "/etc/ssl/certs/ca-certificates.crt"), /^-----BEGIN/);
 });
 

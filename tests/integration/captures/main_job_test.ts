@@ -14,8 +14,17 @@ Deno.test("the controller captures inside the pod's own network namespace, and i
   assert(first.netns !== second.netns);
   assertEquals(
     first.argv.slice(1).join(" "),
-    `-n -C 1 -W 5 -i any -Z root -U -B 4096 -s 262144 -w ${node.folderOf(web)}/capture-web-1.pcap`,
+    `-n -p -C 1 -W 5 -i any -Z root -U -B 4096 -s 262144 -w ${node.folderOf(web)}/capture-web-1.pcap`,
   );
+  const [status, limits] = await Promise.all(
+    ["status", "limits"].map((file) => Deno.readTextFile(`/proc/${first.pid}/${file}`)),
+  ) as [string, string];
+  // SETGID, SETUID and NET_RAW, although the controller of this test has all capabilities.
+  for (const name of ["CapPrm", "CapEff"]) assert(status.includes(`${name}:\t00000000000020c0`), status);
+  for (const name of ["CapInh", "CapAmb"]) assert(status.includes(`${name}:\t0000000000000000`), status);
+  assert(status.includes("NoNewPrivs:\t1"), status);
+  assert(/^Max address space +85000000 /m.test(limits), limits);
+  assert(/^Max cpu time +unlimited /m.test(limits), limits);
   await Promise.all([node.sees(web, "tokenA"), node.sees(other, "tokenB")]);
   assertEquals(await node.received(web, "tokenB"), []);
   assertEquals(await node.received(other, "tokenA"), []);

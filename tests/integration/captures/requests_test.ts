@@ -30,9 +30,14 @@ Deno.test("the controller carries out annotations", async (t) => {
     const words = argv.slice(1).join(" ");
     assertEquals(
       words,
-      `-n -C 2 -W 3 -i lo -Z root -U -B 4096 -s 64 -Q in -w ${node.folderOf(pod)}/capture-options.pcap -- udp port 9`,
+      `-n -p -C 2 -W 3 -i lo -Z root -U -B 4096 -s 64 -Q in -w ${
+        node.folderOf(pod)
+      }/capture-options.pcap -- udp port 9`,
     );
     assertEquals(argv.at(-1), "udp port 9");
+    // A named interface is not made promiscuous.
+    const [{ promiscuity }] = JSON.parse(await run(await node.inNetns(pod, ["ip", "-d", "-j", "link", "show", "lo"])));
+    assertEquals(promiscuity, 0);
     await node.sees(pod, "f");
     const file = join(node.folderOf(pod), (await node.files(pod))[0]!);
     assertEquals(await linkType(file), "Ethernet");
@@ -53,6 +58,35 @@ Deno.test("the controller carries out annotations", async (t) => {
       return await run(["tcpdump", "-n", "-r", join(node.folderOf(pod), name!), "udp dst port 10"]) !== "";
     });
     assertEquals(await node.received(pod, "no"), []);
+    await node.deletePod(pod);
+  });
+
+  await t.step("a filter that is too complex is refused and not tried again, long ones capture", async () => {
+    const ports = Array.from({ length: 1499 }, (_, i) => i + 1).join("||");
+    const host = (_: unknown, i: number) => `host 10.1.${Math.floor(i / 200)}.${i % 200}`;
+    const hosts = `not (${Array.from({ length: 300 }, host).join(" or ")})`;
+    const complex = await node.startPod("complex", { annotations: { [KEY]: "2", [`${KEY}/filter`]: `port ${ports}` } });
+    const { note } = await node.hasEvent(complex, "CaptureRejected", 30_000);
+    assert(note.includes(`${KEY}/filter is too complex: tcpdump needs more than 64 MB of memory to compile it`), note);
+    assert(note.includes("use fewer terms, net or portrange"), note);
+    const long = await node.startPod("long", { annotations: { [KEY]: "2", [`${KEY}/filter`]: hosts } });
+    await node.capturing(long, 60_000);
+    await node.sees(long, "long");
+    assertEquals((await node.events(complex)).map(({ reason }) => reason), ["CaptureRejected"]);
+    for (const pod of [complex, long]) await node.deletePod(pod);
+  });
+
+  await t.step("a filter that does not compile on the pod's interface is refused and not tried again", async () => {
+    const pod = await node.startPod("tunnel");
+    await run(await node.inNetns(pod, ["ip", "tuntap", "add", "dev", "wg0", "mode", "tun"]));
+    await run(await node.inNetns(pod, ["ip", "link", "set", "wg0", "up"]));
+    await node.annotate(pod, { "": "2", filter: "vlan", interface: "wg0" });
+    const { note } = await node.hasEvent(pod, "CaptureRejected");
+    assert(note.includes("no VLAN support for Raw IP"), note);
+    assert(note.includes("interface wg0 is RAW"), note);
+    await node.annotate(pod, { filter: "icmp" });
+    await node.capturing(pod);
+    assertEquals((await node.events(pod)).filter(({ reason }) => reason === "CaptureFailed"), []);
     await node.deletePod(pod);
   });
 

@@ -18,7 +18,7 @@ export const KEY = "tcpdump.antrea.io";
 
 /**
  * Files beside the script steer it: `fail` (it says what is in it and ends), `mute` (it does not say that it listens), `check` (run by
- * `-d`). Of its calls it makes a line in `starts` and `checks`.
+ * `-d`), `link` (the link type of every named interface). Of its calls it makes a line in `starts` and `checks`.
  */
 const TCPDUMP = `#!/bin/bash
 here=$(dirname "$0")
@@ -28,6 +28,10 @@ for ((i = 1; i <= $#; i++)); do
     -W) last=$((\${!next} - 1)) ;;
     -w) base=\${!next} ;;
     -c) packets=\${!next} ;;
+    -L)
+      printf 'Data link types (use option -y to set):\\n  %s (x)\\n' "$(cat "$here/link")" >&2
+      exit 0
+      ;;
     -d)
       echo "$*" >>"$here/checks"
       [ ! -e "$here/check" ] || . "$here/check"
@@ -225,7 +229,7 @@ export class World implements AsyncDisposable {
   }
 
   /** Steers the script, see there; undefined removes what steers it. */
-  steer(what: "fail" | "mute" | "check", text: string | undefined): void {
+  steer(what: "fail" | "mute" | "check" | "link", text: string | undefined): void {
     if (text === undefined) Deno.removeSync(join(this.dir, what));
     else Deno.writeTextFileSync(join(this.dir, what), text);
   }
