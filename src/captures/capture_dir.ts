@@ -7,6 +7,7 @@
  *     <captureDir>/.retained/<uid>/    a deleted pod's files
  */
 import { join } from "@std/path";
+import { deleteFile } from "./delete_file.ts";
 import { MANIFEST } from "./manifest_file.ts";
 import { checkNames, isNamespace, isPodName, isUid } from "./names.ts";
 import { NOT_CAPTURING } from "./not_capturing.ts";
@@ -253,7 +254,8 @@ async function removeDirectory(folder: string): Promise<void> {
     try {
       for await (const entry of Deno.readDir(folder)) {
         if (entry.name === MANIFEST) continue;
-        await Deno.remove(join(folder, entry.name), { recursive: true }).catch(ignoreGone);
+        const path = join(folder, entry.name);
+        await (entry.isFile ? deleteFile(path) : Deno.remove(path, { recursive: true })).catch(ignoreGone);
       }
       await Deno.remove(join(folder, MANIFEST)).catch(ignoreGone);
       await Deno.remove(folder);

@@ -9,6 +9,7 @@
  * then makes a new one. So a run's files are set aside ("promoted") by rename, both before a new run and for a reader.
  */
 import { join } from "@std/path";
+import { deleteFile } from "./delete_file.ts";
 
 /** A pcap file without packets is this long: the global header alone (pcap-savefile(5)). */
 const HEADER_BYTES = 24;
@@ -232,7 +233,7 @@ export async function trim(folder: string, pod: string, files: number): Promise<
   if (surplus > 0 && await isBeingRead(folder)) surplus = ring.length - 2 * files;
   if (surplus <= 0) return ring;
   const doomed = ring.filter((file) => file.earlier).slice(0, surplus);
-  for (const file of doomed) await Deno.remove(file.path).catch(ignoreGone);
+  for (const file of doomed) await deleteFile(file.path).catch(ignoreGone);
   return ring.filter((file) => !doomed.includes(file));
 }
 

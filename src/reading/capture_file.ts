@@ -18,8 +18,10 @@ export class CaptureFile implements ByteSource {
   firstSeconds: number | undefined;
   /** Its last record may be incomplete, without any damage. */
   growing = false;
-  /** tcpdump has overwritten it before it was read to its end. */
+  /** tcpdump has overwritten it, or the controller has deleted it, before it was read to its end. */
   overtaken = false;
+  /** Bytes that it had when a follower last saw it in its folder. */
+  seenBytes = 0;
 
   readonly #file: Deno.FsFile;
   #front: Uint8Array = new Uint8Array();
@@ -103,6 +105,11 @@ export class CaptureFile implements ByteSource {
     return intact;
   }
 
+  /** It has no name any more: the controller has deleted it, and emptied it. */
+  get isDeleted(): boolean {
+    return this.info.nlink === 0;
+  }
+
   /** What the file system says of it: its present size and names. */
   get info(): Deno.FileInfo {
     return this.#file.statSync();
@@ -115,8 +122,8 @@ export class CaptureFile implements ByteSource {
     if (wanted <= 0 || this.overtaken) return 0;
     this.#file.seekSync(position, Deno.SeekMode.Start);
     const n = this.#file.readSync(into.subarray(0, wanted)) ?? 0;
-    // Read first, looked at afterwards: then what was read is from before.
-    if (this.#guarded && !this.isIntact) {
+    // Read first, looked at afterwards: then what was read is from before. A file that ends early was emptied when it was deleted.
+    if ((this.#guarded || n === 0) && !this.isIntact) {
       this.overtaken = true;
       return 0;
     }

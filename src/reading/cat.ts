@@ -66,7 +66,7 @@ export async function cat(options: CatOptions, io: Io): Promise<number> {
     if (capture.damage) io.say(`${capture.damage}: names, filters and counters are missing from the file written`);
     using snapshot = await takeSnapshot(capture, io.signal).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
-      throw new Refusal(1, `Cannot read ${options.pod}: its files have just been deleted`);
+      throw justDeleted(options.pod);
     });
     const { unprotected } = snapshot;
     if (unprotected !== undefined && unprotected !== NO_ROOM) {
@@ -104,6 +104,7 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
   if (!snapshot.files.some((file) => file.header && !file.isEmpty)) {
     const foreign = snapshot.files.find((file) => file.bytes >= PCAP_HEADER_BYTES && !file.header);
     if (foreign) throw new Refusal(1, `Cannot read ${target}: ${foreign.name} is not a pcap file`);
+    if (snapshot.files.some(({ isDeleted }) => isDeleted)) throw justDeleted(target);
     throw new Refusal(1, `Cannot read ${target}: no packet has been captured yet${stateOf(capture.manifest)}`);
   }
   const interfaces = new CaptureInterfaces({ headersOnly });
@@ -196,6 +197,10 @@ function sinceOf({ files }: Snapshot, { sinceSeconds }: CatOptions): number {
   return -Infinity;
 }
 
+function justDeleted(target: string): Refusal {
+  return new Refusal(1, `Cannot read ${target}: its files have just been deleted`);
+}
+
 /** Copies a file's packets. @param to the number of their interface; undefined: it has none. */
 async function copy(
   reader: PcapReader,
@@ -227,9 +232,8 @@ function missingOf(file: CaptureFile, reader: PcapReader): string[] {
   const notes: string[] = [];
   if (file.overtaken) {
     const missed = file.bytes - reader.offset;
-    notes.push(
-      `${file.name} was overtaken by the ring before it was read: ${missed} of its ${file.bytes} bytes are missing`,
-    );
+    const how = file.isDeleted ? "deleted" : "overtaken by the ring";
+    notes.push(`${file.name} was ${how} before it was read: ${missed} of its ${file.bytes} bytes are missing`);
   } else if (reader.loss.bytes > 0) {
     const { bytes, places, records } = reader.loss;
     notes.push(

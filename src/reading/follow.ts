@@ -107,6 +107,11 @@ export class Follower implements Disposable {
           continue;
         }
         const file = new CaptureFile(opened, name, 0);
+        if (file.isDeleted) {
+          file.close();
+          whole = false;
+          continue;
+        }
         life = this.#known(file);
         if (!life) {
           const run = await presentRun();
@@ -124,6 +129,7 @@ export class Follower implements Disposable {
         }
       }
       life.seen = this.#looks;
+      if (life.file) life.file.seenBytes = bytes;
       seen.set(path, { bytes, mtime, life });
     }
     for (const { life, file } of anew) this.#enqueue(life, file);
@@ -155,7 +161,7 @@ export class Follower implements Disposable {
   #prune(): void {
     for (let i = this.queue.length - 1; i > 0; i--) {
       const file = this.queue[i]!;
-      if (file.info.nlink !== 0 && file.isIntact) continue;
+      if (!file.isDeleted && file.isIntact) continue;
       if (!file.isEmpty) this.missed = (this.missed ?? 0) + file.bytes;
       file.close();
       this.queue.splice(i, 1);

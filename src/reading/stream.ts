@@ -212,8 +212,11 @@ class LiveCapture implements Disposable {
       }
       if (reader.seconds > 0) this.#last = timeOf(reader);
       bytes += reader.offset - from;
-      if (file.overtaken) this.#follower.missed ??= 0;
-      else if (reader.foreign) this.#io.say(`${file.name} is not a pcap file: it is left out`);
+      if (file.overtaken) {
+        // The newest is deleted only when all are: nothing is missing if it was read as far as it had been seen.
+        const isRead = queue.length === 1 && file.isDeleted && file.offsetOf(reader.offset) >= file.seenBytes;
+        if (!isRead) this.#follower.missed ??= 0;
+      } else if (reader.foreign) this.#io.say(`${file.name} is not a pcap file: it is left out`);
       else if (!finished) return bytes;
       else if (reader.loss.bytes > 0) this.#io.say(`${file.name} is damaged: ${reader.loss.bytes} bytes are left out`);
       this.#reader = this.#to = undefined;

@@ -1,5 +1,6 @@
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
+import { deleteFile } from "../../../src/captures/delete_file.ts";
 import type { Manifest } from "../../../src/captures/manifest.ts";
 import { keepNames } from "../../../src/captures/ring.ts";
 import { MemorySource } from "../../../src/reading/bytes.ts";
@@ -338,6 +339,84 @@ Deno.test("cat() of a capture that is deleted while it begins says so", async ()
     assertEquals([code, said], [1, ["Cannot read default/web-0: its files have just been deleted"]]);
   } finally {
     Deno.open = open;
+  }
+});
+
+Deno.test("cat() of a capture whose files are deleted, and emptied, while they are opened says so", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "capturing", runs: [run(1)] });
+  for (const n of [0, 1]) await dir.put(`capture-web-0.pcap${n}`, pcap([packet(n)]));
+  const { openSync } = Deno;
+  Deno.openSync = (path, options) => {
+    const file = openSync(path, options);
+    using emptied = openSync(path, { write: true });
+    Deno.removeSync(path);
+    emptied.truncateSync();
+    return file;
+  };
+  try {
+    const { code, said } = await run1(dir.path);
+    assertEquals([code, said], [1, ["Cannot read default/web-0: its files have just been deleted"]]);
+  } finally {
+    Deno.openSync = openSync;
+  }
+});
+
+Deno.test("cat() says which files of its snapshot the controller deleted before they were read, and how much of each is missing", async () => {
+  for (const running of [true, false]) {
+    await using dir = await captureDir();
+    const large = (n: number) => Array.from({ length: 20 }, () => packet(n, 50_000));
+    await dir.putManifest({
+      state: running ? "capturing" : "held",
+      runs: [run(1, { request: { ...REQUEST, files: 3 }, ...(running ? {} : { endedAt: "x" }) })],
+    });
+    for (const n of [0, 1, 2]) {
+      await dir.put(`capture-web-0.pcap${n}`, pcap(large(n + 1)));
+      await Deno.utime(join(dir.folder, `capture-web-0.pcap${n}`), 100 + n, 100 + n);
+    }
+    let first = true;
+    const written: Uint8Array[] = [];
+    const io = testIo({
+      write: async (bytes) => {
+        written.push(bytes.slice());
+        if (!first) return;
+        first = false;
+        for (const { name } of [...Deno.readDirSync(dir.folder)]) await deleteFile(join(dir.folder, name));
+      },
+    });
+    const code = await cat({ captureDir: dir.path, pod: "default/web-0" }, io);
+    const { numbers, reader } = read(concat(...written));
+    same(code, 1);
+    assertEquals([numbers, reader.interfaces[0]!.statistics!.delivered], [[], 0]);
+    const missing = (n: number) =>
+      `default/web-0: capture-web-0.pcap${n} was deleted before it was read: 1000344 of its 1000344 bytes are missing`;
+    assertEquals(io.said, [0, 1, 2].map(missing));
+    assertEquals(reader.interfaces[0]!.statistics!.comments.length, io.said.length);
+  }
+});
+
+Deno.test("cat() takes no file for deleted whose torn end the controller has cut off", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ runs: [run(1, { endedAt: "x" })] });
+  await dir.put("capture-web-0.pcap0", concat(pcap([packet(1)]), record(packet(2)).subarray(0, 30)));
+  const { openSync } = Deno;
+  Deno.openSync = (path, options) => {
+    Deno.openSync = openSync;
+    const file = openSync(path, options);
+    const { statSync } = file;
+    file.statSync = () => {
+      const info = statSync.call(file);
+      Deno.truncateSync(String(path), info.size - 30);
+      file.statSync = statSync;
+      return info;
+    };
+    return file;
+  };
+  try {
+    const { code, numbers, said } = await run1(dir.path);
+    assertEquals([code, numbers, said], [0, [1], []]);
+  } finally {
+    Deno.openSync = openSync;
   }
 });
 

@@ -63,6 +63,25 @@ Deno.test("Follower lets go of a waiting file that was trimmed, but not of the o
   same(f.follower.missed, 100);
 });
 
+Deno.test("Follower takes no file for the newest that is deleted, and emptied, while it is opened", async () => {
+  await using f = await follower();
+  for (const n of [0, 1]) await f.put(`capture-web-0.pcap${n}`, 10 + n, n + 1);
+  const { openSync } = Deno;
+  Deno.openSync = (path, options) => {
+    Deno.openSync = openSync;
+    const file = openSync(path, options);
+    using emptied = openSync(path, { write: true });
+    Deno.removeSync(path);
+    emptied.truncateSync();
+    return file;
+  };
+  try {
+    assertEquals(await f.look(), [1]);
+  } finally {
+    Deno.openSync = openSync;
+  }
+});
+
 Deno.test("Follower knows that it missed packets when the ring went around between two looks", async () => {
   await using f = await follower();
   await f.put("capture-web-0.pcap0", 10, 1);

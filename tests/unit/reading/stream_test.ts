@@ -1,5 +1,6 @@
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
+import { deleteFile } from "../../../src/captures/delete_file.ts";
 import { promote } from "../../../src/captures/ring.ts";
 import { MemorySource } from "../../../src/reading/bytes.ts";
 import { ReaderGone } from "../../../src/reading/io.ts";
@@ -72,6 +73,17 @@ async function until(isSo: () => boolean): Promise<void> {
     assert(performance.now() < deadline, "it has not come about within 5 s");
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
+}
+
+/** How often this process has a file open. */
+function timesOpen(path: string): number {
+  return [...Deno.readDirSync("/proc/self/fd")].filter(({ name }) => {
+    try {
+      return Deno.readLinkSync(`/proc/self/fd/${name}`) === path;
+    } catch {
+      return false; // closed meanwhile
+    }
+  }).length;
 }
 
 /** A stream under way. */
@@ -266,6 +278,39 @@ Deno.test("stream() ends by itself when the capture is completed or deleted, wit
     same(await running.code, 0);
     assertEquals(running.numbers, [1, 2]);
     same(read(running.io.output).reader.interfaces[0]?.statistics?.delivered, 2);
+  }
+});
+
+Deno.test("stream() of a capture that the controller deletes ends with 0 if it had read all, and else says what is missing", async () => {
+  for (const isSlow of [false, true]) {
+    await using dir = await captureDir();
+    await dir.putManifest({ state: "capturing", runs: [run(1)] });
+    const deleted = Promise.withResolvers<void>();
+    const begun = Promise.withResolvers<void>();
+    const written: Uint8Array[] = [];
+    const running = new Running(dir, async (bytes) => {
+      written.push(bytes.slice());
+      if (!isSlow) return;
+      begun.resolve();
+      await deleted.promise;
+    });
+    using tcpdump = new FakeTcpdump(dir, 5);
+    const numbers = () => read(concat(...written)).numbers;
+    tcpdump.write(1);
+    if (isSlow) {
+      await begun.promise;
+      tcpdump.rotate();
+      tcpdump.write(2);
+      // The stream has it open beside us, however slow its reader is.
+      await until(() => timesOpen(join(dir.folder, "capture-web-0.pcap1")) === 2);
+    } else await until(() => numbers().length === 1);
+    for (const { name } of [...Deno.readDirSync(dir.folder)]) await deleteFile(join(dir.folder, name));
+    await Deno.remove(dir.folder);
+    deleted.resolve();
+    same(await running.code, isSlow ? 1 : 0);
+    assertEquals(numbers(), isSlow ? [] : [1]);
+    if (isSlow) match(running.io.said.join("\n"), /packets between the start and the end are missing/);
+    else assertEquals(running.io.said, []);
   }
 });
 

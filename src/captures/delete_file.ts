@@ -1,0 +1,25 @@
+import { constants } from "node:fs";
+import { open } from "node:fs/promises";
+
+/** Neither through a symbolic link, nor waiting for whoever reads from a pipe. */
+const AS_IT_IS = constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/**
+ * Deletes a file and frees its blocks at once. A reader that has it open would otherwise keep them for as long as it likes, and it
+ * runs in another container, where the controller can neither see nor end it. The reader finds the file empty, and says so.
+ *
+ * Nothing is truncated that still has a name, such as another link, or what a symbolic link leads to.
+ *
+ * @throws Deno.errors.NotFound if there is no such file.
+ */
+export async function deleteFile(path: string): Promise<void> {
+  const file = await open(path, AS_IT_IS).catch(() => undefined);
+  try {
+    await Deno.remove(path);
+    const info = await file?.stat();
+    // It is deleted, whether this works or not.
+    if (info?.isFile() && info.nlink === 0) await file?.truncate().catch(() => {});
+  } finally {
+    await file?.close();
+  }
+}
