@@ -80,6 +80,23 @@ Deno.test("tools/image takes podman where docker is there but does not run, with
   ]);
 });
 
+Deno.test("tools/image with buildah takes bases that are made here, and says that they are not the pinned ones", async () => {
+  await using project = await clone();
+  // All base images are there; the image is pushed to a file.
+  const buildah = `case " $* " in *" push "*) set -- save --output dist/image.tar; ${SAVE} ;; esac`;
+  await using programs = await standIns({ docker: "exit 1", podman: "exit 1", buildah });
+  const { code, stderr } = await image(project, programs.path, { XDG_CACHE_HOME: join(project.path, "caches") });
+  assert.equal(code, 0, stderr);
+  assert.match(
+    stderr,
+    /^image: the bases are made here from Debian's packages .*: not those that the Dockerfile pins/m,
+  );
+  const build = (await programs.calls()).find((call) => call.includes("build"))!;
+  const bases = build.filter((word) => /^(DENO|DEBIAN)_IMAGE=localhost\/packet-capture-/.test(word));
+  assert.equal(bases.length, 2);
+  assert.ok(build.includes("--pull-never"));
+});
+
 Deno.test("tools/image says what to do where nothing can build, and which engines there are", async () => {
   await using project = await clone();
   const needed = ["bash", "env", "dirname", "sed", "head", "git", "timeout"];
