@@ -38,24 +38,26 @@ Deno.test("500 connections that pipeline GET /metrics restart no container and e
   // 32 KB of requests for each connection, sent again when it is closed.
   const script = `yes "$(printf 'GET /metrics HTTP/1.1\\r\\nHost: x\\r\\n\\r')" | head -n 2700 >/tmp/requests
     for i in $(seq ${CONNECTIONS}); do
-      while :; do nc ${address} 9090 </tmp/requests >/dev/null 2>&1; sleep 0.5; done &
+      while :; do printf . >>/tmp/opened; nc ${address} 9090 </tmp/requests >/dev/null 2>&1; sleep 0.5; done &
     done
     wait`;
   const flooder = testPod({ name: "flooder", namespace: strangers, node, command: ["sh", "-c", script] });
   await using _flooder = await kube.having(flooder);
   await kube.ready(strangers, "flooder", { timeoutMs: 60_000 });
-  // nc closes its own half when it has sent all: FIN_WAIT too.
+  // How many connections it has opened so far, and how many are there now: nc closes its own half when it has sent all.
   const floods = async () => {
-    const { stdout } = await kube.exec(strangers, "flooder", ["grep", "-c", ":2382 0[1-5] ", "/proc/net/tcp"]);
-    return Number(stdout);
+    const look = "wc -c </tmp/opened; grep -c ':2382 0[1-5] ' /proc/net/tcp";
+    const { stdout } = await kube.exec(strangers, "flooder", ["sh", "-c", look]);
+    const [opened, there] = stdout.trim().split("\n").map(Number) as [number, number];
+    return opened >= CONNECTIONS && there > 0;
   };
-  await waitFor("the flood", async () => await floods() > CONNECTIONS / 2, { timeoutMs: 60_000 });
+  await waitFor("the flood", floods, { timeoutMs: 60_000 });
   const start = performance.now();
   while (performance.now() - start < FLOOD_MS) {
     await send();
     await new Promise((resolve) => setTimeout(resolve, 3000));
   }
-  assert.ok(await floods() > 0, "the flood was over before its time");
+  await waitFor("the flood, that was not over before its time", floods, { timeoutMs: 10_000 });
   const after: PodObject = await kube.pod(release.namespace, before.metadata.name);
   const restarts = (pod: PodObject) => pod.status.containerStatuses!.map(({ restartCount }) => restartCount);
   assert.deepEqual(restarts(after), restarts(before), "containers were restarted");
