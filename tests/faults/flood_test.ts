@@ -21,11 +21,11 @@ async function cpuSeconds(pid: number): Promise<number> {
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
-/** Connections of this machine to a local port that are established, also those that nobody has accepted. */
+/** Connections from this machine to a local port that are established, also those that nobody has accepted. */
 async function established(port: number): Promise<number> {
-  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const remote = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   const lines = (await Deno.readTextFile("/proc/net/tcp")).split("\n").map((line) => line.trim().split(/\s+/));
-  return lines.filter((fields) => fields[1]?.endsWith(local) && fields[3] === "01").length;
+  return lines.filter((fields) => fields[2]?.endsWith(remote) && fields[3] === "01").length;
 }
 
 fault("metrics-flood", async (record) => {
