@@ -1,7 +1,8 @@
 /** The image as the cluster runs it, and as `make image` has written it. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { run } from "../cluster/run.ts";
+import { tool } from "../cluster/tool.ts";
 import { ROOT } from "../rig/cli.ts";
 import { tree } from "../rig/tree.ts";
 import { fixture } from "./fixture.ts";
@@ -25,6 +26,23 @@ Deno.test("image runs the bundle that this tree builds", async () => {
     assert.equal((await release.exec(node, ["sha256sum", BUNDLE_IN_IMAGE])).stdout.split(" ")[0], built);
   }
   assert.equal(await inPod("packet-capture", "version"), `packet-capture ${project.version}\n`);
+});
+
+Deno.test("image answers on a terminal with nothing but the answer", async () => {
+  const [node] = await kube.workers();
+  const pod = (await release.pod(node!)).metadata.name;
+  const command = `kubectl exec -it -n ${release.namespace} ${pod} -- packet-capture version`;
+  // `script` gives kubectl a terminal, which it hands on.
+  const said = await run(["script", "-qec", command, "/dev/null"], {
+    env: { ...kube.env, PATH: `${dirname(tool("kubectl"))}:${Deno.env.get("PATH")}` },
+  });
+  // ^@ is the terminal's echo of the input's end.
+  assert.deepEqual(
+    said.replaceAll("^@", "").split(/[\r\n]+/).filter((line) => line !== "" && !/^Defaulted container/.test(line)),
+    [
+      `packet-capture ${project.version}`,
+    ],
+  );
 });
 
 Deno.test("image starts packet-capture under an init that reaps orphans", async () => {
