@@ -80,7 +80,7 @@ export async function runController(
       directory,
       metrics,
       log: getLog("captures"),
-      record: (pod, event) => events.record(pod, event),
+      record: (pod, event, request, isAnswer) => events.record(pod, event, request, isAnswer),
       sandboxes,
       signal: stop.signal,
       onDirectoryLost: () => {

@@ -3,7 +3,7 @@
  * are called by the queue, one at a time for a key.
  */
 import { join } from "@std/path";
-import { type Asked, readAnnotations } from "../pods/annotations.ts";
+import { type Asked, readAnnotations, requestHash } from "../pods/annotations.ts";
 import { formatDuration } from "../duration.ts";
 import type { PodEvent } from "../pods/events.ts";
 import { type Pod, podKey } from "../pods/pod.ts";
@@ -19,7 +19,7 @@ import { type FilterChecks, PodFilter } from "./filter_checks.ts";
 import { tooComplex } from "./filter_limits.ts";
 import { Ledger } from "./ledger.ts";
 import { type Goal, goalOf, plan, type Room, type View } from "./plan.ts";
-import { bytesClaimed, type CaptureRequest, fingerprint, processFingerprint } from "./request.ts";
+import { bytesClaimed, type CaptureRequest, describe, fingerprint, processFingerprint } from "./request.ts";
 import { listRing, ringFileBase } from "./ring.ts";
 import { Running } from "./running.ts";
 import type { Exit } from "./tcpdump.ts";
@@ -44,7 +44,7 @@ export interface CaptureContext {
   readonly directory: CaptureDir;
   readonly metrics: Metrics;
   readonly log: Log;
-  record(pod: Pod, event: PodEvent): void;
+  record(pod: Pod, event: PodEvent, request: string, isAnswer: boolean): void;
   sandboxOf(pod: Pod): Sandbox | undefined;
   /** Has the runtime asked now; never rejects. */
   lookForSandboxes(): Promise<void>;
@@ -109,7 +109,13 @@ export class Capture {
   #turn: (() => void) | undefined;
   readonly #backoff: Backoff;
   /** What is to be said once it is known that the pod is really on this node. */
-  #untold: PodEvent | undefined;
+  #untold: { readonly event: PodEvent; readonly request: string } | undefined;
+  /** Hash of the pod's annotations as last seen. */
+  #hash = requestHash({});
+  /** The hash for which something was said last. */
+  #answered = "";
+  /** The hash with which it came to rest last. */
+  #restedFor = "";
   /** Ends the wait that the work on this key is in, if what it waits for may be of no use any more. */
   #interrupt: (() => void) | undefined;
   /** The last run was killed since its files were to go: its last record may be torn. */
@@ -145,6 +151,7 @@ export class Capture {
       // It was told and noted then; a restart is no news.
       this.goal = { state: rested, reason: manifest.reason };
       this.goalSince = new Date(manifest.since);
+      this.#answered = this.#restedFor = requestHash(manifest.annotations);
     }
     if (interrupted) await this.#cutTorn();
     await this.measure();
@@ -164,6 +171,7 @@ export class Capture {
     }
     const known = this.pod?.uid === pod.uid;
     this.pod = pod;
+    this.#hash = requestHash(pod.annotations);
     const asked = readAnnotations(pod.annotations, this.#context.settings.annotationKey, this.#context.settings.limits);
     const asksAnew = JSON.stringify(asked) !== JSON.stringify(this.asked);
     if (asksAnew) {
@@ -346,7 +354,7 @@ export class Capture {
 
   /** Has the filter of a new request compiled once, before anything starts. */
   async #check(): Promise<"interrupted" | undefined> {
-    const print = this.#print;
+    const print = this.#print, hash = this.#hash;
     const { sandbox } = this;
     const wish = this.#wish;
     if (!wish || this.#removed || !sandbox || this.#isChecked) return;
@@ -360,7 +368,7 @@ export class Capture {
     if (this.#context.stopping()) return;
     if (!found || this.#print !== print) return "interrupted";
     if ("failure" in found) {
-      this.#failed("check", found.failure, 0);
+      this.#failed(hash, "check", found.failure, 0);
       return;
     }
     this.#refused = { request: print, ...found };
@@ -430,6 +438,7 @@ export class Capture {
     // The filter is compiled once tcpdump listens, or has ended.
     const giveTurnBack = this.#turn;
     this.#turn = undefined;
+    const hash = this.#hash;
     let n = 0;
     try {
       // Before there is a folder: whatever comes of it, what is made of it is known to be there.
@@ -442,6 +451,7 @@ export class Capture {
       this.running = new Running({
         uid: pod.uid,
         fingerprint: processFingerprint(request),
+        requestHash: hash,
         sandboxId: sandbox.id,
         remainingSeconds: left.seconds,
         tcpdump: {
@@ -461,7 +471,7 @@ export class Capture {
     } catch (error) {
       giveTurnBack?.();
       this.ledger?.forget(n);
-      this.#failed("start", error instanceof Error ? error.message : String(error), 0);
+      this.#failed(hash, "start", error instanceof Error ? error.message : String(error), 0);
     }
   }
 
@@ -473,12 +483,10 @@ export class Capture {
       this.#context.metrics.startDuration.observe((performance.now() - this.#wishedAt) / 1000);
     }
     this.#wishedAt = undefined;
-    const what = `${request.files} files of ${request.fileSizeMB} MB, interface ${request.interface}` +
-      (request.filter === undefined ? "" : `, filter ${request.filter}`) +
-      (request.durationSeconds === undefined ? "" : `, for ${formatDuration(request.durationSeconds)}`) +
-      (request.packets === undefined ? "" : `, ${request.packets} packets`);
+    const what = describe(request);
     const last = ledger.manifest?.runs.at(-2);
     this.#tell(
+      running.requestHash,
       last
         ? {
           type: "Normal",
@@ -489,6 +497,10 @@ export class Capture {
     );
     this.#restartedBy = "";
     ledger.amend({ linkType: running.linkType ?? "" });
+    // Not waited for: list is to know at once that it listens.
+    this.saveProgress().catch((error) => {
+      this.#context.log.warn("manifest not written", { ...this.fields(), error });
+    });
     this.#context.log.info("capture listening", { ...this.fields(), pid: running.pid, run: ledger.lastRun?.n });
     this.#context.again(this.key);
   }
@@ -537,7 +549,7 @@ export class Capture {
       : `ended with code ${exit?.code}${exit?.said ? `: ${exit.said}` : ""}`;
     this.#restartedBy ||= `tcpdump ${how}`;
     if (exit && running.seconds === 0 && await this.#isRefusal(running, exit)) return;
-    this.#failed(exit?.signal ? "killed" : "exit", `tcpdump ${how}`, running.seconds * 1000);
+    this.#failed(running.requestHash, exit?.signal ? "killed" : "exit", `tcpdump ${how}`, running.seconds * 1000);
   }
 
   /** Whether tcpdump ended since its filter does not compile there: then the request is refused, and not tried again. */
@@ -594,6 +606,7 @@ export class Capture {
     const { directory, settings, log } = this.#context;
     const { ledger } = this;
     let uid = ledger?.manifest?.uid;
+    const request = this.#hash;
     const files = await listRing(this.folder, this.name).catch(() => []);
     const what = { files: files.length, bytes: files.reduce((sum, file) => sum + file.bytes, 0) };
     // Counters that are being written would find the folder gone, or another pod's in its place.
@@ -612,7 +625,7 @@ export class Capture {
     }
     if (!podGone && (uid !== undefined || files.length > 0)) {
       const note = `Annotation removed: ${what.files} files with ${what.bytes} bytes were deleted`;
-      this.#tell({ type: "Normal", reason: "CaptureStopped", note });
+      this.#tell(request, { type: "Normal", reason: "CaptureStopped", note });
     }
     this.ledger = undefined;
     this.ranBefore = false;
@@ -622,11 +635,11 @@ export class Capture {
   }
 
   /** Something did not work that may work later. */
-  #failed(reason: string, problem: string, livedMs: number): void {
+  #failed(request: string, reason: string, problem: string, livedMs: number): void {
     const ms = this.#backoff.failed(this.sandbox?.id, problem, livedMs);
     this.#context.metrics.failures.inc({ reason });
     this.#context.log.warn("capture failed", { ...this.fields(), problem, retryInMs: Math.round(ms) });
-    this.#tell({ type: "Warning", reason: "CaptureFailed", note: `${problem}; it is tried again` });
+    this.#tell(request, { type: "Warning", reason: "CaptureFailed", note: `${problem}; it is tried again` });
   }
 
   /** It is where it ought to be: say so once. */
@@ -634,6 +647,10 @@ export class Capture {
     const had = this.place;
     const isNews = this.#isNews;
     this.#isNews = false;
+    const request = this.#hash;
+    const isAnswer = this.#answered !== request;
+    const isAnother = this.#restedFor !== request;
+    this.#restedFor = request;
     if (!this.running && goal.state !== "paused" && goal.state !== "failing") {
       this.place = undefined;
       // The precedence of those that ran before lasts until it is known that this one does not go on.
@@ -643,14 +660,14 @@ export class Capture {
       await this.#cutTorn();
       await this.#save();
     }
-    if (this.#untold) this.#tell(this.#untold);
-    if (goal.state === this.goal.state && goal.reason === this.goal.reason) {
+    if (this.#untold) this.#tell(this.#untold.request, this.#untold.event);
+    if (goal.state === this.goal.state && goal.reason === this.goal.reason && !isAnother) {
       if (had !== this.place || isNews) this.#context.roomChanged();
       return;
     }
     const before = this.goal;
+    if (goal.state !== before.state || goal.reason !== before.reason) this.goalSince = new Date();
     this.goal = goal;
-    this.goalSince = new Date();
     if (this.pod && this.pod.uid === this.ledger?.manifest?.uid) {
       const request = this.asked.kind === "valid" ? this.asked.request : undefined;
       this.ledger.rest(this.pod, request, goal, this.goalSince);
@@ -661,17 +678,31 @@ export class Capture {
     if (goal.state === "rejected") this.#context.log.warn("capture rejected", line);
     else if (goal.state !== "none") this.#context.log.info(`capture ${goal.state}`, line);
     // Other reasons for the same state are numbers that have changed: no news, but for what is wrong with a request.
-    const news = goal.state !== before.state || goal.state === "rejected";
-    const event = news && eventFor(goal, before.state, this.pod?.terminating === true || this.#context.stopping());
+    const news = goal.state !== before.state || goal.state === "rejected" || isAnswer;
+    const isGoing = this.pod?.terminating === true || this.#context.stopping();
+    const event = news ? eventFor(goal, before.state, isGoing, isAnswer) : undefined;
     this.#untold = undefined;
-    if (event) this.#tell(event);
+    if (event) this.#tell(request, event);
+    else if (isAnswer && goal.state === "capturing" && this.running) this.#serve(this.running, request);
     this.#context.roomChanged();
   }
 
+  /** Has the tcpdump that runs serve another request too, of which it need not know what is new. */
+  #serve(running: Running, hash: string): void {
+    const isNew = running.requestHash !== hash;
+    running.requestHash = hash;
+    // Before it listens there is nothing to say; then it is said.
+    if (!isNew || !running.isListening || this.asked.kind !== "valid") return;
+    const note = `Capturing: ${describe(this.asked.request)}; tcpdump goes on as it is`;
+    this.#tell(hash, { type: "Normal", reason: "CaptureStarted", note });
+  }
+
   /** An Event, once the pod is known to be on this node: a server that ignores the field selector shows others' pods too. */
-  #tell(event: PodEvent): void {
-    this.#untold = this.sawSandbox ? undefined : event;
-    if (this.pod && this.sawSandbox) this.#context.record(this.pod, event);
+  #tell(request: string, event: PodEvent): void {
+    this.#untold = this.sawSandbox ? undefined : { event, request };
+    if (!this.pod || !this.sawSandbox) return;
+    this.#context.record(this.pod, event, request, this.#answered !== request);
+    this.#answered = request;
   }
 
   /** Looks at the files: how much they take, and no more of them than N, whether it runs or not. */

@@ -5,6 +5,7 @@
  */
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
+import { requestHash } from "../pods/annotations.ts";
 import type { PodEvent } from "../pods/events.ts";
 import type { Pod } from "../pods/pod.ts";
 import { podKey } from "../pods/pod.ts";
@@ -40,7 +41,7 @@ export interface CapturesOptions {
   readonly directory: CaptureDir;
   readonly metrics: Metrics;
   readonly log: Log;
-  readonly record: (pod: Pod, event: PodEvent) => void;
+  readonly record: (pod: Pod, event: PodEvent, request: string, isAnswer: boolean) => void;
   readonly sandboxes: {
     get(owner: SandboxOwner): Sandbox | undefined;
     refresh(): Promise<void>;
@@ -320,7 +321,8 @@ export class Captures {
         // A server that ignores the field selector shows others' pods too; a mirror without its static pod is to be seen.
         if (!sawSandbox && pod.staticUid === undefined) continue;
         const { namespace, name, uid } = pod;
-        requests.push({ namespace, pod: name, uid, ...goal, since: goalSince.toISOString() });
+        const request = requestHash(pod.annotations);
+        requests.push({ namespace, pod: name, uid, ...goal, since: goalSince.toISOString(), request });
       }
       const text = JSON.stringify(requests);
       if (text === this.#reported) return;

@@ -99,5 +99,5 @@ function isSilent(counters: Counters | undefined): boolean {
 
 /** On the pod that the run is of, not on a later one of its name. */
 function record(capture: Capture, running: Running, context: CaptureContext, event: PodEvent): void {
-  if (capture.pod?.uid === running.uid) context.record(capture.pod, event);
+  if (capture.pod?.uid === running.uid) context.record(capture.pod, event, running.requestHash, false);
 }

@@ -1,3 +1,5 @@
+import { formatDuration } from "../duration.ts";
+
 /** What a pod's annotations ask for, once they have been found valid. */
 export interface CaptureRequest {
   /** N: how many files the ring has. */
@@ -16,6 +18,23 @@ export interface CaptureRequest {
   readonly durationSeconds?: number;
   /** Packets, summed over runs; undefined: until removed. */
   readonly packets?: number;
+}
+
+/** What tcpdump is asked for where an annotation does not say (its own default and maximum, MAXIMUM_SNAPLEN in netdissect.h). */
+export const DEFAULT_SNAPLEN = 262_144;
+
+/** Describes a request in a few words, with every option that is not the default: "5 files of 1 MB, filter tcp port 80, for 10m". */
+export function describe(request: CaptureRequest): string {
+  const { files, fileSizeMB, snaplen, direction, filter, durationSeconds, packets } = request;
+  return [
+    `${files} ${files === 1 ? "file" : "files"} of ${fileSizeMB} MB`,
+    request.interface === "any" ? "" : `interface ${request.interface}`,
+    direction === "inout" ? "" : `direction ${direction}`,
+    snaplen === DEFAULT_SNAPLEN ? "" : `${snaplen} bytes of each packet`,
+    filter === undefined ? "" : `filter ${filter}`,
+    durationSeconds === undefined ? "" : `for ${formatDuration(durationSeconds)}`,
+    packets === undefined ? "" : `for ${packets} packets`,
+  ].filter((word) => word !== "").join(", ");
 }
 
 /** Two requests that are the same capture have the same fingerprint; `hold` is not part of it. */

@@ -19,6 +19,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 export interface RunningOptions {
   readonly uid: string;
   readonly fingerprint: string;
+  readonly requestHash: string;
   readonly sandboxId: string;
   /** Seconds of capturing that are left of the request's duration. */
   readonly remainingSeconds: number | undefined;
@@ -31,6 +32,8 @@ export interface RunningOptions {
 export class Running {
   readonly uid: string;
   readonly fingerprint: string;
+  /** Of the request that it serves now; another one may be served by the same process. */
+  requestHash: string;
   readonly sandboxId: string;
   readonly request: CaptureRequest;
   readonly netnsPath: string | undefined;
@@ -56,6 +59,7 @@ export class Running {
   constructor(options: RunningOptions) {
     this.uid = options.uid;
     this.fingerprint = options.fingerprint;
+    this.requestHash = options.requestHash;
     this.sandboxId = options.sandboxId;
     this.request = options.tcpdump.request;
     this.netnsPath = options.tcpdump.netnsPath;

@@ -4,8 +4,17 @@ import type { Goal } from "./plan.ts";
 
 const KEPT = "its files are kept while the annotation is there";
 
-/** The Event for a new state; undefined where there is nothing to say. */
-export function eventFor(goal: Goal, before: Goal["state"], podIsGoing: boolean): PodEvent | undefined {
+/**
+ * The Event for a new state; undefined where there is nothing to say.
+ *
+ * @param isAnswer whether nothing has been said of the pod's present request yet.
+ */
+export function eventFor(
+  goal: Goal,
+  before: Goal["state"],
+  podIsGoing: boolean,
+  isAnswer: boolean,
+): PodEvent | undefined {
   switch (goal.state) {
     case "rejected":
       return {
@@ -20,7 +29,7 @@ export function eventFor(goal: Goal, before: Goal["state"], podIsGoing: boolean)
     case "completed":
       return { type: "Normal", reason: "CaptureCompleted", note: `Duration or packet count reached: ${KEPT}` };
     case "held":
-      return before === "capturing"
+      return before === "capturing" || isAnswer
         ? { type: "Normal", reason: "CaptureStopped", note: `Held: stopped and flushed, ${KEPT}` }
         : undefined;
     case "pending":

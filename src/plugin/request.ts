@@ -1,7 +1,7 @@
 /** From the flags of `start` to annotations. Pure. */
 import { readAnnotations, SUB_KEYS } from "../pods/annotations.ts";
 import type { CaptureRequest } from "../captures/request.ts";
-import { formatDuration, parseDuration } from "../duration.ts";
+import { parseDuration } from "../duration.ts";
 import { UsageFailure } from "./failure.ts";
 
 /** The sub-keys that a flag of the same name sets; `hold` is for `stop --keep`. */
@@ -58,17 +58,4 @@ export function removalChanges(key: string, annotations: Readonly<Record<string,
 /** Whether applying `changes` would leave the annotations as they are. */
 export function changesNothing(annotations: Readonly<Record<string, string>>, changes: Changes): boolean {
   return Object.entries(changes).every(([name, value]) => (annotations[name] ?? null) === value);
-}
-
-/** A request in a few words: "5 files of 1 MB, filter tcp port 80, for 10m". */
-export function describe(request: CaptureRequest): string {
-  const { files, fileSizeMB, filter, durationSeconds, packets } = request;
-  return [
-    `${files} ${files === 1 ? "file" : "files"} of ${fileSizeMB} MB`,
-    request.interface === "any" ? "" : `interface ${request.interface}`,
-    request.direction === "inout" ? "" : `direction ${request.direction}`,
-    filter === undefined ? "" : `filter ${filter}`,
-    durationSeconds === undefined ? "" : `for ${formatDuration(durationSeconds)}`,
-    packets === undefined ? "" : `for ${packets} packets`,
-  ].filter((word) => word !== "").join(", ");
 }

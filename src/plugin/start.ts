@@ -6,7 +6,8 @@ import { findCaptures } from "./captures.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, Report } from "./command.ts";
 import { reasonOf } from "./failure.ts";
 import { controllerNotReady, type Installation, type InstallationOptions, noController } from "./installation.ts";
-import { changesNothing, describe, requestChanges, type RequestOptions } from "./request.ts";
+import { describe } from "../captures/request.ts";
+import { changesNothing, requestChanges, type RequestOptions } from "./request.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
 
 export interface StartOptions extends TargetOptions, InstallationOptions {

@@ -1,5 +1,6 @@
 /** What a pod's annotations ask for. The only file that knows their words; pure. */
-import type { CaptureRequest } from "../captures/request.ts";
+import { createHash } from "node:crypto";
+import { type CaptureRequest, DEFAULT_SNAPLEN } from "../captures/request.ts";
 import { formatDuration, parseDuration } from "../duration.ts";
 import { quote } from "../quote.ts";
 
@@ -33,8 +34,6 @@ export const SUB_KEYS = [
 ] as const;
 
 const DEFAULT_FILE_SIZE_MB = 1;
-/** tcpdump's own default and maximum (MAXIMUM_SNAPLEN in netdissect.h). */
-const MAX_SNAPLEN = 262_144;
 const MIN_SNAPLEN = 64;
 /** tcpdump reads -c into an int. */
 const MAX_PACKETS = 2_147_483_647;
@@ -47,6 +46,17 @@ const MAX_INTERFACE_NAME = 15;
 /** Names that libpcap gives to capture sources that are not network interfaces of the pod (its findalldevs and *_create functions). */
 const NOT_AN_INTERFACE =
   /^(?:[0-9]+|usbmon.*|nflog.*|nfqueue.*|bluetooth.*|dbus-.*|dag.*|snf.*|rdma.*|netmap.*|vale.*|dpdk.*)$/;
+
+/**
+ * Identifies what a pod asks for, whether it is valid or not, so that an answer can be told from one to an earlier request.
+ *
+ * @param own our own annotations, as they stand: the main key and its sub-keys.
+ * @returns 16 hexadecimal digits.
+ */
+export function requestHash(own: Readonly<Record<string, string>>): string {
+  const entries = Object.keys(own).sort().map((key) => [key, own[key]]);
+  return createHash("sha256").update(JSON.stringify(entries)).digest("hex").slice(0, 16);
+}
 
 /** Reads what a pod's annotations ask for. `annotations` may hold other keys too: they are ignored. */
 export function readAnnotations(
@@ -78,7 +88,7 @@ export function readAnnotations(
     const request: CaptureRequest = {
       files,
       fileSizeMB: sub("file-size", (key, value) => whole(key, value, 1, limits.maxFileSizeMB)) ?? DEFAULT_FILE_SIZE_MB,
-      snaplen: sub("snaplen", (key, value) => whole(key, value, MIN_SNAPLEN, MAX_SNAPLEN)) ?? MAX_SNAPLEN,
+      snaplen: sub("snaplen", (key, value) => whole(key, value, MIN_SNAPLEN, DEFAULT_SNAPLEN)) ?? DEFAULT_SNAPLEN,
       interface: sub("interface", readInterface) ?? "any",
       direction: sub("direction", readDirection) ?? "inout",
       ...(filter ? { filter } : {}),

@@ -17,8 +17,13 @@ export interface PodEvent {
   readonly note: string;
 }
 
+/** Annotation of an Event: the hash of the request that it answers (`requestHash`). */
+export const REQUEST_ANNOTATION = "packet-capture.antrea.io/request";
+
 export interface Occurrence {
   readonly pod: PodRef;
+  /** Hash of the request that it answers. */
+  readonly request: string;
   /** Its note is of `noteOf`. */
   readonly event: PodEvent;
   /** Of the event object. */
@@ -35,7 +40,7 @@ export function eventObject(occurrence: Occurrence, from: { readonly nodeName: s
   return {
     apiVersion: "events.k8s.io/v1",
     kind: "Event",
-    metadata: { name: occurrence.name, namespace },
+    metadata: { name: occurrence.name, namespace, annotations: { [REQUEST_ANNOTATION]: occurrence.request } },
     eventTime: microTime(occurrence.first),
     reportingController: "packet-capture",
     reportingInstance: from.instance.slice(0, INSTANCE_LENGTH),

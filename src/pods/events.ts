@@ -41,6 +41,7 @@ export interface PodEventsOptions {
 interface Series {
   readonly pod: PodRef;
   readonly event: PodEvent;
+  readonly request: string;
   readonly first: Date;
   last: Date;
   /** performance.now() of the last repeat. */
@@ -71,13 +72,18 @@ export class PodEvents {
     this.#options = options;
   }
 
-  /** Never throws, never waits; what is too much is dropped and logged. */
-  record(pod: PodRef, event: PodEvent): void {
+  /**
+   * Records an Event. Never throws, never waits; what is too much is dropped and logged.
+   *
+   * @param request hash of the request that it answers.
+   * @param isAnswer whether it is the first word on that request: somebody waits for it, so that a repeat is sent at once too.
+   */
+  record(pod: PodRef, event: PodEvent, request: string, isAnswer = false): void {
     if (!this.#options.enabled || this.#closing) return;
     const { namespace, name, uid } = pod;
     const now = performance.now();
     const note = noteOf(event.note);
-    const key = JSON.stringify([uid, event.type, event.reason, note]);
+    const key = JSON.stringify([uid, event.type, event.reason, note, request]);
     let series = this.#series.get(key);
     // To the end of the line, also of what is forgotten first.
     this.#series.delete(key);
@@ -85,6 +91,7 @@ export class PodEvents {
       series.count++;
       series.last = new Date();
       series.lastAt = now;
+      if (isAnswer && series.tries === 0 && this.#allowed(`${uid} ${event.reason}`, now)) series.notBefore = now;
     } else {
       if (!this.#allowed(`${uid} ${event.reason}`, now)) {
         this.#options.log.debug("event dropped: too many of this reason for this pod", {
@@ -99,6 +106,7 @@ export class PodEvents {
       series = {
         pod: { namespace, name, uid },
         event: { ...event, note },
+        request,
         first: date,
         last: date,
         lastAt: now,

@@ -1,5 +1,6 @@
 /** `packet-capture list`: what this node captures, from the manifests and the files. */
 import type { CaptureState } from "../captures/manifest.ts";
+import { requestHash } from "../pods/annotations.ts";
 import { listRing, type RingFile } from "../captures/ring.ts";
 import { printable } from "../printable.ts";
 import { jsonText } from "../quote.ts";
@@ -41,6 +42,10 @@ export interface Row {
   readonly oldest: string | null;
   readonly newest: string | null;
   readonly filter: string | null;
+  /** Hash of the request that this is the state of (`requestHash`); empty if unknown. */
+  readonly request: string;
+  /** Whether tcpdump listens: what comes now is captured. */
+  readonly listening: boolean;
 }
 
 /** `list` with the process's own stdout and stderr. @returns the exit code. */
@@ -85,9 +90,9 @@ async function rowsOf(
       rows.push({ namespace, pod, uid, state: "unknown", reason: "", since: null, ...NOTHING });
     }
   }
-  for (const { namespace, pod, uid, state, reason, since } of await readNotCapturing(captureDir)) {
+  for (const { namespace, pod, uid, state, reason, since, request } of await readNotCapturing(captureDir)) {
     if (rows.some((row) => row.uid === uid) || (only !== undefined && namespace !== only)) continue;
-    rows.push({ namespace, pod, uid, state, reason, since, ...NOTHING });
+    rows.push({ namespace, pod, uid, state, reason, since, ...NOTHING, request });
   }
   rows.sort((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));
   return { rows, isWhole };
@@ -102,6 +107,8 @@ const NOTHING = {
   oldest: null,
   newest: null,
   filter: null,
+  request: "",
+  listening: false,
 } as const;
 
 async function rowOf({ folder, namespace, pod, uid, manifest }: Capture): Promise<Row> {
@@ -122,6 +129,8 @@ async function rowOf({ folder, namespace, pod, uid, manifest }: Capture): Promis
     oldest: firstOf(files, oldestIn),
     newest: firstOf(files.toReversed(), newestIn),
     filter: manifest?.request?.filter ?? null,
+    request: manifest ? requestHash(manifest.annotations) : "",
+    listening: running.at(-1)?.linkType !== undefined,
   };
 }
 

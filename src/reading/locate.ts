@@ -17,6 +17,8 @@ export interface NotCapturing {
   readonly reason: string;
   /** ISO 8601. */
   readonly since: string;
+  /** Hash of the request (`requestHash`); empty in what a former version wrote. */
+  readonly request: string;
 }
 
 export interface Capture {
@@ -170,10 +172,10 @@ export async function readNotCapturing(captureDir: string): Promise<NotCapturing
   try {
     const value: unknown = JSON.parse(await Deno.readTextFile(join(captureDir, NOT_CAPTURING)));
     if (!Array.isArray(value)) return [];
-    return value.filter((each): each is NotCapturing =>
+    return value.filter((each) =>
       typeof each === "object" && each !== null &&
       ["namespace", "pod", "uid", "state", "reason", "since"].every((key) => typeof each[key] === "string")
-    );
+    ).map((each) => ({ ...each, request: String(each.request ?? "") }));
   } catch {
     // It says nothing that the folders do not, but for those without one.
     return [];

@@ -116,7 +116,10 @@ Deno.test("start says of each pod of a deployment what its controller made of it
     answer("web-a", "CaptureStarted", "Capturing"),
     answer("web-b", "CaptureRejected", "Annotation \u001b[31m is bad"),
   ]);
-  strictEqual(text, "default/web-a: capturing on node worker1 (7 files of 1 MB, filter tcp port 80)\n");
+  strictEqual(
+    text,
+    "default/web-a: capturing on node worker1 (7 files of 1 MB, 128 bytes of each packet, filter tcp port 80)\n",
+  );
   strictEqual(stderr, "default/web-b: rejected: Annotation \\x1b[31m is bad\n");
   strictEqual(code, 1);
   deepStrictEqual(await annotationsOf("web-a"), {

@@ -29,7 +29,7 @@ Deno.test.afterAll(async () => {
 });
 
 interface EventObject {
-  readonly metadata: { readonly name: string };
+  readonly metadata: { readonly name: string; readonly annotations?: Readonly<Record<string, string>> };
   readonly type: string;
   readonly reason: string;
   readonly note: string;
@@ -54,6 +54,7 @@ function recorder(enabled = true): { events: PodEvents; log: Recorder } {
   return { events: new PodEvents({ api, nodeName: NODE, instance: "packet-capture-x7k2p", log, enabled }), log };
 }
 
+const REQUEST = "0123456789abcdef";
 const STARTED: PodEvent = { type: "Normal", reason: "CaptureStarted", note: "capturing on any, 5 files of 1 MB" };
 
 /** Sends what there is. */
@@ -68,7 +69,7 @@ function requests(from: number): string[] {
 Deno.test("record() makes an event that kubectl describe pod shows", async () => {
   const pod = await newPod("shown");
   const { events, log } = recorder();
-  events.record(pod, STARTED);
+  events.record(pod, STARTED, REQUEST);
   await waitFor("the event", async () => (await eventsOn(pod)).length === 1);
   const [event] = await eventsOn(pod);
   assert.equal(event!.type, "Normal");
@@ -89,11 +90,11 @@ Deno.test("record() counts repeats in one event, and others apart", async () => 
   const [pod, other] = [await newPod("repeats"), await newPod("repeats-not")];
   const from = proxy.requests.length;
   const { events } = recorder();
-  events.record(pod, STARTED);
+  events.record(pod, STARTED, REQUEST);
   await waitFor("the event", async () => (await eventsOn(pod)).length === 1);
-  for (let i = 0; i < 50; i++) events.record(pod, STARTED);
-  events.record(other, STARTED);
-  events.record(pod, { ...STARTED, type: "Warning", reason: "CaptureFailed" });
+  for (let i = 0; i < 50; i++) events.record(pod, STARTED, REQUEST);
+  events.record(other, STARTED, REQUEST);
+  events.record(pod, { ...STARTED, type: "Warning", reason: "CaptureFailed" }, REQUEST);
   await flush(events);
   const found = await eventsOn(pod);
   assert.deepEqual(found.map(({ reason, series }) => [reason, series?.count]).sort(), [
@@ -104,14 +105,31 @@ Deno.test("record() counts repeats in one event, and others apart", async () => 
   assert.deepEqual(requests(from).sort(), ["PATCH 200", "POST 201", "POST 201", "POST 201"]);
 });
 
+Deno.test("record() sends a repeat at once where it is the first word on a request, and says which request it answers", async () => {
+  const pod = await newPod("answered");
+  const { events } = recorder();
+  events.record(pod, STARTED, REQUEST, true);
+  await waitFor("the event", async () => (await eventsOn(pod)).length === 1);
+  const since = performance.now();
+  events.record(pod, STARTED, REQUEST, false);
+  events.record(pod, STARTED, REQUEST, true);
+  await waitFor("the repeats to be counted", async () => (await eventsOn(pod))[0]?.series?.count === 3);
+  assert(performance.now() - since < 5000, `${performance.now() - since} ms`);
+  assert.deepEqual((await eventsOn(pod))[0]?.metadata.annotations, { "packet-capture.antrea.io/request": REQUEST });
+  // Another request's is another Event, though it is in the same words.
+  events.record(pod, STARTED, "fedcba9876543210", true);
+  await waitFor("the other one", async () => (await eventsOn(pod)).length === 2);
+  await flush(events);
+});
+
 Deno.test("record() makes an event anew that the API server has forgotten", async () => {
   const pod = await newPod("forgotten");
   const { events } = recorder();
-  events.record(pod, STARTED);
+  events.record(pod, STARTED, REQUEST);
   await waitFor("the event", async () => (await eventsOn(pod)).length === 1);
   const [{ metadata: { name } }] = await eventsOn(pod) as [EventObject];
   await server.call("DELETE", `/apis/events.k8s.io/v1/namespaces/default/events/${name}`);
-  events.record(pod, STARTED);
+  events.record(pod, STARTED, REQUEST);
   await flush(events);
   assert.deepEqual((await eventsOn(pod)).map(({ series }) => series?.count), [2]);
 });
@@ -120,8 +138,8 @@ Deno.test("record() cuts notes and names to what the API server takes", async ()
   const pod = await newPod(`${"n".repeat(236)}.${"m".repeat(16)}`);
   const { events, log } = recorder();
   // 4 bytes each, and the limit falls in the middle of one.
-  events.record(pod, { ...STARTED, note: "x" + "🦈".repeat(5000) });
-  events.record(pod, { ...STARTED, note: "control \u0000 \u001b characters and half a pair \ud83e" });
+  events.record(pod, { ...STARTED, note: "x" + "🦈".repeat(5000) }, REQUEST);
+  events.record(pod, { ...STARTED, note: "control \u0000 \u001b characters and half a pair \ud83e" }, REQUEST);
   await flush(events);
   const notes = (await eventsOn(pod)).map(({ note }) => note).sort();
   assert.equal(notes.length, 2, JSON.stringify(log.lines));
@@ -134,7 +152,7 @@ Deno.test("record() makes an event's note printable, whatever a filter or an int
   const { events } = recorder();
   const note =
     "capturing on \u001b]0;x\u0007eth0, filter udp\n  Normal  Fake  node says\u202e 08 trop\u2028, 5 files of 1 MB";
-  events.record(pod, { ...STARTED, note });
+  events.record(pod, { ...STARTED, note }, REQUEST);
   await flush(events);
   assert.deepEqual((await eventsOn(pod)).map(({ note }) => note), [
     "capturing on \\x1b]0;x\\x07eth0, filter udp\\n  Normal  Fake  node says\\u202e 08 trop\\u2028, 5 files of 1 MB",
@@ -147,7 +165,7 @@ Deno.test("record() gives up at once in a namespace that is being deleted, and s
   await server.terminateNamespace("ending");
   const from = proxy.requests.length;
   const { events, log } = recorder();
-  events.record(pod, STARTED);
+  events.record(pod, STARTED, REQUEST);
   await waitFor("the log", () => log.lines.length === 1);
   assert.match(String(log.lines[0]!.fields.error), /^403 .*because it is being terminated/);
   await flush(events);
@@ -161,7 +179,7 @@ Deno.test("record() tries again after failures, as late as it is told", async ()
   proxy.answerNext(503, { match: isEvent });
   proxy.answerNext(429, { match: isEvent, headers: { "Retry-After": "3" } });
   const begun = performance.now();
-  events.record(pod, STARTED);
+  events.record(pod, STARTED, REQUEST);
   await waitFor("the event", async () => (await eventsOn(pod)).length === 1);
   assert.ok(performance.now() - begun >= 3000);
   assert.deepEqual(requests(from), ["POST 503", "POST 429", "POST 201"]);
@@ -173,10 +191,10 @@ Deno.test("record() does not make an event twice when only the answer was lost",
   const pod = await newPod("once");
   const { events } = recorder();
   proxy.cutNextBody(isEvent);
-  events.record(pod, STARTED);
+  events.record(pod, STARTED, REQUEST);
   await waitFor("the cut", () => proxy.count("cut") >= 1);
   await waitFor("the second try", () => proxy.requests.filter((r) => isEvent(r) && r.status === 409).length === 1);
-  events.record(pod, STARTED);
+  events.record(pod, STARTED, REQUEST);
   await flush(events);
   assert.deepEqual((await eventsOn(pod)).map(({ series }) => series?.count), [2]);
 });
@@ -184,9 +202,9 @@ Deno.test("record() does not make an event twice when only the answer was lost",
 Deno.test("record() sends five different events of a reason at once, drops the flood behind them, and nothing else", async () => {
   const [pod, other] = [await newPod("flood"), await newPod("quiet")];
   const { events, log } = recorder();
-  for (let i = 0; i < 100; i++) events.record(pod, { ...STARTED, note: `attempt ${i}` });
-  events.record(pod, { ...STARTED, reason: "CaptureStopped" });
-  events.record(other, STARTED);
+  for (let i = 0; i < 100; i++) events.record(pod, { ...STARTED, note: `attempt ${i}` }, REQUEST);
+  events.record(pod, { ...STARTED, reason: "CaptureStopped" }, REQUEST);
+  events.record(other, STARTED, REQUEST);
   await flush(events);
   const reasons = (await eventsOn(pod)).map(({ reason }) => reason).sort();
   assert.deepEqual(reasons, [...Array(5).fill("CaptureStarted"), "CaptureStopped"]);
@@ -201,11 +219,11 @@ Deno.test("record() asks about a refused event no more often than about one that
   const elsewhere = await newPod("elsewhere");
   const { events, log } = recorder();
   const from = proxy.requests.length;
-  events.record(pod, STARTED);
+  events.record(pod, STARTED, REQUEST);
   await waitFor("the refusal", () => log.lines.length === 1);
   for (let i = 0; i < 5; i++) {
-    events.record(pod, STARTED);
-    events.record(elsewhere, { ...STARTED, note: `${i}` });
+    events.record(pod, STARTED, REQUEST);
+    events.record(elsewhere, { ...STARTED, note: `${i}` }, REQUEST);
     await waitFor("another pod's event", async () => (await eventsOn(elsewhere)).length === i + 1);
   }
   assert.equal(requests(from).filter((request) => request === "POST 403").length, 1);
@@ -217,11 +235,11 @@ Deno.test("record() does nothing when events are off, and nothing after close()"
   const pod = await newPod("off");
   const from = proxy.requests.length;
   const off = recorder(false).events;
-  off.record(pod, STARTED);
+  off.record(pod, STARTED, REQUEST);
   await flush(off);
   const closed = recorder().events;
   await flush(closed);
-  closed.record(pod, STARTED);
+  closed.record(pod, STARTED, REQUEST);
   assert.deepEqual(requests(from), []);
 });
 
@@ -229,14 +247,14 @@ Deno.test("close() sends what waits, but no longer than it is given", async () =
   const pod = await newPod("closing");
   const first = recorder().events;
   proxy.answerNext(503, { match: isEvent });
-  first.record(pod, STARTED);
+  first.record(pod, STARTED, REQUEST);
   await waitFor("the failure", () => proxy.count("answer 503") >= 1);
   await flush(first);
   assert.equal((await eventsOn(pod)).length, 1, "the back-off is not waited for");
 
   const second = recorder().events;
   await proxy.refuse();
-  for (let i = 0; i < 5; i++) second.record(pod, { ...STARTED, note: `late ${i}` });
+  for (let i = 0; i < 5; i++) second.record(pod, { ...STARTED, note: `late ${i}` }, REQUEST);
   await proxy.calm();
   proxy.blackhole();
   const begun = performance.now();

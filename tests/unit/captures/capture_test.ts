@@ -3,7 +3,8 @@ import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/stric
 import { join } from "@std/path";
 import { waitFor } from "../../cluster/wait.ts";
 import { Running } from "../../../src/captures/running.ts";
-import { exists, World } from "./world.ts";
+import { requestHash } from "../../../src/pods/annotations.ts";
+import { exists, KEY, World } from "./world.ts";
 
 /** The second words of Events: their reasons. */
 const reasons = ({ events }: World) => events.map((event) => event.split(/[ :]/)[1]);
@@ -61,6 +62,48 @@ Deno.test("a restart of the controller tells nothing again, and keeps the time s
   await again.told(/uid-bad CaptureRejected/);
   again.annotate("done", { "": "3", packets: "8" });
   await again.told(/uid-done CaptureRestarted: .*the controller was restarted; not captured since 20/);
+});
+
+/** The first words on requests, without the words that follow. */
+const firstAnswers = ({ answers }: World) => answers.filter((each) => each.endsWith(" first"));
+const hashOf = (annotations: Record<string, string>) =>
+  requestHash(Object.fromEntries(Object.entries(annotations).map(([k, v]) => [k === "" ? KEY : `${KEY}/${k}`, v])));
+
+Deno.test("each request is answered by an Event with its hash, also one that repeats an earlier one or restarts nothing", async () => {
+  await using world = await capturing({ "": "3" });
+  const plain = hashOf({ "": "3" }), timed = hashOf({ "": "3", duration: "1h" }), wrong = hashOf({ "": "x" });
+  assertEquals(firstAnswers(world), [`CaptureStarted ${plain} first`]);
+  world.annotate("web", { "": "3", duration: "1h" });
+  await world.told(/CaptureStarted.*for 1h; tcpdump goes on as it is/);
+  assertEquals((await world.manifest("web"))!.runs.length, 1);
+  world.annotate("web", { "": "x" });
+  await world.told(/CaptureRejected/);
+  world.annotate("web", { "": "3" });
+  await world.told(/CaptureRestarted/);
+  assertEquals(firstAnswers(world), [
+    `CaptureStarted ${plain} first`,
+    `CaptureStarted ${timed} first`,
+    `CaptureRejected ${wrong} first`,
+    `CaptureRestarted ${plain} first`,
+  ]);
+  // What list shows is of the request that was answered.
+  assertEquals(requestHash((await world.manifest("web"))!.annotations), plain);
+});
+
+Deno.test("a request that changes while the capture rests in one state is answered too", async () => {
+  await using world = await World.start({ env: { MAX_CAPTURES: "1" } });
+  for (const name of ["first", "web"]) world.sandbox(name);
+  world.annotate("first", { "": "3" });
+  await world.capturing("first");
+  world.annotate("web", { "": "3" });
+  await world.told(/CaptureWaiting/);
+  world.annotate("web", { "": "4" });
+  await world.told(/CaptureWaiting/, 2);
+  const waiting = firstAnswers(world).filter((each) => each.startsWith("CaptureWaiting"));
+  assertEquals(waiting, [
+    `CaptureWaiting ${hashOf({ "": "3" })} first`,
+    `CaptureWaiting ${hashOf({ "": "4" })} first`,
+  ]);
 });
 
 Deno.test("start_duration_seconds is of what was asked for, not of each tcpdump that is started", async () => {

@@ -77,6 +77,8 @@ export interface WorldOptions {
 export class World implements AsyncDisposable {
   /** `<UID> <reason>: <note>`. */
   readonly events: string[] = [];
+  /** `<reason> <hash of the request>`, with ` first` where it is the first word on that request. */
+  readonly answers: string[] = [];
   /** `<message> <fields as JSON>`. */
   readonly lines: string[] = [];
   readonly metrics = new Metrics();
@@ -107,7 +109,10 @@ export class World implements AsyncDisposable {
       directory,
       metrics: this.metrics,
       log: this.#log(),
-      record: (pod, event) => void this.events.push(`${pod.uid} ${event.reason}: ${event.note}`),
+      record: (pod, event, request, isAnswer) => {
+        this.events.push(`${pod.uid} ${event.reason}: ${event.note}`);
+        this.answers.push(`${event.reason} ${request}${isAnswer ? " first" : ""}`);
+      },
       sandboxes: {
         get: (owner) => {
           const sandbox = this.sandboxes.get(owner.uid);

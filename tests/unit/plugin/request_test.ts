@@ -2,7 +2,8 @@ import { deepStrictEqual, ok, strictEqual, throws } from "node:assert";
 import fc from "fast-check";
 import { readAnnotations } from "../../../src/pods/annotations.ts";
 import { UsageFailure } from "../../../src/plugin/failure.ts";
-import { changesNothing, describe, removalChanges, requestChanges } from "../../../src/plugin/request.ts";
+import { describe } from "../../../src/captures/request.ts";
+import { changesNothing, removalChanges, requestChanges } from "../../../src/plugin/request.ts";
 
 const KEY = "tcpdump.antrea.io";
 

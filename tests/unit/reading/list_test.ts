@@ -1,5 +1,6 @@
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { dirname, join } from "@std/path";
+import { requestHash } from "../../../src/pods/annotations.ts";
 import { cat } from "../../../src/reading/cat.ts";
 import { list, type Row } from "../../../src/reading/list.ts";
 import { captureDir, concat, header, manifest, packet, pcap, record, REQUEST, run, START, testIo } from "./files.ts";
@@ -42,6 +43,8 @@ Deno.test("list() says of each capture where it stands, what it holds, and from 
     oldest: time(1),
     newest: time(40),
     filter: "udp",
+    request: requestHash(manifest().annotations),
+    listening: false,
   }]);
 });
 
