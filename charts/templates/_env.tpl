@@ -28,4 +28,6 @@ RETENTION_AFTER_POD_DELETION: {{ .Values.retention.afterPodDeletion | quote }}
 {{/* What the commands that read captures need of it. */}}
 {{- define "packet-capture.readerEnv" -}}
 {{ pick (include "packet-capture.env" . | fromYaml) "ANNOTATION_KEY" "CAPTURE_DIR" "LOG_FORMAT" "LOG_LEVEL" "RELEASE" | toYaml }}
+# Its commands refuse other settings than these.
+READER: "true"
 {{- end }}

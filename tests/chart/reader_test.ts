@@ -74,6 +74,7 @@ Deno.test("the reader waits under an init, and knows what the commands that read
     CAPTURE_DIR: "/var/captures",
     LOG_FORMAT: "json",
     LOG_LEVEL: "info",
+    READER: "true",
     RELEASE: "tools.blue",
   });
 });
