@@ -55,7 +55,7 @@ export class Follower implements Disposable {
     this.#looks++;
     const newest = this.#newest;
     for (let pass = 1; pass <= MOST_PASSES && !this.ended; pass++) {
-      const files = await listRing(this.#folder, this.#pod).catch(ignoreGone);
+      const files = await listRing(this.#folder, this.#pod, { blocking: true }).catch(ignoreGone);
       if (!files) {
         this.ended = true;
         return;

@@ -112,7 +112,7 @@ const NOTHING = {
 } as const;
 
 async function rowOf({ folder, namespace, pod, uid, manifest }: Capture): Promise<Row> {
-  const files = await listRing(folder, pod);
+  const files = await listRing(folder, pod, { blocking: true });
   const running = manifest?.runs.filter(({ endedAt }) => endedAt === undefined) ?? [];
   return {
     namespace,

@@ -77,7 +77,7 @@ async function attemptOne(
     (manifest.state !== "retained" && last !== undefined && last.endedAt === undefined);
   using names = new DisposableStack();
   if (running) unprotected ??= await tried(async () => void names.use(await keepNames(folder)));
-  const listed = await listRing(folder, pod);
+  const listed = await listRing(folder, pod, { blocking: true });
   const current = last?.n ?? Math.max(1, lastRunNumber(listed));
   const ring = last?.request.files ?? manifest?.request?.files;
   // All that is there stays, and tcpdump makes up to N files more while it is read.

@@ -289,6 +289,40 @@ Deno.test("Captures looks after the others, and goes on turning, while a disk ha
   }
 });
 
+Deno.test("Captures goes on turning while a disk lists a folder, but does not say how large its files are", async () => {
+  await using world = await World.start();
+  for (const name of ["a", "b"]) {
+    world.sandbox(name);
+    world.annotate(name, { "": "3" });
+    await world.capturing(name);
+  }
+  const HANGS_MS = 10_000;
+  const { lstat, lstatSync } = Deno;
+  let asked = 0;
+  const isOfHanging = (path: string | URL) => `${path}`.startsWith(`${world.folder("a")}/`) && ++asked > 0;
+  Deno.lstat = (path) => isOfHanging(path) ? new Promise(() => {}) : lstat(path);
+  Deno.lstatSync = (path) => {
+    // So the thread waits for a disk.
+    if (isOfHanging(path)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, HANGS_MS);
+    return lstatSync(path);
+  };
+  let longest = 0;
+  let last = performance.now();
+  const timer = setInterval(() => {
+    longest = Math.max(longest, performance.now() - last);
+    last = performance.now();
+  }, 20);
+  try {
+    await waitFor("a look at the hanging files", () => asked > 0, { everyMs: 20, timeoutMs: 3 * HANGS_MS });
+    world.annotate("b", { "": "3", snaplen: "100" });
+    await world.capturing("b", 2);
+    assert(longest < HANGS_MS / 2, `nothing else was done for ${longest} ms`);
+  } finally {
+    clearInterval(timer);
+    Object.assign(Deno, { lstat, lstatSync });
+  }
+});
+
 Deno.test("Captures charges a deleted pod's files to its namespace, also after a restart, and to no other", async () => {
   const env = { DISK_BUDGET_MB: "40", DISK_BUDGET_MB_PER_NAMESPACE: "20", RETENTION_AFTER_POD_DELETION: "1h" };
   await using world = await World.start({ env });

@@ -173,21 +173,26 @@ Deno.test("listRing() knows the newest file while none is unfinished, or several
   assertEquals(await names(dir.path, "web"), [1, 2, 3, 0].map((index) => `capture-web.pcap${index}`));
 });
 
-Deno.test("listRing() finds a file that is renamed while it lists", async () => {
-  await using dir = await folder();
-  for (const index of [0, 1, 2]) await put(dir.path, ringFileName("web", index, 3), index + 1);
-  const { lstatSync } = Deno;
-  let listings = 0;
-  Deno.lstatSync = (path) => {
-    if (String(path).endsWith("pcap0") && ++listings === 1) {
-      Deno.renameSync(path, join(dir.path, "run-000001-000000.pcap"));
+Deno.test("listRing() finds a file that is renamed while it lists, whether it blocks or not", async () => {
+  for (const blocking of [true, false]) {
+    await using dir = await folder();
+    for (const index of [0, 1, 2]) await put(dir.path, ringFileName("web", index, 3), index + 1);
+    const { lstat, lstatSync } = Deno;
+    let listings = 0;
+    const rename = (path: string | URL) => {
+      if (String(path).endsWith("pcap0") && ++listings === 1) {
+        Deno.renameSync(path, join(dir.path, "run-000001-000000.pcap"));
+      }
+    };
+    Deno.lstat = (path) => (rename(path), lstat(path));
+    Deno.lstatSync = (path) => (rename(path), lstatSync(path));
+    try {
+      const found = (await listRing(dir.path, "web", { blocking })).map(({ name }) => name);
+      assertEquals(found, ["run-000001-000000.pcap", "capture-web.pcap1", "capture-web.pcap2"]);
+    } finally {
+      Object.assign(Deno, { lstat, lstatSync });
     }
-    return lstatSync(path);
-  };
-  try {
-    assertEquals(await names(dir.path, "web"), ["run-000001-000000.pcap", "capture-web.pcap1", "capture-web.pcap2"]);
-  } finally {
-    Deno.lstatSync = lstatSync;
+    assertEquals(listings, 1);
   }
 });
 
