@@ -10,6 +10,10 @@ packet-capture:{{ .Release.Namespace }}:{{ .Release.Name }}
 packet-capture.{{ .Release.Namespace }}.{{ .Release.Name }}
 {{- end }}
 
+{{- define "packet-capture.readPolicyName" -}}
+packet-capture-read.{{ .Release.Namespace }}.{{ .Release.Name }}
+{{- end }}
+
 {{- define "packet-capture.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{ .Values.serviceAccount.name | default .Release.Name }}

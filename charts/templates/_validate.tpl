@@ -122,6 +122,19 @@
 {{- end -}}
 {{- end -}}
 
+{{- if $v.readPolicy.subjects -}}
+{{- range $item := list (list "readPolicy.enabled" $v.readPolicy.enabled "or whoever is named could run anything in the controller's pods") (list "rbac.create" $v.rbac.create "since a Role is made for them") -}}
+{{- if not (index $item 1) -}}
+{{- $faults = append $faults (printf "readPolicy.subjects needs %s: true, %s" (index $item 0) (index $item 2)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $v.readPolicy.subjects -}}
+{{- if ne (eq .kind "ServiceAccount") (not (empty .namespace)) -}}
+{{- $faults = append $faults (printf "readPolicy.subjects: %s %q %s" .kind .name (ternary "needs its namespace" "has no namespace" (eq .kind "ServiceAccount"))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- $own := concat (list "NODE_NAME" "POD_NAME") (include "packet-capture.env" . | fromYaml | keys) -}}
 {{- range $v.extraEnv -}}
 {{- if has .name $own -}}

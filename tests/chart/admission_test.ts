@@ -4,9 +4,12 @@ import { ApiClient } from "../../src/pods/api.ts";
 import { waitFor } from "../cluster/wait.ts";
 import { ApiServer } from "../rig/apiserver.ts";
 import { type Any, render } from "./helm.ts";
+import { type Embedding, embedding } from "./pod_templates.ts";
+import { putPolicy } from "./policy.ts";
 
 const KEY = "tcpdump.antrea.io";
-const DENIED = /may not set, change or remove .*: this takes the RBAC verb "capture" on pods in namespace "shop"/;
+const DENIED =
+  /Cannot set, change or remove .*: user "[^"]+" lacks the right "create" on captures\.tcpdump\.antrea\.io in namespace "shop"; the ClusterRole "pc-request", bound there, gives it$/;
 const NAMESPACE = "shop";
 
 const MERGE = "application/merge-patch+json";
@@ -92,6 +95,37 @@ function fresh(): string {
   return `x-${++serial}`;
 }
 
+const GUARDED = "a StatefulSet's pods are made from it";
+
+const DRIVERS = "read by the driver of a device, who prepares it for a pod that is there";
+
+/** Fields of the API's types that hold any JSON, and why no pod is made from it without a template. */
+const OPAQUE: Readonly<Record<string, string>> = {
+  "ControllerRevision data": GUARDED,
+  "DeviceClass spec.config.opaque.parameters": DRIVERS,
+  "ResourceClaim spec.devices.config.opaque.parameters": DRIVERS,
+  "ResourceClaim status.allocation.devices.config.opaque.parameters": DRIVERS,
+  "ResourceClaim status.devices.data": DRIVERS,
+  "ResourceClaimTemplate spec.spec.devices.config.opaque.parameters": DRIVERS,
+};
+
+/** Where in an object of WORKLOADS its template is. */
+function pathOf(object: Any): string {
+  const [key, value] = Object.entries(object).find(([, value]) => JSON.stringify(value).includes('{"here":true}'))!;
+  const { here } = value as Any;
+  return here ? key : `${key}.${pathOf(value)}`;
+}
+
+/** Whether one of the policy's rules takes this resource or sub-resource of the kind. */
+function covers(rules: readonly Any[], { group }: Embedding, resource: string): boolean {
+  const [name, part] = resource.split("/");
+  const accepted = part === undefined ? [resource, "*/*"] : [resource, `${name}/*`, "*/*"];
+  return rules.some(({ apiGroups, resources, operations }) =>
+    apiGroups.includes(group) && resources.some((one: string) => accepted.includes(one)) &&
+    ["CREATE", "UPDATE"].every((operation) => operations.includes(operation))
+  );
+}
+
 Deno.test("the admission policy", async (t) => {
   await using server = await ApiServer.start();
   await server.createNamespace(NAMESPACE);
@@ -113,14 +147,14 @@ Deno.test("the admission policy", async (t) => {
   }
 
   using clients = new DisposableStack();
-  /** A user with a certificate, who may do everything with pods and workloads, but has no verb "capture". */
+  /** A user with a certificate, who may do everything with pods and workloads, in every verb, but has no right to captures. */
   async function person(name: string): Promise<User> {
     const leaf = await server.authority.issue(name, `/CN=${name}`);
     const client = clients.use(await ApiClient.load({ kubeconfig: await server.kubeconfig(name, leaf) }));
     await server.grant(name, [{
       apiGroups: ["", "apps", "batch"],
       resources: ["*"],
-      verbs: ["get", "list", "watch", "create", "update", "patch", "delete"],
+      verbs: ["*"],
     }]);
     return { call: (method, path, body) => send(client, method, path, body) };
   }
@@ -135,20 +169,21 @@ Deno.test("the admission policy", async (t) => {
 
   const [alice, bob, deployer] = await Promise.all([person("alice"), person("bob"), person("deployer")]);
   const rbac = `/apis/rbac.authorization.k8s.io/v1/namespaces/${NAMESPACE}`;
-  await server.call("POST", `${rbac}/roles`, {
-    metadata: { name: "capture" },
-    rules: [{ apiGroups: [""], resources: ["pods"], verbs: ["capture"] }],
+  const rendered = await render({
+    admissionPolicy: { enabled: true, exemptUsers: ["deployer"] },
+    readPolicy: { enabled: false },
   });
+  await server.call(
+    "POST",
+    "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    rendered.one("ClusterRole", "pc-request"),
+  );
   await server.call("POST", `${rbac}/rolebindings`, {
     metadata: { name: "capture" },
-    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: "capture" },
+    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "pc-request" },
     subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: "alice" }],
   });
-  const { objects } = await render({ admissionPolicy: { enabled: true, exemptUsers: ["deployer"] } });
-  const base = "/apis/admissionregistration.k8s.io/v1";
-  for (const object of objects.filter(({ apiVersion }) => apiVersion === "admissionregistration.k8s.io/v1")) {
-    await server.call("POST", `${base}/${(object.kind as string).toLowerCase().replace(/y$/, "ie")}s`, object);
-  }
+  await putPolicy(server, rendered);
 
   async function allowed(answer: Promise<Answer>): Promise<Any> {
     const { status, object } = await answer;
@@ -181,12 +216,9 @@ Deno.test("the admission policy", async (t) => {
 
   await t.step("the message names the user, the annotations and the namespace", async () => {
     const { object } = await bob.call("POST", PODS, pod(fresh(), { [KEY]: "5", [sub]: "icmp", other: "x" }));
-    const [, keys] = /user "bob" may not set, change or remove (.*): this takes the RBAC verb "capture"/.exec(
-      object.message,
-    ) ?? [];
+    const [, keys] = /Cannot set, change or remove (.*): user "bob" lacks/.exec(object.message) ?? [];
     // CEL goes through a map in any order.
     assert.deepEqual(keys?.split(", ").sort(), [KEY, sub], object.message);
-    assert.ok(object.message.endsWith('in namespace "shop"'), object.message);
     assert.equal(object.reason, "Forbidden");
   });
 
@@ -311,12 +343,102 @@ Deno.test("the admission policy", async (t) => {
     await allowed(bob.call("PUT", `${path}/${name}`, object({ [KEY]: "5", mine: "1" })));
   });
 
-  await t.step("the verb counts in its own namespace only", async () => {
+  await t.step("the right counts in its own namespace only", async () => {
     const elsewhere = "/api/v1/namespaces/elsewhere/pods";
     const { status, object } = await alice.call("POST", elsewhere, pod("x", { [KEY]: "5" }));
     assert.equal(status, 403);
-    assert.match(object.message, /user "alice" may not .* in namespace "elsewhere"/);
+    assert.match(object.message, /user "alice" lacks the right .* in namespace "elsewhere"/);
     await allowed(alice.call("POST", elsewhere, pod("y")));
+  });
+
+  const revisions = `/apis/apps/v1/namespaces/${NAMESPACE}/controllerrevisions`;
+  const revision = (data: unknown, labels: Record<string, string> = {}) => ({
+    apiVersion: "apps/v1",
+    kind: "ControllerRevision",
+    metadata: { name: fresh(), labels },
+    data,
+    revision: 1,
+  });
+
+  await t.step(
+    "a ControllerRevision, to which a StatefulSet rolls back, is guarded, however its keys are written",
+    async () => {
+      const nested = (names: readonly string[], value: unknown) =>
+        names.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value);
+      const path = ["spec", "template", "metadata", "annotations"];
+      // Go's decoder takes letters in either case, and two letters that Unicode folds to s and k.
+      for (const names of [path, path.map((name) => name.toUpperCase()), ["\u017fpec", "Template", ...path.slice(2)]]) {
+        const annotated = revision(nested(names, { [sub]: "icmp", other: "x" }));
+        await denied(bob.call("POST", revisions, annotated));
+        await allowed(alice.call("POST", revisions, annotated));
+      }
+      // Beside the first of two keys that mean the same.
+      const twice = { spec: { template: { metadata: {} } }, Spec: nested(path.slice(1), { [KEY]: "1" }) };
+      await denied(bob.call("POST", revisions, revision(twice)));
+      // What others keep in ControllerRevisions is their business.
+      for (
+        const data of [
+          nested(path, { other: "x" }),
+          nested(path, null),
+          nested(path.slice(0, 3), null),
+          { spec: "text", Spec: 1, template: { metadata: { annotations: { [KEY]: "1" } } } },
+          { metadata: { annotations: { [KEY]: "1" } } },
+          "text",
+          [1],
+          undefined,
+        ]
+      ) {
+        const { status, object } = await bob.call("POST", revisions, revision(data));
+        // The API server itself wants data to be there.
+        if (status !== 201) assert.equal(object.reason, "Invalid", JSON.stringify([data, object]));
+      }
+    },
+  );
+
+  await t.step("a ControllerRevision's data stays what it was when it was judged", async () => {
+    const harmless = revision({ spec: { template: { metadata: { annotations: { other: "x" } } } } });
+    await allowed(bob.call("POST", revisions, harmless));
+    const { status, object } = await bob.call("PATCH", `${revisions}/${harmless.metadata.name}`, {
+      data: { spec: { template: { metadata: { annotations: { [KEY]: "1" } } } } },
+    });
+    assert.equal(status, 422, JSON.stringify(object)); // if it may be changed one day, the policy has to look at it
+  });
+
+  await t.step("a StatefulSet's status, which names the revision that its pods are made from, is guarded", async () => {
+    const path = `/apis/apps/v1/namespaces/${NAMESPACE}/statefulsets`;
+    const { make } = WORKLOADS.find(({ kind }) => kind === "StatefulSet")!;
+    const name = fresh();
+    await allowed(bob.call("POST", path, { ...make(template("StatefulSet")), metadata: { name } }));
+    const patch = (user: User, status: Any) => user.call("PATCH", `${path}/${name}/status`, { status });
+    await denied(patch(bob, { currentRevision: "x-1" }));
+    await denied(patch(bob, { updateRevision: "x-1" }));
+    await allowed(patch(bob, { replicas: 1, observedGeneration: 1 }));
+    assert.equal((await allowed(patch(alice, { currentRevision: "x-1" }))).status.currentRevision, "x-1");
+    await denied(patch(bob, { currentRevision: "x-2" }));
+    await allowed(patch(bob, { currentRevision: "x-1", replicas: 2 }));
+  });
+
+  await t.step("every kind of this API server that holds a pod template is guarded, and tried here", async () => {
+    const found = await embedding(server);
+    const templates = found.filter(({ what }) => what === "template");
+    assert.deepEqual(
+      templates.map(({ kind, path }) => `${kind} ${path}`).sort(),
+      WORKLOADS.map(({ kind, make }) => `${kind} ${pathOf(make({ here: true }))}`).sort(),
+      "a kind that is new here needs a place in the policy's variables, and a row in WORKLOADS",
+    );
+    assert.deepEqual(
+      found.filter(({ what }) => what === "pod").map(({ kind }) => kind),
+      ["Pod"],
+      "a kind that is a pod needs a rule of the policy",
+    );
+    // Any JSON may be a template to somebody: what is meant by it is looked at by hand.
+    const opaque = found.filter(({ what }) => what === "any").map(({ kind, path }) => `${kind} ${path}`).sort();
+    assert.deepEqual(opaque, Object.keys(OPAQUE).sort(), "say here what becomes of it");
+    const rules = rendered.admissionPolicy.spec.matchConstraints.resourceRules;
+    const guarded = found.filter(({ kind, what }) => what !== "any" || OPAQUE[`${kind} data`] === GUARDED);
+    for (const embedding of guarded) {
+      for (const resource of embedding.resources) assert.ok(covers(rules, embedding, resource), resource);
+    }
   });
 
   await t.step("Kubernetes' own controllers and nodes are exempt, by identity alone", async () => {
@@ -357,11 +479,13 @@ Deno.test("the admission policy", async (t) => {
 
 Deno.test("the admission policy follows annotationKey, and fails closed", async () => {
   const values = { admissionPolicy: { enabled: true }, annotationKey: "capture.example.com" };
-  const { spec } = (await render(values)).one("ValidatingAdmissionPolicy");
+  const rendered = await render(values);
+  const { spec } = rendered.admissionPolicy;
   const text = JSON.stringify(spec);
+  assert.ok(text.includes("authorizer.group('capture.example.com').resource('captures')"));
   assert.ok(text.includes("k == 'capture.example.com' || k.startsWith('capture.example.com/')"));
   assert.ok(!text.includes(KEY));
   assert.equal(spec.failurePolicy, "Fail");
-  const binding = (await render(values)).one("ValidatingAdmissionPolicyBinding");
+  const binding = rendered.one("ValidatingAdmissionPolicyBinding", "packet-capture.tools.pc");
   assert.deepEqual(binding.spec, { policyName: "packet-capture.tools.pc", validationActions: ["Deny"] });
 });

@@ -14,7 +14,7 @@ Deno.test("packet-capture check", async (t) => {
   await server.createNamespace("tools");
   const rendered = await render();
   const rbac = "/apis/rbac.authorization.k8s.io/v1";
-  await server.call("POST", `${rbac}/clusterroles`, rendered.one("ClusterRole"));
+  await server.call("POST", `${rbac}/clusterroles`, rendered.controllerRole);
   await server.call("POST", `${rbac}/clusterrolebindings`, rendered.one("ClusterRoleBinding"));
   const { token } = await server.serviceAccount("pc", "tools");
   const kubeconfig = await server.kubeconfig("pc", { token });

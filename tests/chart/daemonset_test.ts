@@ -117,6 +117,7 @@ Deno.test("every list and map of values.yaml may be set to null to empty it", as
     metrics: { podMonitor: { enabled: true, labels: null }, dashboard: { enabled: true, labels: null } },
     networkPolicy: { enabled: true, metricsFrom: null },
     admissionPolicy: { enabled: true, exemptUsers: null },
+    readPolicy: { subjects: null },
     serviceAccount: { annotations: null },
   });
   assert.equal(pod.spec.tolerations, undefined);

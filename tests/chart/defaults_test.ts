@@ -40,6 +40,7 @@ Deno.test("the chart's defaults are what is promised", async () => {
       dashboard: { enabled: false, labels: { grafana_dashboard: "1" } },
     },
     networkPolicy: { enabled: false, metricsFrom: [], apiServerPorts: [443, 6443, 8443, 16443] },
+    readPolicy: { enabled: true, subjects: [] },
     admissionPolicy: { enabled: false, exemptUsers: [] },
     resources: { requests: { cpu: "100m", memory: "128Mi" }, limits: { cpu: "500m", memory: "512Mi" } },
     reader: { resources: { requests: { cpu: "10m", memory: "16Mi" }, limits: { cpu: "500m", memory: "256Mi" } } },

@@ -171,7 +171,7 @@ export const EFFECTS: readonly Effect[] = [
   {
     name: "events.enabled",
     value: false,
-    see: (r) => [r.env["EVENTS_ENABLED"], r.one("ClusterRole").rules],
+    see: (r) => [r.env["EVENTS_ENABLED"], r.controllerRole.rules],
     expect: ["false", [{ apiGroups: [""], resources: ["pods"], verbs: ["get", "list", "watch"] }]],
   },
   setting("metrics.enabled", false, "METRICS_ENABLED"),
@@ -218,15 +218,30 @@ export const EFFECTS: readonly Effect[] = [
     given: NETWORK_POLICY,
   },
   {
+    name: "readPolicy.enabled",
+    value: false,
+    see: kinds("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+    expect: 0,
+  },
+  {
+    name: "readPolicy.subjects",
+    value: [{ kind: "Group", name: "developers" }, { kind: "ServiceAccount", name: "reader", namespace: "ci" }],
+    see: (r) => r.all("RoleBinding").map(({ metadata, subjects }) => [metadata.namespace, subjects]),
+    expect: [["tools", [
+      { apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: "developers" },
+      { kind: "ServiceAccount", name: "reader", namespace: "ci" },
+    ]]],
+  },
+  {
     name: "admissionPolicy.enabled",
     value: true,
     see: kinds("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
-    expect: 2,
+    expect: 4,
   },
   {
     name: "admissionPolicy.exemptUsers",
     value: ['ci\'s "bot"'],
-    see: (r) => r.one("ValidatingAdmissionPolicy").spec.matchConditions[0].expression.includes('"ci\'s \\"bot\\""'),
+    see: (r) => r.admissionPolicy.spec.matchConditions[0].expression.includes('"ci\'s \\"bot\\""'),
     expect: true,
     given: ADMISSION_POLICY,
   },

@@ -57,10 +57,31 @@ export async function refusal(values: Values, options: RenderOptions = {}): Prom
 export class Rendered {
   constructor(readonly objects: readonly Any[]) {}
 
-  /** The only object of this kind. */
-  one(kind: string): Any {
-    const found = this.all(kind);
-    assert.equal(found.length, 1, `${found.length} objects of kind ${kind}`);
+  /** The only object of this kind, and of this name where one is given. */
+  one(kind: string, name?: string): Any {
+    const found = this.all(kind).filter(({ metadata }) => name === undefined || metadata.name === name);
+    assert.equal(found.length, 1, `${found.length} objects of kind ${kind} and name ${name ?? "any"}`);
+    return found[0];
+  }
+
+  /** The controller's own ClusterRole, and its binding. */
+  get controllerRole(): Any {
+    return this.one("ClusterRole", this.one("ClusterRoleBinding").roleRef.name);
+  }
+
+  /** The policy that says who may annotate. */
+  get admissionPolicy(): Any {
+    return this.#policy(/^packet-capture[.]/);
+  }
+
+  /** The policy that says who may read. */
+  get readPolicy(): Any {
+    return this.#policy(/^packet-capture-read[.]/);
+  }
+
+  #policy(name: RegExp): Any {
+    const found = this.all("ValidatingAdmissionPolicy").filter(({ metadata }) => name.test(metadata.name));
+    assert.equal(found.length, 1, `${found.length} policies ${name}`);
     return found[0];
   }
 

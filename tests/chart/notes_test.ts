@@ -12,13 +12,26 @@ async function notes(values: Values = {}): Promise<string> {
   return info.notes;
 }
 
-Deno.test("NOTES say in their first paragraphs what exec here means, and who may record", async () => {
+Deno.test("NOTES say in their first paragraphs what exec here means, who may record and who may read", async () => {
   const [, first] = (await notes()).split("\n\n");
-  assert.match(first!, /^WHO MAY RUN "kubectl exec" HERE IS A NODE ADMINISTRATOR/);
+  assert.match(
+    first!,
+    /^WHO MAY RUN ANYTHING BY "kubectl exec" HERE IS A NODE ADMINISTRATOR\. The policy leaves that to/,
+  );
   assert.match(first!, /Who may annotate a pod may have its traffic recorded/);
-  const narrowed = await notes({ admissionPolicy: { enabled: true } });
-  assert.match(narrowed, /takes the RBAC verb "capture"/);
-  assert.match(narrowed, /kubectl create role capture --verb=capture --resource=pods/);
+  assert.match(first!, /--clusterrole=pc-read --user=NAME -n default/);
+  assert.match(first!, /--clusterrole=pc-read-headers --user=NAME -n default/);
+  assert.match(first!, /Nobody but administrators reaches the reader yet: name who reads in readPolicy\.subjects/);
+  const narrowed = await notes({
+    admissionPolicy: { enabled: true },
+    readPolicy: { subjects: [{ kind: "User", name: "jane" }] },
+  });
+  assert.match(narrowed, /takes the right "create" on captures\.tcpdump\.antrea\.io/);
+  assert.match(narrowed, /--clusterrole=pc-request --user=NAME -n default/);
+  assert.doesNotMatch(narrowed, /Nobody but administrators/);
+  const open = await notes({ readPolicy: { enabled: false }, rbac: { create: false } });
+  assert.match(open, /^WHO MAY RUN "kubectl exec" HERE IS A NODE ADMINISTRATOR: it reads/m);
+  assert.doesNotMatch(open, /clusterrole=/);
 });
 
 Deno.test("NOTES name the exact paths, keys and labels of this release", async () => {
@@ -32,7 +45,7 @@ Deno.test("NOTES name the exact paths, keys and labels of this release", async (
       "kubectl annotate pod web-0 -n default capture.example.com-",
       "-l app.kubernetes.io/name=packet-capture,app.kubernetes.io/instance=pc --field-selector spec.nodeName=$NODE",
       "ls -l /var/captures/default/web-0",
-      "kubectl cp -n tools ${CONTROLLER#pod/}:/var/captures/default/web-0 ./web-0",
+      "kubectl cp -n tools -c reader ${CONTROLLER#pod/}:/var/captures/default/web-0 ./web-0",
     ]
   ) {
     assert.ok(text.includes(words), `${words} is not in: ${text}`);
@@ -63,7 +76,11 @@ Deno.test("NOTES say that no NetworkPolicy applies in the host's network", async
 Deno.test("NOTES' commands are taken by kubectl and a real API server", async () => {
   await using server = await ApiServer.start();
   await server.createNamespace("tools");
-  const { daemonSet, pod } = await render();
+  const rendered = await render();
+  const { daemonSet, pod } = rendered;
+  for (const role of rendered.all("ClusterRole")) {
+    await server.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", role);
+  }
   await server.call("POST", "/apis/apps/v1/namespaces/tools/daemonsets", daemonSet);
   await server.call("POST", "/api/v1/namespaces/tools/pods", {
     metadata: { name: "pc-x7x7x", labels: pod.metadata.labels },
@@ -89,16 +106,19 @@ Deno.test("NOTES' commands are taken by kubectl and a real API server", async ()
   assert.equal(code, 0, `${script}\n${stdout}\n${stderr}`);
   assert.match(stdout, /^namespace\/tools labeled$/m);
   assert.match(stdout, /^pod\/web-0 annotated$/m);
-  assert.match(stdout, /^kubectl exec -n tools pod\/pc-x7x7x -- packet-capture cat default\/web-0$/m);
-  assert.match(stdout, /^kubectl cp -n tools pc-x7x7x:\/captures\/default\/web-0 \.\/web-0$/m);
-  assert.match(stdout, /^kubectl exec -n tools pod\/pc-x7x7x -- packet-capture purge$/m);
+  assert.match(stdout, /^kubectl exec -n tools pod\/pc-x7x7x -c reader -- packet-capture cat default\/web-0$/m);
+  assert.match(stdout, /^kubectl cp -n tools -c reader pc-x7x7x:\/captures\/default\/web-0 \.\/web-0$/m);
+  assert.match(stdout, /^kubectl exec -n tools pod\/pc-x7x7x -c packet-capture -- packet-capture purge$/m);
   const { metadata } = await server.call("GET", "/api/v1/namespaces/default/pods/web-0");
   assert.equal(metadata.annotations?.["tcpdump.antrea.io"], undefined);
-  // Carol has the right that the policy asks for.
-  await waitFor("carol's right", async () => {
-    const resourceAttributes = { namespace: "default", verb: "capture", resource: "pods" };
-    const path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
-    const { status } = await server.call("POST", path, { spec: { user: "carol", resourceAttributes } });
-    return status.allowed;
-  });
+  // Carol has the rights that the policies ask for.
+  for (const [verb, subresource] of [["create", ""], ["get", ""], ["list", ""], ["get", "headers"]]) {
+    await waitFor(`carol's right to ${verb} ${subresource}`, async () => {
+      const captures = { group: "tcpdump.antrea.io", resource: "captures" };
+      const resourceAttributes = { ...captures, namespace: "default", verb, subresource };
+      const path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+      const { status } = await server.call("POST", path, { spec: { user: "carol", resourceAttributes } });
+      return status.allowed;
+    });
+  }
 });

@@ -76,7 +76,9 @@ Deno.test("an unknown key is refused wherever keys are ours", async () => {
     const message = await refusal(values);
     assert.ok(message.includes(`at '${name === "" ? "" : pointer(name)}': additional properties 'nosuch'`), message);
   }
-  for (const list of ["imagePullSecrets", "tolerations", "extraEnv", "networkPolicy.metricsFrom"]) {
+  for (
+    const list of ["readPolicy.subjects", "imagePullSecrets", "tolerations", "extraEnv", "networkPolicy.metricsFrom"]
+  ) {
     assert.match(await refusal(set(list, [{ name: "X", nosuch: "x" }])), /additional properties .*'nosuch'/);
   }
 });
@@ -219,6 +221,11 @@ Deno.test("values that contradict each other are refused, all in one message", a
     metrics: { enabled: false, podMonitor: { enabled: true }, dashboard: { enabled: true } },
     podLabels: { "app.kubernetes.io/name": "x" },
     nodeSelector: { "kubernetes.io/os": "windows" },
+    rbac: { create: false },
+    readPolicy: {
+      enabled: false,
+      subjects: [{ kind: "ServiceAccount", name: "ci" }, { kind: "Group", name: "dev", namespace: "x" }],
+    },
     extraEnv: [{ name: "CAPTURE_DIR", value: "/x" }, { name: "NODE_NAME", value: "x" }, { name: "FINE", value: "x" }],
   });
   for (
@@ -231,6 +238,10 @@ Deno.test("values that contradict each other are refused, all in one message", a
       '- nodeSelector: kubernetes.io/os is "windows"',
       "- extraEnv: CAPTURE_DIR is set by the chart",
       "- extraEnv: NODE_NAME is set by the chart",
+      "- readPolicy.subjects needs readPolicy.enabled: true",
+      "- readPolicy.subjects needs rbac.create: true",
+      '- readPolicy.subjects: ServiceAccount "ci" needs its namespace',
+      '- readPolicy.subjects: Group "dev" has no namespace',
     ]
   ) {
     assert.ok(message.includes(words), `${words} is not in: ${message}`);

@@ -12,6 +12,7 @@ const EVERYTHING: Values = {
   metrics: { podMonitor: { enabled: true }, dashboard: { enabled: true } },
   networkPolicy: { enabled: true },
   admissionPolicy: { enabled: true },
+  readPolicy: { subjects: [{ kind: "User", name: "jane" }] },
 };
 
 /** The Prometheus operator's module: its CRD tells whether the PodMonitor is one. */
@@ -86,8 +87,8 @@ Deno.test("a real API server", async (t) => {
 
   await t.step("gives the service account what it needs and nothing else", async () => {
     const { objects } = await render();
-    for (const kind of ["ClusterRole", "ClusterRoleBinding"]) {
-      const object = objects.find((one) => one.kind === kind);
+    for (const object of objects.filter(({ kind }) => /^ClusterRole(Binding)?$/.test(kind))) {
+      const { kind } = object;
       await server.call("POST", `/apis/rbac.authorization.k8s.io/v1/${kind.toLowerCase()}s`, object);
     }
     async function may(verb: string, resource: string, group = ""): Promise<boolean> {
@@ -115,7 +116,8 @@ Deno.test("a real API server", async (t) => {
         ["update", "pods"],
         ["delete", "pods"],
         ["patch", "pods/status"],
-        ["capture", "pods"],
+        ["get", "captures", "tcpdump.antrea.io"],
+        ["administer", "captures", "tcpdump.antrea.io"],
         ["get", "secrets"],
         ["list", "namespaces"],
         ["get", "nodes"],

@@ -70,7 +70,7 @@ async function blocks(): Promise<Block[]> {
 /** What a reader has done before a block, by its first line: a pod's capture runs, and has packets. */
 const CAPTURING = `kubectl annotate --overwrite pod web-0 tcpdump.antrea.io=5 >&2
 until kubectl exec -n packet-capture "$(kubectl get pods -n packet-capture -l app.kubernetes.io/name=packet-capture \\
-  --field-selector spec.nodeName="$(kubectl get pod web-0 -o jsonpath='{.spec.nodeName}')" -o name)" -- \\
+  --field-selector spec.nodeName="$(kubectl get pod web-0 -o jsonpath='{.spec.nodeName}')" -o name)" -c reader -- \\
   packet-capture list -o json | grep -q '"packets": *[1-9]'; do sleep 0.3; done
 `;
 const BEFORE: readonly (readonly [firstLine: RegExp, what: string])[] = [
@@ -78,7 +78,12 @@ const BEFORE: readonly (readonly [firstLine: RegExp, what: string])[] = [
   [/^kubectl exec .* packet-capture cat default\/web-0/, CAPTURING],
 ];
 
+/** What the README binds in namespace default, and all that its commands and this test make there. */
+const BOUND = ["rolebinding/ask", "rolebinding/read", "rolebinding/headers"];
+const MADE = ["statefulset/web", "pod/server", ...BOUND];
+
 Deno.test("every block of shell in the README that needs a cluster or the plugin does what it says", async () => {
+  await kube.kubectl(["delete", ...BOUND, "-n", "default", "--ignore-not-found"]); // of a run that was killed half way
   await startWeb(kube, "default", { kind: "StatefulSet", replicas: 2 });
   const home = await Deno.makeTempDir({ prefix: "packet-capture-readme-" });
   try {
@@ -116,9 +121,7 @@ Deno.test("every block of shell in the README that needs a cluster or the plugin
     assert.ok((await Deno.stat(join(clone.path, "web-0", pcap))).size > 24, `${pcap} has no packet`);
   } finally {
     await Deno.remove(home, { recursive: true });
-    await kube.kubectl(["delete", "statefulset/web", "pod/server", "-n", "default", "--wait", "--ignore-not-found"], {
-      timeoutMs: 90_000,
-    });
+    await kube.kubectl(["delete", ...MADE, "-n", "default", "--wait", "--ignore-not-found"], { timeoutMs: 90_000 });
   }
   // The last block has uninstalled it.
   await waitFor("the DaemonSet to be gone", async () => {

@@ -96,6 +96,20 @@ Deno.test("README and security model say in their first paragraph what exec mean
   assert.match(page("docs/security.md").text, /Whoever may annotate a pod may have its traffic recorded/);
 });
 
+Deno.test("every promise of the security model names tests that are there", async () => {
+  const promises = rows(page("docs/security.md"), /promise/);
+  assert.ok(promises.length >= 10);
+  const missing: string[] = [];
+  for (const [promise, held] of promises) {
+    const tests = held!.split(", ");
+    assert.ok(tests.every((test) => /^tests\/[\w/]+_test\.ts$/.test(test)), `${promise}: ${held}`);
+    for (const test of tests) {
+      if (!await Deno.stat(join(ROOT, test)).then(() => true, () => false)) missing.push(test);
+    }
+  }
+  assert.deepEqual(missing, []);
+});
+
 Deno.test("every make target that is named exists", async () => {
   const makefile = await Deno.readTextFile(join(ROOT, "Makefile"));
   const targets = [...makefile.matchAll(/^\.PHONY: (.+)$/gm)].flatMap(([, names]) => names!.split(" "));
