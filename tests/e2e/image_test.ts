@@ -45,6 +45,11 @@ Deno.test("image answers on a terminal with nothing but the answer", async () =>
   );
 });
 
+Deno.test("image says which packages are in its bundle", async () => {
+  const list = (file: string) => file.replace(/\.cjs$/, ".cdx.json");
+  assert.equal(await inPod("cat", list(BUNDLE_IN_IMAGE)), await Deno.readTextFile(list(BUNDLE)));
+});
+
 Deno.test("image starts packet-capture under an init that reaps orphans", async () => {
   assert.match(await inPod("cat", "/proc/1/cmdline"), /^\/usr\/bin\/tini\0--\0\/usr\/local\/bin\/packet-capture\0/);
   await inPod("sh", "-c", "sleep 0.1 & exec true"); // its parent ends first
