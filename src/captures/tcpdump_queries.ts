@@ -5,7 +5,7 @@ import { FILTER_CPU_SECONDS, FILTER_MEMORY_MB, tooComplex } from "./filter_limit
 /** How long a question that needs no filter may take: it needs some 10 ms. */
 const ANSWER_TIMEOUT_MS = 2000;
 /** A check that has not used up its CPU time by then runs on a machine that has none to give. */
-export const CHECK_TIMEOUT_MS = 120_000;
+export const CHECK_TIMEOUT_MS = 240_000;
 
 interface Netns {
   readonly tcpdump: string;
