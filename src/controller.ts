@@ -1,6 +1,7 @@
 /** Builds the parts of the controller, joins them, and stops them in order. */
 import { setTimeout as delay } from "node:timers/promises";
 import { CaptureDir, DirectoryHeld, DirectoryRefused } from "./captures/capture_dir.ts";
+import { Control } from "./captures/control.ts";
 import { Captures } from "./captures/captures.ts";
 import { jittered } from "./captures/queue.ts";
 import { endStrays } from "./captures/tcpdump.ts";
@@ -90,6 +91,11 @@ export async function runController(
       },
     });
     await captures.adopt();
+    await using _control = await Control.open({
+      directory: directory.path,
+      flush: (namespace, pod) => captures.flushBuffer(namespace, pod),
+      log: getLog("control"),
+    });
     const watch = new PodWatch({
       api,
       nodeName: settings.nodeName,

@@ -3,10 +3,12 @@
  *
  *     <captureDir>/.packet-capture     marker: this directory is ours; the exclusive lock is held on it
  *     <captureDir>/.holder             who holds it, for people
+ *     <captureDir>/.control            the socket at which readers ask the controller (control.ts)
  *     <captureDir>/<namespace>/<pod>/  a capture
  *     <captureDir>/.retained/<uid>/    a deleted pod's files
  */
 import { join } from "@std/path";
+import { CONTROL } from "./control_path.ts";
 import { deleteFile } from "./delete_file.ts";
 import { MANIFEST } from "./manifest_file.ts";
 import { checkNames, isNamespace, isPodName, isUid } from "./names.ts";
@@ -223,7 +225,7 @@ export class CaptureDir implements Disposable {
    * @returns the names of what else is there.
    */
   async giveUp(): Promise<string[]> {
-    const ours = [HOLDER, NOT_CAPTURING, `${NOT_CAPTURING}.tmp`];
+    const ours = [HOLDER, CONTROL, NOT_CAPTURING, `${NOT_CAPTURING}.tmp`];
     const others: string[] = [];
     for await (const { name } of Deno.readDir(this.path)) {
       if (name === MARKER || name === LOST_AND_FOUND || ours.includes(name)) continue;

@@ -184,6 +184,13 @@ export class Captures {
       (staticUid === undefined ? undefined : sandboxes.get({ namespace, name, uid: staticUid }));
   }
 
+  /** Has the tcpdump of a pod write what it has buffered. @throws if there is none, or it does not in time. */
+  async flushBuffer(namespace: string, name: string): Promise<void> {
+    const running = this.#captures.get(podKey({ namespace, name }))?.running;
+    if (!running) throw new Error(`Cannot flush ${namespace}/${name}: no tcpdump captures it now`);
+    await running.flushBuffer();
+  }
+
   /** performance.now() when the loop last turned. */
   get lastTurn(): number {
     return this.#lastTurn;

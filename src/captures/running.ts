@@ -102,6 +102,10 @@ export class Running {
     return this.#tcpdump.isListening && this.exit === undefined;
   }
 
+  flushBuffer(): Promise<void> {
+    return this.#tcpdump.flushBuffer();
+  }
+
   askCounters(): void {
     this.#tcpdump.askCounters();
   }
@@ -137,7 +141,9 @@ export class Running {
     const since = this.#tcpdump.unansweredSince;
     const silentMs = since === undefined ? 0 : performance.now() - since;
     if (silentMs > HUNG_AFTER_MS) return `tcpdump has not answered for ${Math.round(silentMs / 1000)} s`;
-    if (silentMs > STOPPED_AFTER_MS && await isStopped(this.pid)) return "tcpdump was stopped by a signal";
+    if (silentMs > STOPPED_AFTER_MS && !this.#tcpdump.isFlushing && await isStopped(this.pid)) {
+      return "tcpdump was stopped by a signal";
+    }
     return undefined;
   }
 

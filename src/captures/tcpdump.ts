@@ -6,6 +6,7 @@
 import type { CaptureRequest } from "./request.ts";
 import { confined, enterNetns, ENV } from "./confine.ts";
 import { FILTER_MEMORY_MB } from "./filter_limits.ts";
+import { flushBuffer } from "./tcpdump_buffer.ts";
 import { settlesWithin } from "./within.ts";
 
 /** KiB of kernel buffer (-B): without loss in bursts where the 2 MiB default loses; tcpdump maps as much memory. */
@@ -90,6 +91,8 @@ export class Tcpdump {
   readonly exited: Promise<Exit>;
   /** Whether `listening` has resolved. */
   isListening = false;
+  /** `flushBuffer` is at it, which stops the process for moments. */
+  isFlushing = false;
   /** Undefined until tcpdump has answered the first time. */
   counters: Counters | undefined;
   /** performance.now() of the oldest SIGUSR1 that has no answer yet. */
@@ -98,6 +101,8 @@ export class Tcpdump {
   readonly #child: Deno.ChildProcess;
   readonly #lines: string[] = [];
   #hasExited = false;
+  #lastFlush: Promise<void> = Promise.resolve();
+  #nextFlush: Promise<void> | undefined;
 
   /** @throws Deno.errors.NotFound and the like if the program cannot be started. */
   constructor(options: TcpdumpOptions) {
@@ -134,6 +139,24 @@ export class Tcpdump {
     if (!this.isListening || this.#hasExited) return;
     this.unansweredSince ??= performance.now();
     this.#signal("SIGUSR1");
+  }
+
+  /**
+   * Has it write what it has buffered. Before it listens there is nothing, and the signal would end it.
+   *
+   * @throws if that has not come about within 0.9 s.
+   */
+  flushBuffer(): Promise<void> {
+    if (!this.isListening) return Promise.reject(new Error("Cannot flush tcpdump: it does not listen yet"));
+    // What is under way may have passed what came since: all who ask meanwhile share the next one.
+    return this.#nextFlush ??= this.#lastFlush.then(() => {
+      this.#nextFlush = undefined;
+      this.isFlushing = true;
+      const flushed = flushBuffer({ pid: this.pid, hasExited: () => this.#hasExited })
+        .finally(() => this.isFlushing = false);
+      this.#lastFlush = flushed.catch(() => {});
+      return flushed;
+    });
   }
 
   /** Ends it at once. What the kernel still holds is lost. */

@@ -3,6 +3,8 @@ import type { Manifest } from "../captures/manifest.ts";
 import { readManifest } from "../captures/manifest_file.ts";
 import { VERSION } from "../version.ts";
 import type { CaptureFile } from "./capture_file.ts";
+import { mayBeWritten } from "./alive.ts";
+import { askFlush } from "./ask_flush.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { mixedLinkTypes } from "./interfaces.ts";
 import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
@@ -64,6 +66,8 @@ export async function cat(options: CatOptions, io: Io): Promise<number> {
     }
     const capture = await findCapture(options.captureDir, options.pod);
     if (capture.damage) io.say(`${capture.damage}: names, filters and counters are missing from the file written`);
+    const mayBeBehind = await mayBeWritten(capture.folder, capture.manifest);
+    if (mayBeBehind) await askFlush(options.captureDir, capture, io.signal);
     using snapshot = await takeSnapshot(capture, io.signal).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
       throw justDeleted(options.pod);

@@ -3,6 +3,7 @@ import type { CaptureState, Manifest } from "../captures/manifest.ts";
 import { readManifest } from "../captures/manifest_file.ts";
 import { VERSION } from "../version.ts";
 import { mayBeWritten } from "./alive.ts";
+import { askFlush } from "./ask_flush.ts";
 import { refusing } from "./cat.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { Follower } from "./follow.ts";
@@ -20,6 +21,8 @@ const LOOK_MS = 100;
 const BUSY_BYTES = 256 * 1024;
 /** The manifest says whether the capture has ended, and is read so often. */
 const MANIFEST_MS = 1000;
+/** tcpdump buffers what it writes, and is asked for it so often. */
+const FLUSH_MS = 1000;
 /** Statistics are written after so long without a packet, which is how a reader that has gone is noticed. */
 const QUIET_MS = 10_000;
 /** What has been read is still written when told to stop, if the reader takes it within so long. */
@@ -96,8 +99,15 @@ class LiveCapture implements Disposable {
   /** As it was last told. */
   #state: CaptureState = "capturing";
   #written = performance.now();
+  readonly #captureDir: string;
+  /** Aborted at its end. */
+  readonly #over = new AbortController();
+  /** When tcpdump was last asked for what it has buffered, and whether it still is. */
+  #flushed = -Infinity;
+  #isFlushing = false;
 
-  constructor(capture: Capture, { headersOnly = false }: StreamOptions, io: Io) {
+  constructor(capture: Capture, { captureDir, headersOnly = false }: StreamOptions, io: Io) {
+    this.#captureDir = captureDir;
     this.#capture = capture;
     this.#headersOnly = headersOnly;
     this.#interfaces = new CaptureInterfaces({ headersOnly });
@@ -108,6 +118,7 @@ class LiveCapture implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#over.abort();
     this.#follower[Symbol.dispose]();
   }
 
@@ -118,6 +129,7 @@ class LiveCapture implements Disposable {
     for (;;) {
       // Asked before the look, so that what was written before the end is seen by it.
       const over = await this.#isOver();
+      if (!over) this.#askFlush();
       await this.#look();
       const bytes = await this.#readAll(over);
       await this.#meanwhile(this.#output.flush());
@@ -142,6 +154,15 @@ class LiveCapture implements Disposable {
     })();
     last.catch(() => {});
     await Promise.race([last, pause(LAST_WRITE_MS)]);
+  }
+
+  /** Has tcpdump write what it has buffered, once a second; what it then has written is seen by the next look. */
+  #askFlush(): void {
+    const now = performance.now();
+    if (!this.#isWritten || this.#isFlushing || now - this.#flushed < FLUSH_MS) return;
+    this.#flushed = now;
+    this.#isFlushing = true;
+    void askFlush(this.#captureDir, this.#capture, this.#over.signal).finally(() => this.#isFlushing = false);
   }
 
   async #look(): Promise<void> {

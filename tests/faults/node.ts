@@ -32,13 +32,13 @@ function ignoreGone(error: Error): void {
 }
 
 /** The controller's own files in captureDir's root. */
-const OWN = [".packet-capture", ".holder", ".not-capturing.json"];
+const OWN = [".packet-capture", ".holder", ".not-capturing.json", ".control"];
 
 /** Processes that write below captureDir, and all that is in it but the controller's own files in its root. */
 export async function leftovers(node: NodeRig): Promise<string[]> {
   const found = (await node.processes()).map(({ pid, folder }) => `process ${pid} of ${folder}`);
-  for await (const { name, isFile } of Deno.readDir(node.captureDir)) {
-    if (name !== "lost+found" && !(isFile && OWN.includes(name))) found.push(name);
+  for await (const { name, isDirectory, isSymlink } of Deno.readDir(node.captureDir)) {
+    if (name !== "lost+found" && (isDirectory || isSymlink || !OWN.includes(name))) found.push(name);
   }
   return found;
 }

@@ -23,9 +23,14 @@ export class Netns implements AsyncDisposable {
     return new Netns(child);
   }
 
+  /** By which it can be entered. */
+  get path(): string {
+    return `/proc/${this.#child.pid}/ns/net`;
+  }
+
   /** A command to run inside. Its stdin is a pipe: `sh` closes it down when this process ends. */
   command(argv: readonly string[], options: Deno.CommandOptions = {}): Deno.Command {
-    return new Deno.Command("nsenter", { args: [`--net=/proc/${this.#child.pid}/ns/net`, "--", ...argv], ...options });
+    return new Deno.Command("nsenter", { args: [`--net=${this.path}`, "--", ...argv], ...options });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -329,6 +329,10 @@ Deno.test("runPurge() empties the directory, but takes nothing from a controller
     assertEquals(await directory.retained(), []);
     await fill(directory);
   }
+  // The socket of a controller that was killed.
+  const socket = Deno.listen({ transport: "unix", path: join(tmp.path, "old") });
+  await Deno.rename(join(tmp.path, "old"), join(options.captureDir, ".control"));
+  socket.close();
   assertEquals(await runPurge({ ...options, release: "ns/other" }), 2);
   await Deno.writeTextFile(join(options.captureDir, "note"), "mine");
   assertEquals(await runPurge(options), 1);

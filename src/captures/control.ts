@@ -1,0 +1,151 @@
+/**
+ * What readers, which have no right to tcpdump, can ask of the controller: a unix socket in captureDir, one JSON line each way.
+ *
+ *     {"flush":"default/web-0"}  →  {"ok":true}                  tcpdump has written what it had processed
+ *                                   {"ok":false,"error":"…"}     it has not, and why; readers go on without
+ */
+import { join } from "@std/path";
+import type { Log } from "../log.ts";
+import { quote } from "../quote.ts";
+import { atControlPath, CONTROL } from "./control_path.ts";
+import { isNamespace, isPodName } from "./names.ts";
+
+/** Connections at a time; one more is closed at once. */
+const MOST_CONNECTIONS = 16;
+/** From connecting to the answer; a flush gives up before. */
+const CONNECTION_MS = 2000;
+/** A namespace and a pod have at most 317 characters. */
+const MOST_BYTES = 1024;
+
+export interface ControlOptions {
+  /** captureDir, held by us. */
+  readonly directory: string;
+  /** Has the tcpdump of a pod write what it has buffered. @throws if that cannot be done. */
+  readonly flush: (namespace: string, pod: string) => Promise<void>;
+  readonly log: Log;
+}
+
+/** The socket; closed and removed at the end. */
+export class Control implements AsyncDisposable {
+  readonly #options: ControlOptions;
+  readonly #listener: Deno.UnixListener;
+  readonly #connections = new Set<Deno.UnixConn>();
+  readonly #serving: Promise<void>;
+
+  private constructor(options: ControlOptions, listener: Deno.UnixListener) {
+    this.#options = options;
+    this.#listener = listener;
+    this.#serving = this.#serve();
+  }
+
+  /** Opens the socket, in the place of one that an earlier controller has left. @returns undefined, and says so, if it cannot. */
+  static async open(options: ControlOptions): Promise<Control | undefined> {
+    const path = join(options.directory, CONTROL);
+    try {
+      await Deno.remove(path).catch(ignoreGone);
+      const listener = atControlPath(options.directory, (path) => Deno.listen({ transport: "unix", path }));
+      // The directory is ours alone too (0700).
+      await Deno.chmod(path, 0o600);
+      return new Control(options, listener);
+    } catch (error) {
+      options.log.warn("readers cannot ask for a flush: they read what tcpdump has written", { path, error });
+      return undefined;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    close(this.#listener);
+    for (const connection of this.#connections) close(connection);
+    await this.#serving;
+    await Deno.remove(join(this.#options.directory, CONTROL)).catch(() => {});
+  }
+
+  async #serve(): Promise<void> {
+    for (;;) {
+      let connection: Deno.UnixConn;
+      try {
+        connection = await this.#listener.accept();
+      } catch (error) {
+        if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) return;
+        // Out of descriptors, perhaps: the next one may do.
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        continue;
+      }
+      if (this.#connections.size >= MOST_CONNECTIONS) {
+        close(connection);
+        continue;
+      }
+      this.#connections.add(connection);
+      void this.#answer(connection).catch(() => {}).finally(() => {
+        this.#connections.delete(connection);
+        close(connection);
+      });
+    }
+  }
+
+  async #answer(connection: Deno.UnixConn): Promise<void> {
+    const timer = setTimeout(() => close(connection), CONNECTION_MS);
+    try {
+      const line = await readLine(connection);
+      if (line === undefined) return;
+      const answer = await this.#do(line).then(
+        () => ({ ok: true }),
+        (error) => ({ ok: false, error: error instanceof Error ? error.message : String(error) }),
+      );
+      const bytes = new TextEncoder().encode(`${JSON.stringify(answer)}\n`);
+      for (let at = 0; at < bytes.length;) at += await connection.write(bytes.subarray(at));
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #do(line: string): Promise<void> {
+    const [namespace = "", pod = "", ...rest] = flushedIn(line).split("/");
+    if (rest.length > 0 || !isNamespace(namespace) || !isPodName(pod)) throw unknown(line);
+    await this.#options.flush(namespace, pod);
+  }
+}
+
+/** What a request wants flushed. @throws if it is none. */
+function flushedIn(line: string): string {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw unknown(line);
+  }
+  const isRequest = typeof value === "object" && value !== null && Object.keys(value).join() === "flush";
+  const wanted = isRequest ? (value as { flush: unknown }).flush : undefined;
+  if (typeof wanted !== "string") throw unknown(line);
+  return wanted;
+}
+
+function unknown(line: string): Error {
+  return new Error(`Cannot do ${quote(line, 100)}: it must be {"flush":"NAMESPACE/POD"}`);
+}
+
+/** The first line that comes; undefined if the connection ends before, or the line is too long. */
+async function readLine(connection: Deno.UnixConn): Promise<string | undefined> {
+  const bytes = new Uint8Array(MOST_BYTES);
+  for (let length = 0; length < bytes.length;) {
+    const n = await connection.read(bytes.subarray(length));
+    if (n === null) return undefined;
+    const end = bytes.subarray(0, length + n).indexOf(10, length);
+    length += n;
+    if (end >= 0) return new TextDecoder().decode(bytes.subarray(0, end));
+  }
+  return undefined;
+}
+
+function close(socket: Deno.UnixConn | Deno.UnixListener): void {
+  try {
+    socket.close();
+  } catch {
+    // It is closed already.
+  }
+}
+
+function ignoreGone(error: unknown): undefined {
+  if (error instanceof Deno.errors.NotFound) return undefined;
+  throw error;
+}
