@@ -95,7 +95,7 @@ async function captured(nodes: readonly string[]): Promise<void> {
 /** Waits until no object of any release of the chart is there (pods take their grace period), and nothing captures. */
 async function nothingLeft(nodes: readonly string[]): Promise<void> {
   const kinds = "daemonsets,pods,serviceaccounts,configmaps,secrets,networkpolicies,clusterroles,clusterrolebindings," +
-    "validatingadmissionpolicies,validatingadmissionpolicybindings";
+    "roles,rolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
   await waitFor("the release's objects to go", async () => {
     const ours = ["app.kubernetes.io/name=packet-capture", "owner=helm,name=" + release.name];
     for (const selector of ours) {
@@ -122,7 +122,8 @@ Deno.test("uninstalling leaves no file, no process and no namespace on the nodes
         command: ["sh", "-c", `while :; do ${sendToken("leaving", "127.0.0.1").join(" ")}; sleep 1; done`],
       })
     ));
-    await release.upgrade(await forThisMachine(kube, {}));
+    const readPolicy = { subjects: [{ kind: "User", name: "e2e-reader" }] };
+    await release.upgrade(await forThisMachine(kube, { admissionPolicy: { enabled: true }, readPolicy }));
     await captured(nodes);
     for (const node of nodes) {
       assert.notDeepEqual(await captureFiles(node, kubelet), [], `find does not see the files on ${node}`);
