@@ -10,6 +10,11 @@ packet-capture:{{ .Release.Namespace }}:{{ .Release.Name }}
 packet-capture.{{ .Release.Namespace }}.{{ .Release.Name }}
 {{- end }}
 
+{{/* Of the pod of helm test. Its name becomes a host name, which takes no dot here. */}}
+{{- define "packet-capture.testName" -}}
+{{ .Release.Name | replace "." "--" }}-test
+{{- end }}
+
 {{- define "packet-capture.readPolicyName" -}}
 packet-capture-read.{{ .Release.Namespace }}.{{ .Release.Name }}
 {{- end }}

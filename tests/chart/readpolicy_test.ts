@@ -92,7 +92,10 @@ Deno.test("the policy of reading", async (t) => {
   const container = (name: string) => ({ name, image: "localhost/busybox:1" });
   const spec = { nodeName: "worker1", containers: [container("packet-capture"), container("reader")] };
   for (
-    const [namespace, name] of [["tools", POD], ["tools", "pc-2-x7x7x"], ["tools", "pcx"], ["other", POD]] as const
+    const [namespace, name] of [["tools", POD], ["tools", "pc-2-x7x7x"], ["tools", "pcx"], ["tools", "pc-test"], [
+      "other",
+      POD,
+    ]] as const
   ) {
     await server.call("POST", `/api/v1/namespaces/${namespace}/pods`, { metadata: { name }, spec });
   }
@@ -218,6 +221,7 @@ Deno.test("the policy of reading", async (t) => {
       await judged(container, exec("reader", cat, { container }), NOT_THIS);
       await judged(container, exec("reader", words("version"), { container }), NOT_THIS);
     }
+    await judged("helm test's", exec("reader", ["sh"], { pod: "pc-test", container: "test" }), NOT_THIS);
     await judged("tty", exec("reader", cat, { tty: true }), NOT_THIS);
     await judged("tty", exec("admin", ["sh"], { tty: true, container: "packet-capture" }), "allowed");
   });
@@ -318,7 +322,8 @@ Deno.test("the policy of reading fails closed, and nobody gets into the pods by 
   const { spec } = rendered.readPolicy;
   assert.equal(spec.failurePolicy, "Fail");
   assert.ok(!JSON.stringify(spec).includes(KEY));
-  assert.match(spec.matchConditions[0].expression, /a\[\.\]b-/);
+  assert.match(spec.matchConditions[0].expression, /a\[\.\]b-.* request\.name == 'a--b-test'$/);
+  assert.equal(rendered.one("Pod").metadata.name, "a--b-test");
   const binding = rendered.one("ValidatingAdmissionPolicyBinding").spec;
   assert.deepEqual(binding, { policyName: "packet-capture-read.tools.a.b", validationActions: ["Deny"] });
   const off = await render({ readPolicy: { enabled: false } });
