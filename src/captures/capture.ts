@@ -14,10 +14,12 @@ import type { Settings } from "../settings.ts";
 import type { Occupant } from "./admission.ts";
 import { Backoff } from "./backoff.ts";
 import type { CaptureDir } from "./capture_dir.ts";
+import { withStep } from "./clock_steps.ts";
 import { CaptureFiles } from "./files.ts";
 import { type FilterChecks, PodFilter } from "./filter_checks.ts";
 import { tooComplex } from "./filter_limits.ts";
 import { Ledger } from "./ledger.ts";
+import type { ClockStep } from "./manifest.ts";
 import { type Goal, goalOf, plan, type Room, type View } from "./plan.ts";
 import { bytesClaimed, type CaptureRequest, describe, fingerprint, processFingerprint } from "./request.ts";
 import { listRing, ringFileBase } from "./ring.ts";
@@ -724,6 +726,11 @@ export class Capture {
     const had = this.place?.bytes ?? 0;
     this.place = { bytes: this.claim, request: this.#print };
     if (this.place.bytes < had) this.#context.roomChanged();
+  }
+
+  /** The wall clock has been set: noted in the run, for readers that count time back (src/reading/cat.ts). */
+  noteClockStep(step: ClockStep): void {
+    this.ledger?.amend({ clockSteps: withStep(this.ledger.lastRun?.clockSteps, step) });
   }
 
   /** Writes what tcpdump has counted so far, so that a kill -9 loses at most a few seconds of it. */

@@ -15,6 +15,7 @@ import { Turns } from "../turns.ts";
 import { admit, type Applicant, type Occupant } from "./admission.ts";
 import { Capture, type CaptureContext } from "./capture.ts";
 import type { CaptureDir } from "./capture_dir.ts";
+import { ClockSteps } from "./clock_steps.ts";
 import { DiskFloor } from "./disk.ts";
 import { FilterChecks } from "./filter_checks.ts";
 import { watchHealth } from "./health.ts";
@@ -66,6 +67,7 @@ export class Captures {
   #settled = false;
   #stopping = false;
   #ticks = 0;
+  readonly #clock = new ClockSteps();
   #lastTurn = performance.now();
   #rooms: Map<string, Room> | undefined;
   #turn: ReturnType<typeof setTimeout> | undefined;
@@ -344,6 +346,8 @@ export class Captures {
     this.#begin(this, "retained files", () => this.#retention.tick());
     if (this.#synced && !this.#settled) this.#begin(this, "sandboxes", () => this.#settle());
     const phase = this.#ticks++ % COUNTER_TICKS;
+    const step = this.#clock.look();
+    if (step) this.#options.log.warn("the clock was set", { seconds: Math.round(step.seconds * 1000) / 1000 });
     let urgent = false;
     for (const capture of this.#captures.values()) {
       urgent ||= capture.needsRuntime;
@@ -352,6 +356,7 @@ export class Captures {
         if (phase === 0 || capture.files.hasSurplus || await capture.files.haveEarlier()) await capture.measure();
       });
       if (!capture.running) continue;
+      if (step) capture.noteClockStep(step);
       this.#begin(capture, "health", () => watchHealth(capture, this.#context, phase === 0));
       if (phase === 1) this.#begin(capture, "counters", () => capture.saveProgress());
     }

@@ -25,6 +25,14 @@ export type CaptureState =
   /** The pod is gone and its files are kept for `retention`. */
   | "retained";
 
+/** A moment at which the wall clock was set, as the controller noticed it within a second. */
+export interface ClockStep {
+  /** ISO 8601, UTC: what the clock said then, already set. */
+  readonly at: string;
+  /** By how much it was set forward; less than 0: back. */
+  readonly seconds: number;
+}
+
 /** One life of one tcpdump process. Counters are tcpdump's own words, updated every few seconds. */
 export interface Run {
   /** 1, 2, 3 … over the life of the folder; earlier runs' files are `run-<n>-<seq>.pcap`. */
@@ -38,6 +46,8 @@ export interface Run {
   readonly request: CaptureRequest;
   /** The pcap link type by name as tcpdump said it (`LINUX_SLL2`, `EN10MB`). */
   readonly linkType?: string;
+  /** The last ones in this run. */
+  readonly clockSteps?: readonly ClockStep[];
   /** Packets that tcpdump has processed. */
   readonly captured: number;
   /** Packets that the kernel saw and that passed the filter. */

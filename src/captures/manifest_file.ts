@@ -51,7 +51,8 @@ function isWhole(value: Partial<Manifest>): boolean {
     runs.every((run: unknown) =>
       isObject(run) && Number.isSafeInteger(run["n"]) && isRequest(run["request"]) && isText(run["startedAt"]) &&
       ["endedAt", "ended", "linkType"].every((key) => run[key] === undefined || isText(run[key])) &&
-      ["captured", "received", "dropped"].every((key) => isAmount(run[key]))
+      ["captured", "received", "dropped"].every((key) => isAmount(run[key])) &&
+      (run["clockSteps"] === undefined || areClockSteps(run["clockSteps"]))
     ) &&
     isAmount(value.capturedSeconds) && isAmount(value.capturedPackets) && isAmount(retainedSeconds) &&
     (value.budget === undefined || isBudget(value.budget));
@@ -67,6 +68,14 @@ function isRequest(value: unknown): boolean {
     ["interface", "direction"].every((key) => isText(value[key])) &&
     (value["filter"] === undefined || isText(value["filter"])) &&
     ["durationSeconds", "packets"].every((key) => value[key] === undefined || isAmount(value[key]));
+}
+
+function areClockSteps(value: unknown): boolean {
+  return Array.isArray(value) &&
+    value.every((step: unknown) =>
+      isObject(step) && isText(step["at"]) && !Number.isNaN(Date.parse(String(step["at"]))) &&
+      Number.isFinite(step["seconds"])
+    );
 }
 
 function isText(value: unknown): boolean {

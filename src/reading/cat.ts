@@ -19,6 +19,8 @@ import { type Format, mixedInPcap, PacketWriter } from "./writer.ts";
 
 /** What a shell says of a program that SIGTERM has ended; another attempt may do better. */
 const ENDED = 143;
+/** The controller notices a step of the clock within this. */
+const NOTICED_SECONDS = 2;
 /** Packets older than asked for that are passed over without letting anything else happen: some 20 ms. */
 const PASSED_AT_A_TIME = 50_000;
 
@@ -112,7 +114,7 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
     throw new Refusal(1, `Cannot read ${target}: no packet has been captured yet${stateOf(capture.manifest)}`);
   }
   const interfaces = new CaptureInterfaces({ headersOnly });
-  const since = sinceOf(snapshot, options);
+  const since = sinceOf(snapshot, capture.manifest, options);
   const notes: string[] = [];
   let last: PcapReader | undefined;
   // One after the other through the same buffer: a hundred of them would be garbage.
@@ -190,15 +192,22 @@ function timeOf({ seconds, nanos }: PcapReader): number {
 
 /**
  * Returns from when on packets are asked for, in seconds since the epoch. It is counted from the packet that was captured last, by the
- * clock that was then: today's may have been set since, and what was captured a moment ago would be hours old by it.
+ * clock that was then: today's may have been set since, and what was captured a moment ago would be hours old by it. Where the clock was
+ * set forward within that time, what came before has times that are as much older.
  */
-function sinceOf({ files }: Snapshot, { sinceSeconds }: CatOptions): number {
+function sinceOf({ files }: Snapshot, manifest: Manifest | undefined, { sinceSeconds }: CatOptions): number {
   if (sinceSeconds === undefined) return -Infinity;
-  for (const file of files.toReversed()) {
-    const newest = file.newestSeconds;
-    if (newest !== undefined) return newest - sinceSeconds;
+  const newest = files.toReversed().reduce<number | undefined>((found, file) => found ?? file.newestSeconds, undefined);
+  if (newest === undefined) return -Infinity;
+  let since = newest - sinceSeconds;
+  for (const { at, seconds } of (manifest?.runs ?? []).flatMap(({ clockSteps = [] }) => clockSteps).reverse()) {
+    const stepped = Date.parse(at) / 1000;
+    // After the newest packet it does not matter; before the time that is asked for no other does.
+    if (stepped > newest + NOTICED_SECONDS) continue;
+    if (stepped <= since) break;
+    if (seconds > 0) since -= seconds;
   }
-  return -Infinity;
+  return since;
 }
 
 function justDeleted(target: string): Refusal {

@@ -103,6 +103,15 @@ async function steps(record: FaultRecord, offset: string): Promise<void> {
   assert(lasted > 8 && lasted < 20, `a duration of 9 s ended after ${lasted} s`);
   const { packetsLost } = await traffic.end();
   assertEquals(packetsLost, 0);
+  await waitFor(
+    "the step in the manifest",
+    async () => (await node.manifest(pod))?.runs.at(-1).clockSteps?.length === 1,
+    {
+      timeoutMs: 10_000,
+    },
+  );
+  const noted = (await node.manifest(pod))?.runs.at(-1).clockSteps[0].seconds;
+  assert(Math.abs(noted - Math.sign(step) * 3600) < 2, `${noted} s were noted`);
   if (since(retainedSince) < 11) assert(await Deno.stat(retained), "retention ended early");
   // Files of the other two are retained too, and go in their turn.
   await Promise.all([pod, timed, other].map((pod) => node.deletePod(pod)));

@@ -163,6 +163,27 @@ Deno.test("cat() --since leaves nothing out that came before the clock was set b
   assertEquals((await run1(dir.path, { sinceSeconds: 60 })).numbers, [1, 2, 3, 4]);
 });
 
+Deno.test("cat() --since leaves nothing out that came before the clock was set forward, as the controller noticed", async () => {
+  await using dir = await captureDir();
+  // The clock was set forward by an hour 20 s before the newest packet, and by two hours 500 s before that.
+  const step = (secondsBefore: number, seconds: number) => ({
+    at: new Date(Number(START / 1_000_000n) - secondsBefore * 1000).toISOString(),
+    seconds,
+  });
+  const clockSteps = [step(3600 + 520, 7200), step(20, 3600), step(-5000, 9000)];
+  await dir.putManifest({ state: "capturing", runs: [run(1, { clockSteps })] });
+  await dir.put(
+    "run-000001-000000.pcap",
+    pcap([before(3600 + 301, 1), before(3600 + 299, 2), before(3600 + 21, 3), before(19, 4), before(0, 5)]),
+  );
+  assertEquals((await run1(dir.path, { sinceSeconds: 300 })).numbers, [2, 3, 4, 5]);
+  assertEquals((await run1(dir.path, { sinceSeconds: 19 })).numbers, [4, 5]);
+  // 500 s and 20 s, and beyond the first step.
+  await dir.put("run-000001-000000.pcap", pcap([before(3600 + 7200 + 550, 1), before(3600 + 519, 2), before(0, 3)]));
+  assertEquals((await run1(dir.path, { sinceSeconds: 540 })).numbers, [2, 3]);
+  assertEquals((await run1(dir.path, { sinceSeconds: 560 })).numbers, [1, 2, 3]);
+});
+
 Deno.test("cat() --since finds the newest packet of a large file at its end", async () => {
   await using dir = await captureDir();
   await dir.putManifest();

@@ -176,7 +176,9 @@ Deno.test("list() and cat() go on with whatever a manifest may be, and say whose
   await Deno.mkdir(other, { recursive: true });
   await Deno.writeTextFile(join(other, "capture.json"), JSON.stringify(manifest({ namespace: "other", pod: "db-0" })));
   await dir.put("run-000001-000000.pcap", pcap([packet(1)]));
-  const good = JSON.parse(JSON.stringify(manifest({ request: { ...REQUEST, filter: "udp" }, completed: "x" })));
+  const clockSteps = [{ at: "2026-01-31T12:00:00.000Z", seconds: 3600 }];
+  const runs = [run(1, { endedAt: "2026-01-31T12:00:00.000Z", clockSteps })];
+  const good = JSON.parse(JSON.stringify(manifest({ request: { ...REQUEST, filter: "udp" }, completed: "x", runs })));
   /** Every place in the manifest, as the keys that lead to it. */
   const places = (value: unknown): string[][] =>
     typeof value !== "object" || value === null
