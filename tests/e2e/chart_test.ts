@@ -1,5 +1,6 @@
 /** The chart on a real cluster: least privilege, two releases, other places of the socket, who may capture. */
 import assert from "node:assert/strict";
+import type { RunResult } from "../cluster/run.ts";
 import { changedChart } from "./changed_chart.ts";
 import { fixture, forThisMachine } from "./fixture.ts";
 import { type KubeObject, waitFor } from "./kube.ts";
@@ -200,6 +201,14 @@ Deno.test("with the admission policy only who may capture can, and controllers g
   await using _rights = await kube.having(
     binding("e2e-editor", "ClusterRole", "edit", "e2e-bob", "e2e-alice"),
     binding("e2e-capture", "ClusterRole", "packet-capture-request", "e2e-alice"),
+    // Everything of pods and workloads, in every verb, contains no right to captures.
+    {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "Role",
+      metadata: { name: "e2e-star", namespace },
+      rules: [{ apiGroups: ["", "apps"], resources: ["*"], verbs: ["*"] }],
+    } as KubeObject,
+    binding("e2e-star", "Role", "e2e-star", "e2e-bob"),
   );
   const as = (user: string, ...args: string[]) => kube.tryKubectl([...args, "-n", namespace, `--as=${user}`]);
   const template = {
@@ -241,6 +250,7 @@ Deno.test("with the admission policy only who may capture can, and controllers g
   } finally {
     await kube.remove(deployment);
   }
+  await noWayByRevision(as);
   // The controller manager has looked for mistakes in the policy's expressions.
   const policy = await kube.get<{ status?: { typeChecking?: { expressionWarnings?: unknown[] } } }>(
     "validatingadmissionpolicy",
@@ -249,6 +259,35 @@ Deno.test("with the admission policy only who may capture can, and controllers g
   assert.notEqual(policy.status?.typeChecking, undefined);
   assert.deepEqual(policy.status?.typeChecking?.expressionWarnings ?? [], []);
 });
+
+/** A StatefulSet makes its pods from the ControllerRevision that its status names: neither is to be had without the right. */
+async function noWayByRevision(as: (user: string, ...args: string[]) => Promise<RunResult>): Promise<void> {
+  const labels = { app: "stateful" };
+  const template = { metadata: { labels }, spec: testPod({ name: "stateful", namespace }).spec };
+  const stateful = {
+    apiVersion: "apps/v1",
+    kind: "StatefulSet",
+    metadata: { name: "stateful", namespace },
+    spec: { replicas: 1, serviceName: "stateful", selector: { matchLabels: labels }, template },
+  };
+  await using _set = await kube.having(stateful);
+  await kube.ready(namespace, "stateful-0");
+  const revision = {
+    apiVersion: "apps/v1",
+    kind: "ControllerRevision",
+    metadata: { name: "stateful-annotated", namespace, labels },
+    data: { spec: { template: { ...template, metadata: { labels, annotations: { [KEY]: "2" } } } } },
+    revision: 100,
+  };
+  const input = JSON.stringify(revision);
+  const created = await kube.tryKubectl(["create", "-f", "-", "--as=e2e-bob"], { input });
+  const patch = ["patch", "statefulset", "stateful", "--subresource=status", "--type=merge"];
+  const status = JSON.stringify({ status: { currentRevision: "stateful-annotated" } });
+  for (const { code, stderr } of [created, await as("e2e-bob", ...patch, "-p", status)]) {
+    assert.equal(code, 1);
+    assert.match(stderr, /Cannot set, change or remove .*: user "e2e-bob" lacks the right "create" on captures/);
+  }
+}
 
 function binding(name: string, kind: string, role: string, ...users: string[]): KubeObject {
   const subjects = users.map((user) => ({ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: user }));
