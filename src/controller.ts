@@ -101,6 +101,7 @@ export async function runController(
       nodeName: settings.nodeName,
       annotationKey: settings.annotationKey,
       onPod: (pod) => captures.onPod(pod),
+      kept: () => captures.kept(),
       onGone: (pod) => captures.onGone(pod),
       onSynced: () => captures.onSynced(),
       log: getLog("watch"),

@@ -50,8 +50,7 @@ export interface CaptureContext {
   sandboxOf(pod: Pod): Sandbox | undefined;
   /** Has the runtime asked now; never rejects. */
   lookForSandboxes(): Promise<void>;
-  synced(): boolean;
-  /** It is known of every pod whether it is there, and whether it has a sandbox. */
+  /** The first list is complete, and the runtime has said of which pods there is a sandbox. */
   settled(): boolean;
   stopping(): boolean;
   paused(): string | undefined;
@@ -100,6 +99,8 @@ export class Capture {
   #print = "";
   /** performance.now() when the present wish was first seen; undefined once it has been carried out. */
   #wishedAt: number | undefined = performance.now();
+  /** It is proven that there is no pod. */
+  #isGone = false;
   /** The annotation was removed, and is perhaps there again: what it had comes to its end first. */
   #removed = false;
   /** The request has been another one meanwhile: it does not count as completed. */
@@ -174,6 +175,7 @@ export class Capture {
     const known = this.pod?.uid === pod.uid;
     this.pod = pod;
     this.#hash = requestHash(pod.annotations);
+    this.#isGone = false;
     const asked = readAnnotations(pod.annotations, this.#context.settings.annotationKey, this.#context.settings.limits);
     const asksAnew = JSON.stringify(asked) !== JSON.stringify(this.asked);
     if (asksAnew) {
@@ -189,10 +191,11 @@ export class Capture {
     if (isAnother || asksAnew) this.#interrupt?.();
   }
 
-  /** The pod object is gone. */
-  gone(uid: string): void {
-    if (this.pod?.uid !== uid) return;
+  /** It is proven that the pod object is gone. @param uid undefined where nobody knows whose the folder is. */
+  gone(uid: string | undefined): void {
+    if (uid !== (this.pod ? this.pod.uid : this.ledger?.manifest?.uid)) return;
     this.pod = undefined;
+    this.#isGone = true;
     this.#ask({ kind: "nothing" });
     this.#interrupt?.();
   }
@@ -230,7 +233,12 @@ export class Capture {
 
   /** It ran before the controller was started, and it is not yet known whether it will again: nobody may take its place. */
   get #mayGoOn(): boolean {
-    return this.ranBefore && !this.#context.settled();
+    return this.ranBefore && !this.#isSettled;
+  }
+
+  /** It is known whether its pod is there, and whether that has a sandbox. */
+  get #isSettled(): boolean {
+    return this.#context.settled() && (this.pod !== undefined || this.#isGone);
   }
 
   /** Bytes that it may take while it runs. Once it has its place, it claims no more for the same request. */
@@ -329,7 +337,7 @@ export class Capture {
     // What was found of another request says nothing of this one.
     const refused = this.#wish && this.#isChecked ? this.#refused?.problem : undefined;
     return {
-      synced: this.#context.synced(),
+      gone: this.#isGone,
       stopping: this.#context.stopping(),
       allowHostNetworkPods: this.#context.settings.allowHostNetworkPods,
       retains: this.#context.settings.retentionSeconds > 0,
@@ -656,7 +664,7 @@ export class Capture {
     if (!this.running && goal.state !== "paused" && goal.state !== "failing") {
       this.place = undefined;
       // The precedence of those that ran before lasts until it is known that this one does not go on.
-      if (goal.state !== "waiting" && this.#context.settled()) this.ranBefore = false;
+      if (goal.state !== "waiting" && this.#isSettled) this.ranBefore = false;
     } else if (this.running) this.ranBefore = false;
     if (this.#isTorn && this.ledger) {
       await this.#cutTorn();

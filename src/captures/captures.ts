@@ -5,6 +5,7 @@
  */
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
+import type { KeptPod } from "../pods/absence.ts";
 import { requestHash } from "../pods/annotations.ts";
 import type { PodEvent } from "../pods/events.ts";
 import type { Pod } from "../pods/pod.ts";
@@ -92,7 +93,6 @@ export class Captures {
       record: options.record,
       sandboxOf: (pod) => this.#sandboxOf(pod),
       lookForSandboxes: () => sandboxes.refresh().catch(() => {}),
-      synced: () => this.#synced,
       settled: () => this.#settled,
       stopping: () => this.#stopping,
       paused: () => this.#disk.paused,
@@ -146,16 +146,23 @@ export class Captures {
     this.#changed(key);
   }
 
-  onGone(pod: Pod): void {
+  /** The pods of which there is a capture, or a folder. */
+  *kept(): Generator<KeptPod> {
+    for (const { namespace, name, pod, ledger } of this.#captures.values()) {
+      yield { namespace, name, uid: pod?.uid ?? ledger?.manifest?.uid };
+    }
+  }
+
+  /** It is proven that the pod object is gone: a DELETED event, or the API server's answer to a question about it. */
+  onGone(pod: KeptPod): void {
     this.#captures.get(podKey(pod))?.gone(pod.uid);
     this.#changed(podKey(pod));
   }
 
-  /** The first list is complete: folders of pods that it does not have can go. */
+  /** The first list is complete. */
   onSynced(): void {
     this.#synced = true;
     this.#roomChanged();
-    for (const key of this.#captures.keys()) this.#queue.add(key);
     void this.#settle();
   }
 

@@ -17,11 +17,11 @@ export type Room =
 
 /** All that the next step depends on. */
 export interface View {
-  /** The first list is complete: a pod that is not known does not exist. */
-  readonly synced: boolean;
   /** The controller is being stopped: nothing starts, what runs is flushed, files stay. */
   readonly stopping: boolean;
-  /** The pod object of this name, if there is one. */
+  /** It is proven that no pod has this name. Without a pod and without proof nothing is known: files stay. */
+  readonly gone: boolean;
+  /** The pod object of this name, if one was seen. */
   readonly pod?: {
     readonly uid: string;
     readonly asked: Asked;
@@ -116,7 +116,7 @@ export function plan(view: View): Step {
   const goal = goalOf(view);
   if (process) {
     if (pod && pod.uid !== process.uid) return { do: "kill", why: "another pod has the name" };
-    if (!pod && view.retains) return { do: "flush", why: "pod deleted" };
+    if (!pod && (view.retains || !view.gone)) return { do: "flush", why: "pod deleted" };
     if (goal.state === "none") return { do: "kill", why: pod ? "annotation removed" : "pod deleted" };
     if (goal.state !== "capturing") {
       return { do: "flush", why: goal.reason || goal.state };
@@ -127,11 +127,12 @@ export function plan(view: View): Step {
     if (view.sandbox?.id !== process.sandboxId) return { do: "flush", why: "sandbox re-created" };
     return { do: "rest", goal };
   }
-  if (folder && view.synced && !view.stopping) {
+  if (folder && !view.stopping) {
     const another = pod !== undefined && folder.uid !== undefined && folder.uid !== pod.uid;
-    if (another || goal.state === "none") return { do: "retire", podGone: another || !pod };
+    const unwanted = pod ? goal.state === "none" : view.gone;
+    if (another || unwanted) return { do: "retire", podGone: another || !pod };
   }
-  // A folder of another pod, before the list is complete: it cannot be written to, nor taken away yet.
+  // A folder of another pod while the controller stops: it can neither be written to nor taken away.
   if (folder && pod && folder.uid !== undefined && folder.uid !== pod.uid) {
     return { do: "rest", goal: { state: "pending", reason: "files of an earlier pod of this name are there" } };
   }

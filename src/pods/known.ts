@@ -54,6 +54,11 @@ export class KnownPods {
     return this.#byUid;
   }
 
+  /** The UID of the pod that has this name. */
+  uidOf(key: string): string | undefined {
+    return this.#uidByKey.get(key);
+  }
+
   /** A pod object exists, as it is now. An earlier one of the same name, whose end was missed, is gone first. */
   put(pod: Pod): void {
     const key = podKey(pod);
@@ -65,19 +70,20 @@ export class KnownPods {
     if (was === undefined || !sameForUs(was, pod)) this.#onPod(pod);
   }
 
-  /** The pod object is gone; nothing happens for one that is not known. */
-  remove(uid: string): void {
+  /** The pod object is gone. @returns false for one that is not known: nothing happens. */
+  remove(uid: string): boolean {
     const pod = this.#byUid.get(uid);
-    if (pod === undefined) return;
+    if (pod === undefined) return false;
     this.#byUid.delete(uid);
     this.#uidByKey.delete(podKey(pod));
     this.#onGone(pod);
+    return true;
   }
 
-  /** A whole list has been read: whoever is not in it is gone. */
-  keepOnly(uids: ReadonlySet<string>): void {
-    for (const uid of [...this.#byUid.keys()]) {
-      if (!uids.has(uid)) this.remove(uid);
+  /** A whole list has been read: whoever is not in it is gone, but for those of whom that must be proven. */
+  keepOnly(uids: ReadonlySet<string>, needsProof: (pod: Pod) => boolean = () => false): void {
+    for (const pod of [...this.#byUid.values()]) {
+      if (!uids.has(pod.uid) && !needsProof(pod)) this.remove(pod.uid);
     }
   }
 }

@@ -5,10 +5,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
+import { AbsenceChecks, type KeptPod } from "./absence.ts";
 import type { ApiClient } from "./api.ts";
-import { KnownPods, podOf } from "./known.ts";
+import { KnownPods, type ObjectMeta, podOf } from "./known.ts";
 import { listMetadata } from "./list.ts";
-import type { Pod } from "./pod.ts";
+import { type Pod, podKey } from "./pod.ts";
 import { endOf, WatchEnd } from "./watch_end.ts";
 import { followWatch, type WatchEvent } from "./watch_stream.ts";
 
@@ -18,6 +19,8 @@ const INITIAL_EVENTS_END = "k8s.io/initial-events-end";
 export const WATCH_TIMING = {
   /** Until the answer's headers, or a list's whole body, are there. */
   answer: 30_000,
+  /** The same for one pod. */
+  answerOfOne: 10_000,
   /**
    * Without a byte for so long the connection is dead: a living one brings a bookmark a minute (apiserver cacher.go), of
    * which one may be left out when nothing has changed (measured: 60.2 s, and once 119.6 s, on a server where nothing happens).
@@ -44,9 +47,11 @@ export interface PodWatchOptions {
   readonly annotationKey: string;
   /** New, or changed in what a capture depends on. */
   onPod(pod: Pod): void;
-  /** The object is gone: once for each pod that `onPod` was called for. */
-  onGone(pod: Pod): void;
-  /** The first list is complete: `pods` is all of the node's pods. */
+  /** The pods of which something is kept: of these a list that lacks one proves nothing. */
+  kept(): Iterable<KeptPod>;
+  /** The object is gone, by proof where something is kept: once for each pod that `onPod` was called for, or that is kept. */
+  onGone(pod: KeptPod): void;
+  /** The first list is complete: what exists is in `pods`, but for kept ones that it lacks, which are asked for one by one. */
   onSynced(): void;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -60,6 +65,7 @@ export class PodWatch {
   readonly #timing: typeof WATCH_TIMING;
   readonly #random: () => number;
   readonly #known: KnownPods;
+  readonly #absence: AbsenceChecks;
   readonly #selector: string;
   #resourceVersion: string | undefined;
   /** performance.now() at which the last complete list was begun; undefined: list anew before anything else. */
@@ -80,6 +86,14 @@ export class PodWatch {
       onPod: (pod) => this.#tell("onPod", () => options.onPod(pod)),
       onGone: (pod) => this.#tell("onGone", () => options.onGone(pod)),
     });
+    this.#absence = new AbsenceChecks({
+      api: options.api,
+      onGone: (pod) => this.#gone(pod),
+      onThere: (meta) => this.#there(meta),
+      log: options.log,
+      timeoutMs: this.#timing.answerOfOne,
+      backoff: (failures) => this.#backoff(failures),
+    });
   }
 
   /** All pods of the node, by UID. */
@@ -99,6 +113,11 @@ export class PodWatch {
 
   /** Runs until `signal` says stop; never throws. */
   async run(signal: AbortSignal): Promise<void> {
+    await this.#run(signal);
+    await this.#absence.idle();
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
     const { log, metrics, api } = this.#options;
     let failures = 0;
     while (!signal.aborted) {
@@ -183,25 +202,28 @@ export class PodWatch {
       listing: () => this.#listedAt === undefined,
       onBytes: () => this.#options.metrics.watchActive(),
       onTurn: () => this.#lastTurn = performance.now(),
-      onEvent: (event) => this.#take(event, listed),
+      onEvent: (event) => this.#take(event, listed, signal),
     });
   }
 
-  #take({ type, object }: WatchEvent, listed: Set<string>): void {
+  #take({ type, object }: WatchEvent, listed: Set<string>, signal: AbortSignal): void {
     const meta = object?.metadata;
     if (type === "BOOKMARK" && meta?.resourceVersion) {
       if (this.#listedAt !== undefined) this.#resourceVersion = meta.resourceVersion;
-      else if (meta.annotations?.[INITIAL_EVENTS_END] === "true") this.#listComplete(listed, meta.resourceVersion);
+      else if (meta.annotations?.[INITIAL_EVENTS_END] === "true") {
+        this.#listComplete(listed, meta.resourceVersion, signal);
+      }
       return;
     }
     const pod = podOf(meta, this.#options.annotationKey);
     if (pod === undefined) fail(`neither a pod nor a bookmark: type ${JSON.stringify(type)}`);
     if (type === "DELETED") {
       listed.delete(pod.uid);
-      this.#known.remove(pod.uid);
+      if (this.#known.remove(pod.uid)) this.#absence.settle(podKey(pod));
     } else {
       listed.add(pod.uid);
       this.#known.put(pod);
+      this.#absence.settle(podKey(pod));
     }
     // While objects of a list come, their resourceVersions are in no order: only the bookmark behind them can be resumed from.
     if (this.#listedAt !== undefined) this.#resourceVersion = pod.resourceVersion;
@@ -216,12 +238,21 @@ export class PodWatch {
     const pods = list.items.map((meta) =>
       podOf(meta, this.#options.annotationKey) ?? fail("the list is not one of pods")
     );
-    for (const pod of pods) this.#known.put(pod);
-    this.#listComplete(new Set(pods.map(({ uid }) => uid)), list.resourceVersion);
+    for (const pod of pods) {
+      this.#known.put(pod);
+      this.#absence.settle(podKey(pod));
+    }
+    this.#listComplete(new Set(pods.map(({ uid }) => uid)), list.resourceVersion, signal);
   }
 
-  #listComplete(listed: ReadonlySet<string>, resourceVersion: string): void {
-    this.#known.keepOnly(listed);
+  #listComplete(listed: ReadonlySet<string>, resourceVersion: string, signal: AbortSignal): void {
+    const kept = new Map([...this.#options.kept()].map((pod) => [podKey(pod), pod]));
+    this.#known.keepOnly(listed, (pod) => kept.has(podKey(pod)));
+    for (const [key, pod] of kept) {
+      const uid = this.#known.uidOf(key) ?? pod.uid;
+      // Where the list has another pod of the name, that is proof enough.
+      if (uid === undefined || !listed.has(uid)) this.#absence.doubt({ ...pod, uid }, signal);
+    }
     this.#resourceVersion = resourceVersion;
     this.#listedAt = this.#begun;
     if (this.#plain === "once") this.#plain = "no";
@@ -229,6 +260,25 @@ export class PodWatch {
     this.#synced = true;
     this.#options.log.info("pods listed", { pods: this.#known.byUid.size });
     this.#tell("onSynced", () => this.#options.onSynced());
+  }
+
+  /** It is proven that a pod which a list lacked is gone. */
+  #gone(pod: KeptPod): void {
+    if (pod.uid === undefined || !this.#known.remove(pod.uid)) this.#tell("onGone", () => this.#options.onGone(pod));
+  }
+
+  /**
+   * A pod that a list lacked exists: that is worth as much as an event. If it is another node's now (a renamed node, a copied disk), it
+   * stays until that pod ends or its annotation is removed: a UID never moves, and its files are of this UID.
+   */
+  #there(meta: ObjectMeta): void {
+    const pod = podOf(meta, this.#options.annotationKey);
+    if (pod === undefined) return;
+    this.#options.log.warn("a list lacked a pod that exists; nothing of it is deleted", {
+      pod: podKey(pod),
+      uid: pod.uid,
+    });
+    this.#known.put(pod);
   }
 
   /** A listener's mistake must end neither the watch nor what other pods are told. */

@@ -1,9 +1,10 @@
 /** What the API server says without proof: whose sandbox it is, and that a pod has gone. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
+import { lasting } from "../cluster/wait.ts";
 import { exists, KEY, NodeRig, type TestPod } from "../rig/node.ts";
-import { fault, shared, since } from "./fault.ts";
+import { fault, impatient, shared, since } from "./fault.ts";
 import { cleanUp, hears, inItsNetns, startController } from "./node.ts";
-import { lost } from "./traffic.ts";
+import { lost, numbersOf, Traffic } from "./traffic.ts";
 
 const rig = shared(() => NodeRig.start());
 
@@ -63,4 +64,50 @@ fault("hash-of-another-pod", async (record) => {
   const packetsLost = await lost(node, ledger);
   await kubelet.removePod(etcd);
   record.right({ seconds, packetsLost, leftovers: await cleanUp(node, [ledger]) });
+});
+
+fault("list-lies", async (record) => {
+  const node = await rig();
+  const { proxy } = node;
+  // As by a broken cache: 200, whole, and nothing in it.
+  let lies = 0;
+  const lie = (url: URL) => {
+    if (!url.searchParams.has("fieldSelector")) return;
+    if (url.searchParams.has("sendInitialEvents")) lies++;
+    url.searchParams.set("fieldSelector", "spec.nodeName=nowhere");
+  };
+  const hasty = impatient({ watch: { relist: 1_000, relistJitter: 0 } });
+  try {
+    const first = await startController(node, ...hasty);
+    const [stays, ends] = await Promise.all(
+      ["stays", "ends"].map((name) => node.startPod(name, { annotations: { [KEY]: "3" } })),
+    ) as [TestPod, TestPod];
+    const [{ pid }] = await Promise.all([node.capturing(stays), node.capturing(ends)]);
+    const traffic = await Traffic.start(node, stays, "lies");
+    await traffic.flows();
+    proxy.rewrite = lie;
+    await lasting("three lists without pods", () => lies >= 3, async () => {
+      assertEquals((await node.processOf(stays))?.pid, pid, "the capture has not gone on");
+    }, { timeoutMs: 400_000, everyMs: 50 });
+    await first.says(/a list lacked a pod that exists.*pod=default\/stays/);
+    const { sent, packetsLost } = await traffic.end();
+    assertEquals(packetsLost, 0);
+    // A DELETED event is proof, and does not come here; a controller that begins with such a list has nothing but its folders.
+    await first.end("SIGKILL");
+    await node.deletePod(ends);
+    lies = 0;
+    await using second = await node.startController(...hasty);
+    const start = performance.now();
+    await Promise.all([node.clean(ends), node.capturing(stays)]);
+    const seconds = since(start);
+    record.happened(`3 lists, and the first of another controller, were empty with 2 pods there`);
+    assert(lies >= 1);
+    await second.says(/files deleted.*pod=default\/ends/);
+    assertEquals((await numbersOf(node, stays, "lies")).size, sent, "packets that were in its files");
+    await hears(node, stays);
+    await proxy.calm();
+    record.right({ seconds, packetsLost, leftovers: await cleanUp(node, [stays]) });
+  } finally {
+    await proxy.calm();
+  }
 });

@@ -1,6 +1,7 @@
 /** A PodWatch under test, with everything that it says written down in order. */
 import type { Log, LogFields } from "../../src/log.ts";
 import { Metrics } from "../../src/metrics.ts";
+import type { KeptPod } from "../../src/pods/absence.ts";
 import type { ApiClient } from "../../src/pods/api.ts";
 import type { Pod } from "../../src/pods/pod.ts";
 import { PodWatch, type WATCH_TIMING } from "../../src/pods/watch.ts";
@@ -38,24 +39,41 @@ export class Follower implements AsyncDisposable {
   readonly log = new Recorder();
   readonly metrics = new Metrics();
   readonly watch: PodWatch;
+  /** What is kept, by name: as captures do, of every pod that was annotated when it was told of. */
+  readonly kept: Map<string, KeptPod>;
   readonly #abort = new AbortController();
   readonly #done: Promise<void>;
 
-  /** @param onPod called as well, after it has been written down. */
+  /**
+   * @param options.onPod called as well, after it has been written down.
+   * @param options.folders kept from the beginning.
+   */
   constructor(
     api: ApiClient,
-    options: { timing?: Partial<typeof WATCH_TIMING>; random?: () => number; onPod?: (pod: Pod) => void } = {},
+    options: {
+      timing?: Partial<typeof WATCH_TIMING>;
+      random?: () => number;
+      onPod?: (pod: Pod) => void;
+      folders?: readonly KeptPod[];
+    } = {},
   ) {
-    const { onPod, ...rest } = options;
+    const { onPod, folders = [], ...rest } = options;
+    this.kept = new Map(folders.map((pod) => [pod.name, pod]));
     this.watch = new PodWatch({
       api,
       nodeName: NODE,
       annotationKey: KEY,
       onPod: (pod) => {
         this.calls.push(`pod ${pod.name} ${pod.annotations[KEY] ?? "-"}${pod.terminating ? " terminating" : ""}`);
+        if (pod.annotations[KEY] === undefined) this.kept.delete(pod.name);
+        else this.kept.set(pod.name, pod);
         onPod?.(pod);
       },
-      onGone: (pod) => this.calls.push(`gone ${pod.name}`),
+      kept: () => this.kept.values(),
+      onGone: (pod) => {
+        this.calls.push(`gone ${pod.name}`);
+        this.kept.delete(pod.name);
+      },
       onSynced: () => this.calls.push("synced"),
       log: this.log,
       metrics: this.metrics,

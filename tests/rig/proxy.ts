@@ -47,8 +47,9 @@ export class FaultProxy implements AsyncDisposable {
   }[] = [];
   /** Connections that clients have made. */
   connections = 0;
-  /** Milliseconds by which every request is late from now on. */
+  /** Milliseconds by which every request that matches is late from now on. */
   delayMs = 0;
+  delayed: Match = () => true;
   /** Changes the requests that are passed on: a selector removed, say. */
   rewrite: (url: URL) => void = () => {};
   /** Watch events for which this is true vanish. */
@@ -210,6 +211,7 @@ export class FaultProxy implements AsyncDisposable {
     this.forgetAnswers();
     this.#bodiesToCut.length = 0;
     this.delayMs = 0;
+    this.delayed = () => true;
     this.rewrite = () => {};
     this.drop = () => false;
     this.heal();
@@ -268,7 +270,7 @@ export class FaultProxy implements AsyncDisposable {
     const { method } = request;
     const accept = request.headers.get("accept") ?? "";
     const matches = ({ match }: { match: Match }) => match({ method, url });
-    if (this.delayMs > 0) {
+    if (this.delayMs > 0 && this.delayed({ method, url })) {
       this.#add("delay");
       await this.#delay(this.delayMs);
     }

@@ -37,7 +37,7 @@ const seldom = <T, U>(usual: T, other: U): fc.Arbitrary<T | U> =>
   fc.oneof({ weight: 8, arbitrary: fc.constant(usual) }, { weight: 1, arbitrary: fc.constant(other) });
 
 const outside: fc.Arbitrary<Outside> = fc.record({
-  synced: fc.boolean(),
+  gone: fc.boolean(),
   stopping: seldom(false, true),
   pod: maybe(fc.record({ uid, asked, isMirror: fc.boolean() })),
   sandbox: maybe(fc.record({ id: fc.constantFrom("s1", "s2"), hostNetwork: fc.boolean() })),
@@ -134,7 +134,6 @@ Deno.test("plan() at rest has a process exactly when the invariant wants one", (
         around.paused === undefined && around.refused === undefined && around.backoff === undefined &&
         !around.stopping &&
         world.folder?.completed !== fingerprint(pod.asked.request) &&
-        // Another pod's files are in the way until the list is complete.
         (world.folder?.uid === undefined || world.folder.uid === pod.uid);
       assertEquals(world.process !== undefined, wanted);
       if (world.process && pod?.asked.kind === "valid") {
@@ -157,11 +156,14 @@ Deno.test("plan() keeps files while a pod of their UID carries the annotation, a
       const own = start.folder && pod && (start.folder.uid === undefined || start.folder.uid === pod.uid);
       const retired = steps.some((step) => step.do === "retire");
       if (own && pod.asked.kind !== "nothing") assert(!retired, "files of an annotated pod were taken away");
-      if (start.folder && around.synced && !around.stopping && !(own && pod.asked.kind !== "nothing")) {
+      const known = pod !== undefined || around.gone;
+      if (start.folder && known && !around.stopping && !(own && pod.asked.kind !== "nothing")) {
         assert(retired, "files that nobody asks for were kept");
         if (world.folder) assertEquals(world.folder.uid, pod?.uid);
       }
-      if (!around.synced || around.stopping) assert(!retired, "files were taken away before the list was complete");
+      if (!known || around.stopping) {
+        assert(!retired, "files were taken away of a pod that nobody has proven to be gone");
+      }
     }),
     { numRuns: 20_000 },
   );
@@ -171,9 +173,9 @@ Deno.test("plan() kills only where the files go too, and flushes everywhere else
   fc.assert(
     fc.property(world, outside, (start, around) => {
       const first = plan({ ...around, ...start });
-      const { pod, retains } = around;
+      const { pod, retains, gone } = around;
       const mine = start.process && pod?.uid === start.process.uid && pod.asked.kind !== "nothing";
-      const kept = mine || (!pod && retains);
+      const kept = mine || (!pod && (retains || !gone));
       if (first.do === "kill") assert(!kept);
       if (first.do === "flush") assert(kept);
     }),
@@ -183,7 +185,7 @@ Deno.test("plan() kills only where the files go too, and flushes everywhere else
 
 Deno.test("goalOf() says the reason when a pod uses the node's network", () => {
   const goal = goalOf({
-    synced: true,
+    gone: false,
     stopping: false,
     pod: { uid: "u", asked: { kind: "valid", request: request(5), hold: false }, isMirror: false },
     sandbox: { id: "s", hostNetwork: true },

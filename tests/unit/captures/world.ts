@@ -10,7 +10,7 @@ import type { DiskFloor } from "../../../src/captures/disk.ts";
 import type { Manifest } from "../../../src/captures/manifest.ts";
 import type { Log } from "../../../src/log.ts";
 import { Metrics } from "../../../src/metrics.ts";
-import type { Pod } from "../../../src/pods/pod.ts";
+import { type Pod, podKey } from "../../../src/pods/pod.ts";
 import type { Sandbox, SandboxOwner } from "../../../src/sandboxes/sandbox.ts";
 import { readSettings } from "../../../src/settings.ts";
 
@@ -70,6 +70,8 @@ export interface WorldOptions {
   readonly env?: Record<string, string>;
   /** @default one that is never full */
   readonly disk?: Pick<DiskFloor, "paused" | "freeBytes" | "look">;
+  /** Whether pods that nothing was told of are proven to be gone. @default true */
+  readonly proves?: boolean;
   /** Told to the captures before the first list is complete. */
   readonly before?: (world: World) => void;
 }
@@ -91,6 +93,8 @@ export class World implements AsyncDisposable {
   readonly captures: Captures;
   #run: Promise<void> | undefined;
   #stopped = false;
+  /** Keys of the pods that the API has told of. */
+  readonly #told = new Set<string>();
 
   private constructor(readonly dir: string, readonly directory: CaptureDir, options: WorldOptions) {
     const { env = {} } = options;
@@ -138,6 +142,10 @@ export class World implements AsyncDisposable {
     await world.captures.adopt();
     options.before?.(world);
     world.captures.onSynced();
+    // What the pod watch proves by asking: of all that is kept, only the pods told of before exist.
+    for (const pod of options.proves === false ? [] : [...world.captures.kept()]) {
+      if (!world.#told.has(podKey(pod))) world.captures.onGone(pod);
+    }
     world.#run = world.captures.run(world.abort.signal);
     return world;
   }
@@ -159,7 +167,9 @@ export class World implements AsyncDisposable {
 
   /** The API says what the pod asks for. */
   annotate(name: string, annotations: Record<string, string>, change: Partial<Pod> = {}): void {
-    this.captures.onPod(this.pod(name, annotations, change));
+    const pod = this.pod(name, annotations, change);
+    this.#told.add(podKey(pod));
+    this.captures.onPod(pod);
   }
 
   gone(name: string, uid = `uid-${name}`): void {

@@ -1,0 +1,140 @@
+/**
+ * Proof that a pod which a list lacked has gone. A list is one answer of many parts (a selector, a cache, a proxy), and files that are
+ * deleted never come back: so the pod is asked for by its name, until the API server has answered.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Log } from "../log.ts";
+import type { ApiClient } from "./api.ts";
+import type { ObjectMeta } from "./known.ts";
+import { podKey } from "./pod.ts";
+import { endOf, WatchEnd } from "./watch_end.ts";
+
+const ACCEPT = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+/** So many are asked for at once. */
+const AT_ONCE = 8;
+
+/** A pod of which something is kept, and which is perhaps gone. */
+export interface KeptPod {
+  readonly namespace: string;
+  readonly name: string;
+  /** Undefined where it is not known: whoever has the name is meant. */
+  readonly uid: string | undefined;
+}
+
+export interface AbsenceOptions {
+  readonly api: ApiClient;
+  /** No pod of this name exists, or it has another UID. */
+  onGone(pod: KeptPod): void;
+  /** The pod exists. */
+  onThere(meta: ObjectMeta): void;
+  readonly log: Log;
+  /** Milliseconds that an answer may take. */
+  readonly timeoutMs: number;
+  /** Milliseconds to wait after so many failures. */
+  backoff(failures: number): number;
+}
+
+export class AbsenceChecks {
+  readonly #options: AbsenceOptions;
+  /** By namespace/name, in the order in which they are asked for. */
+  readonly #doubts = new Map<string, KeptPod>();
+  #working: Promise<void> | undefined;
+  /** The failure that the log has told of last. */
+  #told: string | undefined;
+
+  constructor(options: AbsenceOptions) {
+    this.#options = options;
+  }
+
+  /** Asks for the pod until there is an answer, or until `settle` or `signal` ends that. */
+  doubt(pod: KeptPod, signal: AbortSignal): void {
+    this.#doubts.set(podKey(pod), pod);
+    // A list that lacks one lacks others: the first round is to have them all.
+    this.#working ??= Promise.resolve().then(() => this.#work(signal));
+  }
+
+  /** Forgets the doubt: an event has told of the pod meanwhile. */
+  settle(key: string): void {
+    this.#doubts.delete(key);
+  }
+
+  /** Resolves when nobody is asked for any more; soon after the signal is aborted. */
+  async idle(): Promise<void> {
+    await this.#working;
+  }
+
+  async #work(signal: AbortSignal): Promise<void> {
+    for (let failures = 0; this.#doubts.size > 0 && !signal.aborted;) {
+      // Whatever is wrong is most often wrong for all: after a failure one of them tries it out.
+      const batch = [...this.#doubts.values()].slice(0, failures === 0 ? AT_ONCE : 1);
+      const waits = await Promise.all(batch.map((pod) => this.#ask(pod, signal)));
+      const failed = waits.filter((ms) => ms !== undefined);
+      failures = failed.length === 0 ? 0 : failures + 1;
+      if (failures === 0) continue;
+      const ms = Math.max(this.#options.backoff(failures - 1), ...failed);
+      await delay(ms, undefined, { signal }).catch(() => {}); // aborted
+    }
+    this.#told = undefined;
+    this.#working = undefined;
+  }
+
+  /** @returns after a failure, how many milliseconds the server wants to be left alone at least; undefined after an answer. */
+  async #ask(pod: KeptPod, signal: AbortSignal): Promise<number | undefined> {
+    const key = podKey(pod);
+    try {
+      const meta = await this.#get(pod, signal);
+      // What an event has told meanwhile is newer.
+      if (this.#doubts.get(key) !== pod) return undefined;
+      this.#doubts.delete(key);
+      if (meta === undefined || (pod.uid !== undefined && meta.uid !== pod.uid)) this.#options.onGone(pod);
+      else this.#options.onThere(meta);
+      return undefined;
+    } catch (error) {
+      const end = endOf(error);
+      if (!signal.aborted) this.#failed(pod, end);
+      // The next round begins with another one: none is held up by one that always fails.
+      if (this.#doubts.get(key) === pod && this.#doubts.delete(key)) this.#doubts.set(key, pod);
+      return end.retryAfterMs ?? 0;
+    }
+  }
+
+  /** @returns undefined if the API server says that there is no such pod. */
+  async #get({ namespace, name }: KeptPod, signal: AbortSignal): Promise<ObjectMeta | undefined> {
+    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
+    const { timeoutMs } = this.#options;
+    const response = await this.#options.api.fetch(path, { headers: { "Accept": ACCEPT }, signal, timeoutMs });
+    if (!response.ok && response.status !== 404) throw await WatchEnd.ofResponse(response, false);
+    const answer: Answer | null = await response.json().catch(() => null);
+    if (response.ok) {
+      const { metadata } = answer ?? {};
+      if (metadata?.uid && metadata.namespace === namespace && metadata.name === name) return metadata;
+    } else if (answer?.reason === "NotFound" && answer.details?.kind === "pods" && answer.details.name === name) {
+      return undefined;
+    }
+    // A load balancer, a proxy or a wrong path has a 404, too.
+    throw new WatchEnd("refused", `${response.status}, which is no answer about pod ${namespace}/${name}`);
+  }
+
+  #failed(pod: KeptPod, end: WatchEnd): void {
+    const { log } = this.#options;
+    const say = end.reason === this.#told ? log.debug : log.warn;
+    this.#told = end.reason;
+    const message =
+      "Cannot confirm that a pod is gone: a list lacks it, and a GET of it fails; its files stay until one succeeds";
+    say(message, {
+      pod: podKey(pod),
+      uid: pod.uid,
+      missing: this.#doubts.size,
+      reason: end.reason,
+      error: end.message,
+      ...(end.reason === "forbidden" ? { needs: "verb get on pods, in the controller's ClusterRole" } : {}),
+    });
+  }
+}
+
+interface Answer {
+  readonly metadata?: ObjectMeta;
+  /** Of a Status. */
+  readonly reason?: string;
+  readonly details?: { readonly kind?: string; readonly name?: string };
+}
