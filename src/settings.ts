@@ -60,6 +60,8 @@ const TABLE = {
   ),
   minFreePercent: setting("MIN_FREE_PERCENT", whole(0, 99), "16", "below this much free disk captures pause"),
   maxDuration: setting("MAX_DURATION", duration(1), "24h", "longest duration a pod may ask for"),
+  namespacesAllow: setting("NAMESPACES_ALLOW", namespaces(), "", "namespaces whose pods are captured; none: all"),
+  namespacesDeny: setting("NAMESPACES_DENY", namespaces(), "", "namespaces whose pods are not captured"),
   allowHostNetworkPods: setting("ALLOW_HOST_NETWORK_PODS", bool(), "false", "capture pods that use the node's network"),
   retentionAfterPodDeletion: setting(
     "RETENTION_AFTER_POD_DELETION",
@@ -71,17 +73,21 @@ const TABLE = {
 
 type Key = keyof typeof TABLE;
 type Values = { readonly [K in Key]: Exclude<ReturnType<(typeof TABLE)[K]["parse"]>, undefined> };
+type Scope = "namespacesAllow" | "namespacesDeny";
 type Limited = "maxFiles" | "maxFileSizeMB" | "maxCaptures" | "diskBudgetMB" | "minFreePercent";
 type LimitedPerNamespace = "maxCapturesPerNamespace" | "diskBudgetMBPerNamespace";
 
 /** The settings as the rest of the program reads them; the table above says what each is. */
-export type Settings = Omit<Values, Limited | LimitedPerNamespace | "maxDuration" | "retentionAfterPodDeletion"> & {
-  readonly limits: Pick<Values, Limited> & {
-    readonly perNamespace: Pick<Values, "maxCaptures" | "diskBudgetMB">;
-    readonly maxDurationSeconds: number;
+export type Settings =
+  & Omit<Values, Scope | Limited | LimitedPerNamespace | "maxDuration" | "retentionAfterPodDeletion">
+  & {
+    readonly limits: Pick<Values, Limited> & {
+      readonly perNamespace: Pick<Values, "maxCaptures" | "diskBudgetMB">;
+      readonly maxDurationSeconds: number;
+    };
+    readonly retentionSeconds: number;
+    readonly namespaces: { readonly allow: readonly string[]; readonly deny: readonly string[] };
   };
-  readonly retentionSeconds: number;
-};
 
 /** What a command line offers as flags. */
 export const FLAGS: readonly { key: string; flag: string; help: string }[] = Object.entries(TABLE).map((
@@ -121,8 +127,15 @@ export function readSettings(sources: Sources, needed: readonly Key[] = ["nodeNa
     minFreePercent,
     maxDuration,
     retentionAfterPodDeletion,
+    namespacesAllow: allow,
+    namespacesDeny: deny,
     ...rest
   } = values as Values;
+  const both = allow.find((namespace) => deny.includes(namespace));
+  if (both !== undefined) {
+    const { namespacesAllow: { env }, namespacesDeny: { env: other } } = TABLE;
+    throw new UsageError(`${env} and ${other} both have ${quote(both, 100)}: a namespace must be in one of them`);
+  }
   return {
     ...rest,
     limits: {
@@ -139,6 +152,7 @@ export function readSettings(sources: Sources, needed: readonly Key[] = ["nodeNa
       maxDurationSeconds: maxDuration,
     },
     retentionSeconds: retentionAfterPodDeletion,
+    namespaces: { allow, deny },
   };
 }
 
@@ -167,7 +181,7 @@ export function isReader(env: (name: string) => string | undefined): boolean {
 
 /** Logs every setting in effect, by the names of their environment variables, in one line. */
 export function logEffective(settings: Settings, log: Log): void {
-  const { limits, retentionSeconds, ...rest } = settings;
+  const { limits, retentionSeconds, namespaces, ...rest } = settings;
   const { maxDurationSeconds, perNamespace, ...limited } = limits;
   const values: Record<Key, unknown> = {
     ...rest,
@@ -176,6 +190,8 @@ export function logEffective(settings: Settings, log: Log): void {
     diskBudgetMBPerNamespace: perNamespace.diskBudgetMB,
     maxDuration: `${maxDurationSeconds}s`,
     retentionAfterPodDeletion: `${retentionSeconds}s`,
+    namespacesAllow: namespaces.allow.join(","),
+    namespacesDeny: namespaces.deny.join(","),
   };
   log.info("settings", Object.fromEntries((Object.keys(TABLE) as Key[]).map((key) => [TABLE[key].env, values[key]])));
 }
@@ -250,6 +266,17 @@ function dnsName(): Kind<string> {
   return {
     accepts: "a name of lower-case letters, digits, - and ., at most 253 characters",
     parse: (text) => text.length <= 253 && isDnsName(text) ? text : undefined,
+  };
+}
+
+/** Names of namespaces are DNS labels (kubernetes pkg/apis/core/validation). */
+function namespaces(): Kind<readonly string[]> {
+  return {
+    accepts: "names of namespaces with commas between them, without blanks, or nothing",
+    parse(text) {
+      const names = text === "" ? [] : text.split(",");
+      return names.every((name) => /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name)) ? names : undefined;
+    },
   };
 }
 

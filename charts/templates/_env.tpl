@@ -21,6 +21,8 @@ MAX_CAPTURES_PER_NAMESPACE: {{ with .Values.limits.perNamespace.maxCaptures }}{{
 DISK_BUDGET_MB_PER_NAMESPACE: {{ with .Values.limits.perNamespace.diskBudgetMB }}{{ int64 . | quote }}{{ else }}""{{ end }}
 MIN_FREE_PERCENT: {{ .Values.limits.minFreePercent | int64 | quote }}
 MAX_DURATION: {{ .Values.limits.maxDuration | quote }}
+NAMESPACES_ALLOW: {{ join "," .Values.namespaces.allow | quote }}
+NAMESPACES_DENY: {{ join "," .Values.namespaces.deny | quote }}
 ALLOW_HOST_NETWORK_PODS: {{ .Values.allowHostNetworkPods | quote }}
 RETENTION_AFTER_POD_DELETION: {{ .Values.retention.afterPodDeletion | quote }}
 {{- end }}

@@ -58,6 +58,19 @@
 {{- end -}}
 {{- end -}}
 
+{{- range $name := list "allow" "deny" -}}
+{{- $value := get $v.namespaces $name -}}
+{{- if not (kindIs "slice" $value) -}}
+{{- $faults = append $faults (printf "namespaces.%s: %s is not a list of namespaces" $name (toJson $value)) -}}
+{{- else -}}
+{{- range $value -}}
+{{- if not (and (kindIs "string" .) (regexMatch "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$" (toString .))) -}}
+{{- $faults = append $faults (printf "namespaces.%s: %s is not the name of a namespace" $name (toJson .)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- if gt (len (toString $v.annotationKey)) 63 -}}
 {{- $faults = append $faults (printf "annotationKey: %q is longer than 63 characters" $v.annotationKey) -}}
 {{- end -}}
@@ -80,6 +93,12 @@
 
 {{- if and $v.allowHostNetworkPods (not $v.hostNetwork) -}}
 {{- $faults = append $faults "allowHostNetworkPods: true needs hostNetwork: true, for such pods have no network namespace of their own to enter" -}}
+{{- end -}}
+
+{{- range $v.namespaces.deny -}}
+{{- if has . $v.namespaces.allow -}}
+{{- $faults = append $faults (printf "namespaces.deny: %s is also in namespaces.allow; a namespace must be in one of them" .) -}}
+{{- end -}}
 {{- end -}}
 
 {{- if and (eq $v.storage.type "emptyDir") $v.storage.emptyDir.sizeLimit -}}

@@ -26,6 +26,7 @@ import { listRing, ringFileBase } from "./ring.ts";
 import { Running } from "./running.ts";
 import type { Exit } from "./tcpdump.ts";
 import { linkTypeOf } from "./tcpdump_queries.ts";
+import { namespaceProblem } from "./scope.ts";
 import { eventFor } from "./told.ts";
 import { settlesWithin } from "./within.ts";
 
@@ -176,7 +177,7 @@ export class Capture {
     this.pod = pod;
     this.#hash = requestHash(pod.annotations);
     this.#isGone = false;
-    const asked = readAnnotations(pod.annotations, this.#context.settings.annotationKey, this.#context.settings.limits);
+    const asked = this.#read(pod);
     const asksAnew = JSON.stringify(asked) !== JSON.stringify(this.asked);
     if (asksAnew) {
       const before = this.#print;
@@ -189,6 +190,14 @@ export class Capture {
       if (asked.kind === "valid") void this.#filter.problemOf(asked.request).catch(() => {});
     }
     if (isAnother || asksAnew) this.#interrupt?.();
+  }
+
+  /** Reads what the pod asks for; a request in a namespace whose pods are not captured is refused. */
+  #read({ namespace, annotations }: Pod): Asked {
+    const { annotationKey, limits, namespaces } = this.#context.settings;
+    const asked = readAnnotations(annotations, annotationKey, limits);
+    const problem = asked.kind === "nothing" ? undefined : namespaceProblem(namespace, namespaces);
+    return problem === undefined ? asked : { kind: "invalid", problem };
   }
 
   /** It is proven that the pod object is gone. @param uid undefined where nobody knows whose the folder is. */

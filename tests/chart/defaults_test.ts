@@ -29,6 +29,7 @@ Deno.test("the chart's defaults are what is promised", async () => {
       minFreePercent: 16,
       maxDuration: "24h",
     },
+    namespaces: { allow: [], deny: [] },
     allowHostNetworkPods: false,
     hostNetwork: false,
     retention: { afterPodDeletion: "0s" },

@@ -160,6 +160,8 @@ export const EFFECTS: readonly Effect[] = [
   setting("limits.perNamespace.diskBudgetMB", 300, "DISK_BUDGET_MB_PER_NAMESPACE"),
   setting("limits.minFreePercent", 20, "MIN_FREE_PERCENT"),
   setting("limits.maxDuration", "90m", "MAX_DURATION"),
+  setting("namespaces.allow", ["shop", "team-a"], "NAMESPACES_ALLOW"),
+  setting("namespaces.deny", ["kube-system"], "NAMESPACES_DENY"),
   setting("allowHostNetworkPods", true, "ALLOW_HOST_NETWORK_PODS", { hostNetwork: true }),
   {
     name: "hostNetwork",

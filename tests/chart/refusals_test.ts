@@ -145,6 +145,25 @@ for (const [name, texts] of Object.entries(TEXTS)) {
   });
 }
 
+Deno.test("namespaces that are none are refused", async () => {
+  for (const name of ["namespaces.allow", "namespaces.deny"]) {
+    for (const namespace of ["", "a,b", "A", "a.b", "a_b", "-a", "a-", "x".repeat(64), "a b", 7]) {
+      assert.ok((await refusal(set(name, ["shop", namespace]))).includes(`at '${pointer(name)}/1'`), String(namespace));
+      assert.ok(
+        (await refusal(set(name, [namespace]), UNCHECKED)).includes(`- ${name}: ${JSON.stringify(namespace)} is not`),
+      );
+    }
+    // Nothing, where a list must be, is not taken for "all".
+    assert.match(await refusal(set(name, null)), new RegExp(`missing property '${name.split(".")[1]}'`));
+    for (const value of [null, "shop", {}]) {
+      assert.match(
+        await refusal(set(name, value), UNCHECKED),
+        new RegExp(`- ${name}: \\S+ is not a list of namespaces`),
+      );
+    }
+  }
+});
+
 Deno.test("words from a list are refused if they are not in it", async () => {
   for (const name of ["image.pullPolicy", "logLevel", "logFormat"]) {
     assert.match(await refusal(set(name, "nosuch")), new RegExp(`at '${pointer(name)}': value must be one of`));
@@ -216,6 +235,7 @@ Deno.test("a mount that would hide the container's own directories is refused", 
 
 Deno.test("values that contradict each other are refused, all in one message", async () => {
   const message = await refusal({
+    namespaces: { allow: ["shop", "bank"], deny: ["bank"] },
     allowHostNetworkPods: true,
     storage: { emptyDir: { sizeLimit: "1G" } },
     metrics: { enabled: false, podMonitor: { enabled: true }, dashboard: { enabled: true } },
@@ -230,6 +250,7 @@ Deno.test("values that contradict each other are refused, all in one message", a
   });
   for (
     const words of [
+      "- namespaces.deny: bank is also in namespaces.allow",
       "- allowHostNetworkPods: true needs hostNetwork: true",
       '- storage.emptyDir.sizeLimit: "1G" is less than limits.diskBudgetMB (1500 MB)',
       "- metrics.podMonitor.enabled: true needs metrics.enabled: true",

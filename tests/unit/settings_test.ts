@@ -33,6 +33,7 @@ Deno.test("readSettings() needs the node's name only", () => {
     },
     allowHostNetworkPods: false,
     retentionSeconds: 0,
+    namespaces: { allow: [], deny: [] },
   });
 });
 
@@ -43,6 +44,24 @@ Deno.test("readSettings() gives a namespace half of the node's limits, unless it
   const given = { MAX_CAPTURES_PER_NAMESPACE: "64", DISK_BUDGET_MB_PER_NAMESPACE: "1500" };
   assert.deepEqual(shareOf(given), { maxCaptures: 64, diskBudgetMB: 1500 });
   assert.deepEqual(shareOf({ MAX_CAPTURES_PER_NAMESPACE: "", DISK_BUDGET_MB_PER_NAMESPACE: "" }), shareOf({}));
+});
+
+Deno.test("readSettings() takes namespaces with commas between them, each in one list only", () => {
+  const given = { NAMESPACES_ALLOW: "shop,team-a", NAMESPACES_DENY: "kube-system" };
+  assert.deepEqual(read(given).namespaces, { allow: ["shop", "team-a"], deny: ["kube-system"] });
+  assert.deepEqual(read({ NAMESPACES_ALLOW: "", NAMESPACES_DENY: "" }).namespaces, { allow: [], deny: [] });
+  for (const wrong of [",", "a,", "a, b", "A", "a.b", "*", "-a", "x".repeat(64)]) {
+    for (const env of ["NAMESPACES_ALLOW", "NAMESPACES_DENY"]) {
+      assert.throws(() => read({ [env]: wrong }), {
+        name: "UsageError",
+        message: new RegExp(`^${env} is ".*": it takes names of namespaces`),
+      });
+    }
+  }
+  assert.throws(() => read({ NAMESPACES_ALLOW: "a,b", NAMESPACES_DENY: "b" }), {
+    name: "UsageError",
+    message: 'NAMESPACES_ALLOW and NAMESPACES_DENY both have "b": a namespace must be in one of them',
+  });
 });
 
 Deno.test("readSettings() lets a flag win over the environment", () => {
