@@ -1,41 +1,54 @@
 /** Runs `packet-capture …` in a controller's pod by `kubectl exec`, and says in one sentence why that did not work. */
+import { EXIT, readTrailer, type Trailer } from "../reading/outcome.ts";
 import { VERSION } from "../version.ts";
-import { explain } from "./explain.ts";
+import { explain, PolicyRefusal } from "./explain.ts";
 import { Failure } from "./failure.ts";
-import { CONTAINER, type Controller } from "./installation.ts";
+import { checkReadable, type Controller } from "./installation.ts";
 import type { DeliverOptions, Delivery, Kubectl } from "./kubectl.ts";
+import { ReadRefused } from "./read_refused.ts";
 
 /** What kubectl adds as its last line when the command itself ended with an error (kubectl pkg/cmd/util, exec.CodeExitError). */
 const TERMINATED = /command terminated with exit code (\d+)\s*$/;
 // What runtimes say when the image has no such program (runc, crun, containerd).
 const NO_PROGRAM = /executable file .*not found|no such file or directory/;
+/** How the names of the chart's read policies begin (charts/templates/_helpers.tpl). */
+const READ_POLICY = "packet-capture-read.";
 /** With it the controller's commands begin each line that they write to stderr (src/reading/io.ts, src/main.ts). */
 const COMMAND_PREFIX = "packet-capture: ";
-/** What `cat` says when it has written all (src/reading/cat.ts); it then waits for its standard input to end. */
+/** What `cat` says instead of a trailer in version 0.1, and still before it. */
 const WRITTEN = /^all (\d+) bytes are written$/;
-/** Exit code of the controller's commands for what they do not understand. */
-const USAGE = 2;
 
 /** The command in the controller's pod ended with an error of its own. */
 export class CommandFailed extends Failure {
   override readonly name = "CommandFailed";
-  /** @param commandCode The command's own exit code. */
-  constructor(message: string, readonly commandCode: number) {
+  /**
+   * @param commandCode The command's own exit code (src/reading/outcome.ts).
+   * @param trailer What it says to programs; undefined: version 0.1 says nothing, or the end of it was lost.
+   */
+  constructor(message: string, readonly commandCode: number, readonly trailer?: Trailer | undefined) {
     super(message);
   }
 }
 
+/** What a command has written that ends soon. */
+export interface Answer {
+  readonly stdout: string;
+  /** What is amiss with it, in the command's words; undefined: nothing. */
+  readonly warning: string | undefined;
+}
+
 /**
- * The standard output of a command that ends soon.
+ * Runs a command that ends soon.
  *
- * @throws {Failure} it failed; `CommandFailed` if kubectl did its part.
+ * @throws {Failure} it failed: `CommandFailed` if kubectl did its part, `Refused` if the user may not.
  */
-export async function ask(kubectl: Kubectl, controller: Controller, command: readonly string[]): Promise<string> {
+export async function ask(kubectl: Kubectl, controller: Controller, command: readonly string[]): Promise<Answer> {
   const { code, stdout, stderr } = await kubectl.run(execArgs(controller, command));
+  if (code === 0) return { stdout, warning: undefined };
   // `list` ends with 1 when a capture is damaged, and has then written all the others, and that one as `unknown`.
-  const isWritten = stdout !== "" && TERMINATED.exec(stderr)?.[1] === "1";
-  if (code !== 0 && !isWritten) throw await whyFailed(kubectl, controller, command, code, stderr);
-  return stdout;
+  const isWritten = stdout !== "" && TERMINATED.exec(stderr)?.[1] === String(EXIT.failed);
+  if (!isWritten) throw await whyFailed(kubectl, controller, command, code, stderr);
+  return { stdout, warning: remoteLines(stderr).join("; ") };
 }
 
 /** The standard output of a command that delivers much, or without end, and ends in the pod when kubectl here does, however that ends. */
@@ -47,7 +60,8 @@ export function deliver(
 ): Delivery {
   // Without standard input the process in the pod would not learn that kubectl is gone, or has all (src/reading/lifeline.ts).
   const total = (line: string) => {
-    const bytes = WRITTEN.exec(commandWords(line) ?? "")?.[1];
+    const words = commandWords(line) ?? "";
+    const bytes = readTrailer(words)?.bytes ?? WRITTEN.exec(words)?.[1];
     return bytes === undefined ? undefined : Number(bytes);
   };
   return kubectl.deliver(execArgs(controller, [...command, "--while-stdin"], ["-i"]), { ...options, total });
@@ -64,11 +78,13 @@ export async function whyFailed(
   const said = remoteLines(stderr).at(-1) ?? "";
   const terminated = TERMINATED.exec(stderr)?.[1];
   if (terminated === undefined && !NO_PROGRAM.test(stderr)) {
-    return explain(stderr, `kubectl exec failed with exit code ${code}`);
+    const why = explain(stderr, `kubectl exec failed with exit code ${code}`);
+    const ours = why instanceof PolicyRefusal && why.policy.startsWith(READ_POLICY);
+    return ours ? new ReadRefused(command, controller.release) : why;
   }
   const commandCode = Number(terminated ?? 127);
   // 126 and 127: not executable, not found. A usage error of a command line that we have made means that it knows other words than we.
-  if (commandCode === USAGE || commandCode === 126 || commandCode === 127) {
+  if (commandCode === EXIT.usage || commandCode === 126 || commandCode === 127) {
     const version = await versionOf(kubectl, controller);
     if (version !== VERSION) {
       const its = version === undefined ? "does not say its version" : `has version ${version}`;
@@ -81,7 +97,8 @@ export async function whyFailed(
     }
   }
   const fallback = `packet-capture ${command[0]} ended with exit code ${commandCode}`;
-  return new CommandFailed(`${said === "" ? fallback : said} (controller of node ${controller.node})`, commandCode);
+  const message = `${said === "" ? fallback : said} (controller of node ${controller.node})`;
+  return new CommandFailed(message, commandCode, trailerIn(stderr));
 }
 
 /** What the command says in a line of stderr; undefined if the line is kubectl's. */
@@ -93,7 +110,11 @@ export function commandWords(line: string): string | undefined {
 export function remoteLines(stderr: string): string[] {
   return stderr.split("\n").map((line) => line.trim())
     .filter((line) => line !== "" && !TERMINATED.test(line)).map((line) => commandWords(line) ?? line)
-    .filter((line) => !WRITTEN.test(line));
+    .filter((line) => !WRITTEN.test(line) && readTrailer(line) === undefined);
+}
+
+function trailerIn(stderr: string): Trailer | undefined {
+  return stderr.split("\n").map((line) => readTrailer(commandWords(line.trim()) ?? "")).findLast((found) => found);
 }
 
 async function versionOf(kubectl: Kubectl, controller: Controller): Promise<string | undefined> {
@@ -102,6 +123,7 @@ async function versionOf(kubectl: Kubectl, controller: Controller): Promise<stri
 }
 
 function execArgs(controller: Controller, command: readonly string[], flags: readonly string[] = []): string[] {
-  const { namespace, pod } = controller;
-  return ["exec", ...flags, "-n", namespace, pod, "-c", CONTAINER, "--", "packet-capture", ...command];
+  checkReadable(controller);
+  const { release: { namespace }, pod, container = "" } = controller;
+  return ["exec", ...flags, "-n", namespace, pod, "-c", container, "--", "packet-capture", ...command];
 }

@@ -4,7 +4,9 @@ import { Forbidden } from "./explain.ts";
 import {
   DEFAULT_ANNOTATION_KEY,
   findInstallation,
+  findRelease,
   type Installation,
+  installationOf,
   type InstallationOptions,
 } from "./installation.ts";
 import type { Kubectl } from "./kubectl.ts";
@@ -48,20 +50,36 @@ export class Report {
 }
 
 /**
+ * Finds the installation, and tells the user what is amiss with it.
+ *
+ * @throws as `findInstallation`.
+ */
+export async function installationFor(context: Context, options: InstallationOptions): Promise<Installation> {
+  return warned(context, await findInstallation(context.kubectl, options));
+}
+
+function warned({ terminal }: Context, installation: Installation): Installation {
+  if (installation.warning !== undefined) terminal.note(installation.warning);
+  return installation;
+}
+
+/**
  * The installation, for commands that only change annotations: those need no right on the controller's namespace, so a user who may
- * not look for the controllers gets the default key, a warning, and no installation.
+ * not look for the controllers gets the key as far as it can be told, a warning, and no installation.
  */
 export async function installationIfAllowed(
-  { kubectl, terminal }: Context,
+  context: Context,
   options: InstallationOptions,
 ): Promise<{ readonly installation: Installation | undefined; readonly key: string }> {
+  let key = options.annotationKey ?? DEFAULT_ANNOTATION_KEY;
   try {
-    const installation = await findInstallation(kubectl, options);
-    return { installation, key: installation.annotationKey };
+    const release = await findRelease(context.kubectl, options);
+    key = release?.annotationKey ?? key;
+    const installation = warned(context, await installationOf(context.kubectl, release, options));
+    return { installation, key: installation.release.annotationKey };
   } catch (error) {
     if (!(error instanceof Forbidden)) throw error;
-    const key = options.annotationKey ?? DEFAULT_ANNOTATION_KEY;
-    terminal.note(`Cannot look for the controllers (${reasonOf(error)}): taking annotation ${key}`);
+    context.terminal.note(`Cannot look for the controllers (${reasonOf(error)}): taking annotation ${key}`);
     return { installation: undefined, key };
   }
 }

@@ -1,9 +1,10 @@
 /** Fetches one pod's capture from its controller, whole, starting again when the connection breaks. */
 import type { CaptureState } from "../captures/manifest.ts";
+import { EXIT } from "../reading/outcome.ts";
 import { CommandFailed, deliver, remoteLines, whyFailed } from "./ask.ts";
 import { count, formatBytes } from "./captures.ts";
 import { nameOf } from "./command.ts";
-import { Forbidden } from "./explain.ts";
+import { Refused } from "./explain.ts";
 import { Failure, reasonOf } from "./failure.ts";
 import type { Controller } from "./installation.ts";
 import { Idle, type Kubectl } from "./kubectl.ts";
@@ -26,6 +27,8 @@ export interface DownloadOptions {
   readonly controller: () => Promise<Controller>;
   /** Only packets of this last time (`5m`). */
   readonly since?: string | undefined;
+  /** Only the packets' headers. */
+  readonly headersOnly: boolean;
   /** Times that it is begun before it is given up. */
   readonly attempts: number;
   /** Milliseconds without a byte after which the connection counts as broken. @default never */
@@ -78,9 +81,8 @@ export class NothingYet extends Failure {
   }
 }
 
-/** What `cat` says then, with the capture's state if it is known (src/reading/cat.ts, src/reading/locate.ts). */
+/** What `cat` of version 0.1, which has no trailer, says then, with the capture's state if it is known. */
 const NO_PACKET = /: no packet has been captured yet(?:, it is (\w+))?/;
-/** A pod that is annotated, on a node whose controller has not seen that. */
 const NOT_SEEN = /^Cannot find a capture of /;
 /** States in which it is nobody's fault that there are no packets. */
 const QUIET_STATES: readonly (CaptureState | undefined)[] = [undefined, "capturing", "pending", "completed", "held"];
@@ -94,7 +96,7 @@ async function controllerFor({ controller, kubectl }: DownloadOptions, attempt: 
     return await controller();
   } catch (error) {
     kubectl.signal.throwIfAborted();
-    if (attempt === 1 || error instanceof Forbidden || !(error instanceof Failure)) throw error;
+    if (attempt === 1 || error instanceof Refused || !(error instanceof Failure)) throw error;
     throw new Broken(error.message);
   }
 }
@@ -104,8 +106,12 @@ async function downloadOnce(
   controller: Controller,
   got: { bytes: number },
 ): Promise<Download> {
-  const { kubectl, capture, file, progress, since, idleMs } = options;
-  const command = ["cat", capture, "--format", "pcapng", ...(since === undefined ? [] : ["--since", since])];
+  const { kubectl, capture, file, progress, since, headersOnly, idleMs } = options;
+  const command = [
+    ...["cat", capture, "--format", "pcapng"],
+    ...(since === undefined ? [] : ["--since", since]),
+    ...(headersOnly ? ["--headers-only"] : []),
+  ];
   const { bytes, outcome } = deliver(kubectl, controller, command, idleMs === undefined ? {} : { idleMs });
   let idle: Failure | undefined;
   try {
@@ -125,12 +131,22 @@ async function downloadOnce(
   }
   if (code === 0) throw new Broken(missing);
   const why = await whyFailed(kubectl, controller, command, code, stderr);
-  const nothing = NO_PACKET.exec(why.message);
-  if (nothing) throw new NothingYet(why.message, !QUIET_STATES.includes(nothing[1] as CaptureState | undefined));
-  if (NOT_SEEN.test(why.message)) throw new NothingYet(why.message, true);
+  if (why instanceof CommandFailed) throwNothingYet(why);
   // What the command itself refuses, and what is not allowed, another attempt does not change. 128 and more is a signal's doing.
-  if (why instanceof Forbidden || (why instanceof CommandFailed && why.commandCode < 128)) throw why;
+  if (why instanceof Refused || (why instanceof CommandFailed && why.commandCode < 128)) throw why;
   throw new Broken(reasonOf(why));
+}
+
+/** @throws {NothingYet} that is why the command failed: there is no packet, or no capture although the pod is annotated. */
+function throwNothingYet({ message, commandCode, trailer }: CommandFailed): void {
+  const old = trailer === undefined && commandCode === EXIT.failed ? NO_PACKET.exec(message) : null;
+  if (commandCode === EXIT.nothingYet || old !== null) {
+    const state = trailer?.state ?? old?.[1] as CaptureState | undefined;
+    throw new NothingYet(message, !QUIET_STATES.includes(state));
+  }
+  if (commandCode === EXIT.notHere || (trailer === undefined && NOT_SEEN.test(message))) {
+    throw new NothingYet(message, true);
+  }
 }
 
 async function writeTo(

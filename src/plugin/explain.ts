@@ -11,13 +11,32 @@ export interface MissingRight {
   readonly namespace: string | undefined;
 }
 
+/** The API server may be asked again, and says no again. */
+export class Refused extends Failure {
+  override readonly name: string = "Refused";
+}
+
 /** The API server refused for want of a right. */
-export class Forbidden extends Failure {
+export class Forbidden extends Refused {
   override readonly name = "Forbidden";
-  /** @param hint What helps, beside having the right. */
+  /** @param hint What helps, besides having the right. */
   constructor(readonly missing: MissingRight, hint = "") {
-    const where = missing.namespace === undefined ? "in the whole cluster" : `in namespace ${missing.namespace}`;
-    super(`User ${missing.user} lacks the permission "${missing.verb}" on "${missing.resource}" ${where}${hint}`);
+    super(`User ${missing.user} lacks ${rightText(missing)}${hint}`);
+  }
+}
+
+/** A right in words: `the permission "get" on "pods" in namespace default`. */
+export function rightText({ verb, resource, namespace }: Omit<MissingRight, "user">): string {
+  const where = namespace === undefined ? "in the whole cluster" : `in namespace ${namespace}`;
+  return `the permission "${verb}" on "${resource}" ${where}`;
+}
+
+/** An admission policy refused the request. */
+export class PolicyRefusal extends Refused {
+  override readonly name = "PolicyRefusal";
+  /** @param policy The ValidatingAdmissionPolicy's name. */
+  constructor(readonly policy: string, words: string) {
+    super(`Admission policy ${policy} refuses it: ${words}`);
   }
 }
 
@@ -29,6 +48,9 @@ export class NotFound extends Failure {
 // kubernetes/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go, forbiddenMessage()
 const FORBIDDEN =
   /User "(?<user>[^"]*)" cannot (?<verb>[^ ]+) (?:resource "(?<resource>[^"]*)"|path "(?<path>[^"]*)")(?: in API group "(?<group>[^"]*)")?(?: in the namespace "(?<namespace>[^"]*)")?/;
+
+// kubernetes/staging/src/k8s.io/apiserver/pkg/admission/plugin/policy/validating/dispatcher.go
+const POLICY = /ValidatingAdmissionPolicy '(?<policy>[^']*)' with binding '[^']*' denied request: (?<words>.*)$/;
 
 /**
  * What kubectl wrote to stderr as an error to show. Only its last line that reads like an error counts: warnings and notes
@@ -45,6 +67,8 @@ export function explain(stderr: string, otherwise: string): Failure {
       lines.at(-1);
   if (line === undefined) return new Failure(otherwise);
 
+  const refusal = POLICY.exec(line)?.groups;
+  if (refusal !== undefined) return new PolicyRefusal(refusal.policy ?? "", refusal.words ?? "");
   const right = FORBIDDEN.exec(line)?.groups;
   if (right !== undefined) {
     const resource = right.resource ?? right.path ?? "";

@@ -1,8 +1,8 @@
 /** `get`: the captures of many pods, from all their nodes, as one file. */
 import { basename } from "node:path";
 import { bounded } from "./bounded.ts";
-import { type Captures, count, findCaptures, formatBytes, NODES_AT_ONCE } from "./captures.ts";
-import { type Context, nameOf, Report } from "./command.ts";
+import { type Captures, count, findCaptures, formatBytes, NODES_AT_ONCE, nodesOf } from "./captures.ts";
+import { type Context, installationFor, nameOf, Report } from "./command.ts";
 import { type Download, download, NothingYet } from "./download.ts";
 import { Failure, reasonOf, UsageFailure } from "./failure.ts";
 import { controllerOn, findInstallation, type Installation, type InstallationOptions } from "./installation.ts";
@@ -21,6 +21,8 @@ export interface GetOptions extends TargetOptions, InstallationOptions {
   readonly force: boolean;
   /** Only packets of this last time (`5m`). */
   readonly since?: string | undefined;
+  /** Only the packets' headers: all that the right on `captures/headers` gives. */
+  readonly headersOnly: boolean;
   /** Remove the annotations once the file is there. */
   readonly stop: boolean;
   /** Be content with the pods that can be had. */
@@ -50,9 +52,14 @@ export async function get(context: Context, options: GetOptions): Promise<number
       "--stop deletes all that was captured, --since fetches only a part of it: give one of the two",
     );
   }
-  const installation = await findInstallation(kubectl, options);
+  if (options.stop && options.headersOnly) {
+    throw new UsageFailure(
+      "--stop deletes all that was captured, --headers-only fetches only a part of it: give one of the two",
+    );
+  }
+  const installation = await installationFor(context, options);
   const kept = (name: string) => findKept(kubectl, installation, name, options);
-  const targets = annotatedOnly(await findTargets(kubectl, options, kept), installation.annotationKey);
+  const targets = annotatedOnly(await findTargets(kubectl, options, kept), installation.release.annotationKey);
   const [first] = targets;
   // A name from the cluster is the name of a file, nothing more.
   const name = targets.length === 1 && first !== undefined ? basename(first.name) : "packet-capture";
@@ -85,7 +92,7 @@ export async function get(context: Context, options: GetOptions): Promise<number
     }
     const stopped = whole.filter((target) => !target.kept);
     const { waitMs } = options;
-    await stopAll(context, stopped, installation.annotationKey, { keep: false, waitMs }, undefined, report);
+    await stopAll(context, stopped, installation.release.annotationKey, { keep: false, waitMs }, undefined, report);
   }
   return report.exitCode;
 }
@@ -125,7 +132,7 @@ async function downloadAll(
       throw error instanceof Failure ? new Failure(`${nameOf(target)}: ${reasonOf(error)}`) : error;
     }
   };
-  // One after the other on a node, where each takes 40 MiB of the controller's memory limit; several nodes at once.
+  // One after the other on a node, where each takes 40 MiB of the reader's memory limit; several nodes at once.
   const nodes = [...Map.groupBy(targets, ({ node }) => node).values()];
   const parts = await bounded(nodes, NODES_AT_ONCE, async (onNode) => {
     const done: Part[] = [];
@@ -159,13 +166,14 @@ async function downloadOne(
     known = undefined;
     return found;
   };
-  const { since, attempts, idleMs } = options;
+  const { since, headersOnly, attempts, idleMs } = options;
   const done = await download({
     kubectl,
     pod: target,
-    capture: target.kept ? target.uid : nameOf(target),
+    capture: target.keptUid ?? nameOf(target),
     controller,
     since,
+    headersOnly,
     attempts,
     idleMs,
     file,
@@ -181,7 +189,7 @@ async function expectedBytes(
   installation: Installation,
   targets: readonly Target[],
 ): Promise<number | undefined> {
-  const { captures }: Captures = await findCaptures(kubectl, installation, targets.flatMap(({ node }) => node ?? []));
+  const { captures }: Captures = await findCaptures(kubectl, installation, nodesOf(targets));
   const uids = new Set(targets.map(({ uid }) => uid));
   const sum = captures.reduce((total, { uid, bytes }) => total + (uids.has(uid) ? bytes : 0), 0);
   return sum === 0 ? undefined : sum;

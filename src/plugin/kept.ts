@@ -1,10 +1,13 @@
 /** Captures of pods that are gone, which the controller keeps for a while (`retention.afterPodDeletion`). */
-import { findCaptures } from "./captures.ts";
+import { everyNode, findCaptures } from "./captures.ts";
 import { NotFound } from "./explain.ts";
 import { UsageFailure } from "./failure.ts";
 import type { Installation } from "./installation.ts";
 import type { Kubectl } from "./kubectl.ts";
 import type { Target, TargetOptions } from "./targets.ts";
+
+/** What reads as a UID rather than as a pod's name: the API server's, and the hashes that name static pods. */
+const UID = /^[0-9a-f]{8,}(-[0-9a-f]+)*$/i;
 
 /**
  * The kept capture that is meant by the name of a pod that is not there, or by its UID; undefined if there is none.
@@ -18,19 +21,18 @@ export async function findKept(
   name: string,
   { namespace, allNamespaces }: Pick<TargetOptions, "namespace" | "allNamespaces">,
 ): Promise<Target | undefined> {
-  const { captures, unreachable } = await findCaptures(kubectl, installation);
-  const retained = captures.filter(({ state }) => state === "retained");
+  // A name means a pod of the context's namespace, as it does for kubectl; a UID stands for itself.
+  const its = namespace ?? (allNamespaces || UID.test(name) ? undefined : await contextNamespace(kubectl));
+  const answer = await findCaptures(kubectl, installation, everyNode(installation, its));
+  const retained = answer.captures.filter(({ state }) => state === "retained");
   const named = retained.filter(({ pod }) => pod === name);
-  // Only asked for if it matters: a name means a pod of the context's namespace, as it does for kubectl.
-  const its = namespace ?? (allNamespaces || named.length === 0 ? undefined : await contextNamespace(kubectl));
-  const meant = [
-    ...named.filter((capture) => its === undefined || capture.namespace === its),
-    ...retained.filter(({ uid, ...capture }) => uid === name && (namespace ?? capture.namespace) === capture.namespace),
-  ];
+  const meant = [...named, ...retained.filter(({ uid }) => uid === name)];
   const [kept] = meant;
-  if (kept === undefined && unreachable.length > 0) {
-    const nodes = unreachable.map(({ node, reason }) => `node ${node} could not be asked: ${reason}`).join("; ");
-    throw new NotFound(`There is no pod ${name}, and it is not known whether its capture has been kept: ${nodes}`);
+  const problems = [...answer.unreachable, ...answer.damaged];
+  if (kept === undefined && problems.length > 0) {
+    const why = answer.refused?.message ??
+      problems.map(({ node, reason }) => `node ${node} could not be asked: ${reason}`).join("; ");
+    throw new NotFound(`There is no pod ${name}, and it is not known whether its capture has been kept: ${why}`);
   }
   if (meant.length > 1) {
     const each = meant.map((capture) => `${capture.uid} (${capture.namespace}, node ${capture.node})`).join(", ");
@@ -47,6 +49,7 @@ export async function findKept(
     annotations: {},
     named: true,
     kept: true,
+    ...(named.length === 0 ? { keptUid: kept.uid } : {}),
   };
 }
 

@@ -1,8 +1,8 @@
 /** `list`: the captures of all nodes in one table. */
-import { findCaptures, formatBytes, type NodeCapture } from "./captures.ts";
-import type { Context } from "./command.ts";
+import { everyNode, findCaptures, formatBytes, type NodeCapture } from "./captures.ts";
+import { type Context, installationFor } from "./command.ts";
 import { UsageFailure } from "./failure.ts";
-import { findInstallation, type InstallationOptions } from "./installation.ts";
+import type { InstallationOptions } from "./installation.ts";
 import { printable } from "../printable.ts";
 import { EITHER_NAMESPACE } from "./targets.ts";
 import { jsonText } from "../quote.ts";
@@ -14,24 +14,30 @@ export interface ListOptions extends InstallationOptions {
   readonly output: "table" | "json";
 }
 
-/** @returns the exit code: 1 if some controller could not be asked, which then is named. */
-export async function list({ kubectl, terminal }: Context, options: ListOptions): Promise<number> {
+/**
+ * @returns the exit code: 1 if some controller could not be asked, or not all of its list be read; it then is named.
+ * @throws {Refused} the user may not ask, and so has nothing.
+ */
+export async function list(context: Context, options: ListOptions): Promise<number> {
   if (options.namespace !== undefined && options.allNamespaces) throw new UsageFailure(EITHER_NAMESPACE);
-  const installation = await findInstallation(kubectl, options);
-  const { captures: all, unreachable } = await findCaptures(kubectl, installation);
+  const { kubectl, terminal } = context;
+  const installation = await installationFor(context, options);
+  const scope = everyNode(installation, options.namespace);
+  const { captures: all, unreachable, damaged, refused } = await findCaptures(kubectl, installation, scope);
+  if (refused !== undefined && all.length === 0) throw refused;
   const captures = all
-    .filter(({ namespace }) => options.namespace === undefined || namespace === options.namespace)
-    .sort((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));
+    .toSorted((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));
   if (options.output === "json") {
-    terminal.document(`${jsonText({ captures, unreachable })}\n`);
+    terminal.document(`${jsonText({ captures, unreachable, damaged })}\n`);
   } else if (captures.length > 0) {
     for (const row of table([HEADINGS, ...captures.map((capture) => cells(capture, Date.now()))])) terminal.line(row);
-  } else {
+  } else if (unreachable.length === 0 || unreachable.length < installation.controllers.size) {
     const where = options.namespace === undefined ? "" : ` in namespace ${options.namespace}`;
     terminal.note(`No captures${where} on ${installation.controllers.size - unreachable.length} nodes`);
   }
   for (const { node, reason } of unreachable) terminal.note(`Node ${node} could not be asked: ${reason}`);
-  return unreachable.length === 0 ? 0 : 1;
+  for (const { node, reason } of damaged) terminal.note(`The list of node ${node} is not whole: ${reason}`);
+  return unreachable.length + damaged.length === 0 ? 0 : 1;
 }
 
 const HEADINGS = [

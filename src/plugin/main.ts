@@ -52,6 +52,7 @@ interface GetFlags {
   readonly format: "pcapng" | "pcap";
   readonly force: boolean;
   readonly since?: string;
+  readonly headersOnly: boolean;
   readonly stop: boolean;
   readonly partial: boolean;
   readonly attempts: number;
@@ -142,6 +143,7 @@ function plugin(to: Terminal, run: Run): Command {
     .addOption(new Option("--format <format>", "pcapng or pcap").choices(["pcapng", "pcap"]).default("pcapng"))
     .option("--force", "replace a file that is there", false)
     .addOption(new Option("--since <time>", "only the last 30s, 5m, 2h … of each capture").argParser(duration))
+    .addOption(headersOnlyOption())
     .option("--stop", "end the captures and delete their files, once all is fetched and found whole", false)
     .option("--partial", "be content with the pods that can be had", false)
     .addOption(
@@ -161,7 +163,8 @@ function plugin(to: Terminal, run: Run): Command {
     .description("write what is captured to standard output as it comes, the ring's content first, until interrupted")
     .addOption(new Option("--wireshark", "show it in Wireshark").conflicts("tshark"))
     .addOption(new Option("--tshark", "show it with tshark"))
-    .action((names: string[], flags: Options & { wireshark?: boolean; tshark?: boolean }) =>
+    .addOption(headersOnlyOption())
+    .action((names: string[], flags: Options & { wireshark?: boolean; tshark?: boolean; headersOnly: boolean }) =>
       run(flags, (context) => {
         const viewer = flags.wireshark ? "wireshark" : flags.tshark ? "tshark" : undefined;
         return stream(context, { ...flags, names, viewer });
@@ -170,8 +173,8 @@ function plugin(to: Terminal, run: Run): Command {
 
   cluster(program.command("list"))
     .description("show the captures of all nodes")
-    .option("-n, --namespace <namespace>", "only of pods in this namespace")
-    .option("-A, --all-namespaces", "of pods in all namespaces, as without -n")
+    .option("-n, --namespace <namespace>", "only of pods in this namespace, which takes a right there alone")
+    .option("-A, --all-namespaces", "of pods in all namespaces, as without -n; for administrators")
     .addOption(new Option("-o, --output <format>", "table or json").choices(["table", "json"]).default("table"))
     .action((flags: Options & { output: "table" | "json" }) => run(flags, (context) => list(context, flags)));
 
@@ -195,7 +198,7 @@ function cluster(command: Command): Command {
   command
     .option("--controller-namespace <namespace>", "where packet-capture is installed (default: looked for)")
     .option("--release <name>", "Helm release of packet-capture, if there are several")
-    .option("--annotation-key <key>", "its annotation (default: asked of the controller's DaemonSet)");
+    .option("--annotation-key <key>", "its annotation (default: that of the release)");
   for (const [key, flag] of kubectlFlags()) {
     const option = new Option(`${flag} <value>`, "as kubectl's");
     if (key === "asGroup") option.argParser((value, before: string[] = []) => [...before, value]);
@@ -206,6 +209,13 @@ function cluster(command: Command): Command {
 
 function kubectlFlags() {
   return Object.entries(KUBECTL_FLAGS) as [keyof typeof KUBECTL_FLAGS, string][];
+}
+
+function headersOnlyOption(): Option {
+  return new Option(
+    "--headers-only",
+    "cut each packet after its transport header (TCP, UDP, ICMP), but leave DNS whole; takes the lesser right captures/headers",
+  ).default(false);
 }
 
 function waitOption(): Option {

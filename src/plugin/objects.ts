@@ -9,7 +9,13 @@ export interface ObjectMeta {
   readonly deletionTimestamp?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
-  readonly ownerReferences?: readonly { readonly kind: string; readonly uid: string }[];
+  readonly ownerReferences?: readonly {
+    readonly apiVersion?: string;
+    readonly kind: string;
+    readonly name?: string;
+    readonly uid: string;
+    readonly controller?: boolean;
+  }[];
 }
 
 export interface EnvVar {
@@ -35,12 +41,6 @@ export interface PodObject {
       readonly state?: { readonly waiting?: { readonly reason?: string } };
     }[];
   };
-}
-
-export interface DaemonSetObject {
-  readonly kind: "DaemonSet";
-  readonly metadata: ObjectMeta;
-  readonly spec?: { readonly template?: { readonly spec?: PodSpec } };
 }
 
 /** A workload of any kind that selects or owns pods. */

@@ -2,7 +2,7 @@
 import { annotate } from "./annotate.ts";
 import { type Announcement, Announcements } from "./announcements.ts";
 import { bounded } from "./bounded.ts";
-import { findCaptures } from "./captures.ts";
+import { findCaptures, nodesOf } from "./captures.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, Report } from "./command.ts";
 import { reasonOf } from "./failure.ts";
 import { controllerNotReady, type Installation, type InstallationOptions, noController } from "./installation.ts";
@@ -108,14 +108,13 @@ async function askAbout(
   heardSeconds: number | undefined,
   report: Report,
 ): Promise<void> {
-  const nodes = [...waiting.values()].flatMap(({ node }) => node ?? []);
-  const { captures, unreachable } = installation === undefined
-    ? { captures: [], unreachable: [] }
-    : await findCaptures(kubectl, installation, nodes);
+  const { captures, unreachable, damaged } = installation === undefined
+    ? { captures: [], unreachable: [], damaged: [] }
+    : await findCaptures(kubectl, installation, nodesOf(waiting.values()));
   for (const [uid, target] of waiting) {
     const words = unchanged.has(uid) ? "annotated like this already" : "annotated";
     const capture = captures.find((one) => one.uid === uid);
-    const unasked = unreachable.find(({ node }) => node === target.node);
+    const unasked = [...unreachable, ...damaged].find(({ node }) => node === target.node);
     if (capture?.state === "capturing" || capture?.state === "completed") {
       report.good(target, `${words}; ${capture.state} on node ${target.node}`);
     } else if (capture !== undefined) {

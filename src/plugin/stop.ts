@@ -2,7 +2,7 @@
 import { annotate } from "./annotate.ts";
 import { Announcements } from "./announcements.ts";
 import { bounded } from "./bounded.ts";
-import { type Captures, count, findCaptures, formatBytes, type NodeCapture } from "./captures.ts";
+import { type Captures, count, findCaptures, formatBytes, type NodeCapture, nodesOf } from "./captures.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, nameOf, Report } from "./command.ts";
 import { Failure, reasonOf } from "./failure.ts";
 import type { InstallationOptions } from "./installation.ts";
@@ -24,7 +24,7 @@ export async function stop(context: Context, options: StopOptions): Promise<numb
   const { kubectl, terminal } = context;
   const { installation, key } = await installationIfAllowed(context, options);
   const targets = annotatedOnly(await findTargets(kubectl, options), key);
-  const held = installation && await findCaptures(kubectl, installation, targets.flatMap(({ node }) => node ?? []));
+  const held = installation && await findCaptures(kubectl, installation, nodesOf(targets));
 
   if (!options.keep) {
     const question = whatIsDeleted(targets, held);
@@ -106,7 +106,7 @@ export async function stopAll(
 /** Whether its controller will have something to say. */
 function answers({ uid, node }: Target, held: Captures | undefined, keep: boolean): boolean {
   if (node === undefined) return false;
-  if (held === undefined || held.unreachable.some((one) => one.node === node)) return true;
+  if (held === undefined || [...held.unreachable, ...held.damaged].some((one) => one.node === node)) return true;
   return held.captures.some((capture) =>
     capture.uid === uid && (capture.state === "capturing" || (!keep && capture.files > 0))
   );
@@ -118,11 +118,16 @@ function whatIsDeleted(targets: readonly Target[], held: Captures | undefined): 
     ? `the capture of ${nameOf(first)}`
     : `the captures of ${targets.length} pods`;
   if (held === undefined) return `This ends ${whose} and deletes the files; how many cannot be said.`;
+  if (held.refused !== undefined && held.captures.length === 0) {
+    return `This ends ${whose} and deletes the files; how many cannot be said: ${held.refused.message}.`;
+  }
   const uids = new Set(targets.map(({ uid }) => uid));
   const deleted = held.captures.filter(({ uid }) => uids.has(uid));
   const sum = (of: (capture: NodeCapture) => number) => deleted.reduce((total, capture) => total + of(capture), 0);
   const amount = `${count(sum(({ files }) => files), "file")}, ${formatBytes(sum(({ bytes }) => bytes))}`;
-  const unknown = held.unreachable.map(({ node, reason }) => `; what node ${node} holds cannot be said: ${reason}`)
+  const unknown = [...held.unreachable, ...held.damaged].map(({ node, reason }) =>
+    `; what node ${node} holds cannot be said: ${reason}`
+  )
     .join("");
   return `This ends ${whose} and deletes ${amount}${unknown}.`;
 }

@@ -1,27 +1,23 @@
 /** `stream`: packets as they are captured, to standard output or straight into Wireshark or tshark. */
 import { VERSION } from "../version.ts";
 import { commandWords, deliver, whyFailed } from "./ask.ts";
-import { type Context, nameOf } from "./command.ts";
+import { type Context, installationFor, nameOf } from "./command.ts";
 import { Failure, Interrupted, reasonOf, UsageFailure } from "./failure.ts";
-import {
-  type Controller,
-  controllerOn,
-  findInstallation,
-  type Installation,
-  type InstallationOptions,
-} from "./installation.ts";
+import { type Controller, controllerOn, type Installation, type InstallationOptions } from "./installation.ts";
 import type { Delivery } from "./kubectl.ts";
 import { mergeLive } from "./live_merge.ts";
 import { annotatedOnly } from "./stop.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
 import { openViewer, type Sink, standardOutput, type Viewer } from "./viewer.ts";
 
-/** Streams from one node: each takes 40 MiB of the controller's memory limit (512 MiB by default) as long as it lasts. */
+/** Streams from one node: each takes 40 MiB of the reader's memory limit (256 MiB by default) as long as it lasts. */
 const MOST_ON_A_NODE = 4;
 
 export interface StreamOptions extends TargetOptions, InstallationOptions {
   /** Start it and show the packets there. @default standard output */
   readonly viewer?: Viewer | undefined;
+  /** Only the packets' headers: all that the right on `captures/headers` gives. */
+  readonly headersOnly: boolean;
 }
 
 /** @returns the exit code: 0 when interrupted or when nobody reads any more, which is how a stream ends; 1 if a controller ended it. */
@@ -32,8 +28,8 @@ export async function stream(context: Context, options: StreamOptions): Promise<
     throw new UsageFailure("Packets are not for a terminal: give --wireshark or --tshark, or send them through a pipe");
   }
   try {
-    const installation = await findInstallation(kubectl, options);
-    const targets = annotatedOnly(await findTargets(kubectl, options), installation.annotationKey);
+    const installation = await installationFor(context, options);
+    const targets = annotatedOnly(await findTargets(kubectl, options), installation.release.annotationKey);
     const controllers = targets.map((target) => controllerOf(installation, target));
     for (const [node, { length }] of Map.groupBy(targets, ({ node }) => node)) {
       if (length > MOST_ON_A_NODE) {
@@ -43,7 +39,8 @@ export async function stream(context: Context, options: StreamOptions): Promise<
       }
     }
     await using sink = options.viewer === undefined ? standardOutput() : openViewer(options.viewer);
-    return await flow(context, targets, controllers, sink);
+    const flags = options.headersOnly ? ["--headers-only"] : [];
+    return await flow(context, targets, controllers, flags, sink);
   } catch (error) {
     if (error instanceof Interrupted) return 0;
     throw error;
@@ -54,8 +51,10 @@ async function flow(
   { kubectl: user, terminal }: Context,
   targets: readonly Target[],
   controllers: readonly Controller[],
+  flags: readonly string[],
   sink: Sink,
 ): Promise<number> {
+  const commandFor = (target: Target) => ["stream", nameOf(target), ...flags];
   const over = new AbortController();
   const kubectl = user.until(over.signal);
   sink.gone.then(() => over.abort(new ReaderGone()));
@@ -68,7 +67,7 @@ async function flow(
       said[i] = words;
       terminal.note(`${nameOf(target)}: ${words}`);
     };
-    return deliver(kubectl, controllers[i] as Controller, ["stream", nameOf(target)], { onStderr });
+    return deliver(kubectl, controllers[i] as Controller, commandFor(target), { onStderr });
   });
   let failed = false;
   const ended = async (index: number, error: unknown) => {
@@ -77,7 +76,7 @@ async function flow(
     const { code, stderr } = await (deliveries[index] as Delivery).outcome;
     if (error === undefined && code === 0) return terminal.note(`${nameOf(target)}: the capture has ended`);
     failed = true;
-    const why = error ?? await whyFailed(user, controllers[index] as Controller, ["stream"], code, stderr);
+    const why = error ?? await whyFailed(user, controllers[index] as Controller, commandFor(target), code, stderr);
     const known = said[index] !== undefined && reasonOf(why).startsWith(said[index]);
     terminal.note(`${nameOf(target)}: the stream has ended${known ? "" : `: ${reasonOf(why)}`}`);
   };

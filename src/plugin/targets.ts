@@ -27,6 +27,8 @@ export interface Target {
   readonly named: boolean;
   /** The pod is gone, but its capture is kept. */
   readonly kept?: true;
+  /** The kept capture was asked for by it, so that no other will do. */
+  readonly keptUid?: string;
 }
 
 export const EITHER_NAMESPACE = "Give either -n NAMESPACE or --all-namespaces, not both";
@@ -175,7 +177,7 @@ function some(pods: PodObject[], name: string): PodObject[] {
 }
 
 function ownedBy(meta: ObjectMeta, owners: ReadonlySet<string>): boolean {
-  return meta.ownerReferences?.some(({ uid }) => owners.has(uid)) ?? false;
+  return meta.ownerReferences?.some(({ uid, controller }) => controller === true && owners.has(uid)) ?? false;
 }
 
 /** A workload's `spec.selector` as a `-l` argument: labels and expressions, or the plain map of services and replication controllers. */

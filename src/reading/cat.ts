@@ -11,14 +11,13 @@ import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
 import { untilReceived } from "./lifeline.ts";
 import { type Capture, findCapture } from "./locate.ts";
 import { WINDOW_SECONDS } from "./order.ts";
+import { EXIT, trailerOf } from "./outcome.ts";
 import { PcapReader } from "./pcap.ts";
 import { PCAP_HEADER_BYTES } from "./pcap_format.ts";
 import { Refusal } from "./refusal.ts";
 import { NO_ROOM, type Snapshot, takeSnapshot } from "./snapshot.ts";
 import { type Format, mixedInPcap, PacketWriter } from "./writer.ts";
 
-/** What a shell says of a program that SIGTERM has ended; another attempt may do better. */
-const ENDED = 143;
 /** The controller notices a step of the clock within this. */
 const NOTICED_SECONDS = 2;
 /** Packets older than asked for that are passed over without letting anything else happen: some 20 ms. */
@@ -39,7 +38,7 @@ export interface CatOptions {
 /**
  * `cat` with the process's own stdout and stderr, until `signal` is aborted.
  *
- * @param whileStdin It says how much it has written, and ends when standard input does. @default false
+ * @param whileStdin It ends its stderr with a trailer (outcome.ts), and ends when standard input does. @default false
  * @returns the exit code.
  */
 export async function runCat(
@@ -50,16 +49,17 @@ export async function runCat(
 ): Promise<number> {
   const io = systemIo(signal, { whileStdin });
   const code = await cat(options, io);
-  if (!whileStdin || io.written === 0) return code;
-  io.say(`all ${io.written} bytes are written`); // src/plugin/ask.ts waits for these words
-  return await untilReceived(code, signal);
+  if (!whileStdin) return code;
+  // Plugins of version 0.1 wait for this sentence.
+  if (io.written > 0) io.say(`all ${io.written} bytes are written`);
+  io.say(JSON.stringify(trailerOf(code, io.written, io.state)));
+  return io.written > 0 ? await untilReceived(code, signal) : code;
 }
 
 /**
  * Writes the capture to `io`.
  *
- * @returns 0 if all is written that the capture held; 1 if there is none or some of it could not be had; 2 if the target is not
- *   written as it must be. Why is said on stderr.
+ * @returns the exit code (outcome.ts). Why it is not 0 is said on stderr.
  */
 export async function cat(options: CatOptions, io: Io): Promise<number> {
   return await refusing(io, async () => {
@@ -97,10 +97,12 @@ export async function refusing(io: Io, work: () => Promise<number>): Promise<num
     if (error instanceof ReaderGone && error.waited === undefined) return 1;
     if (io.signal.aborted) {
       io.say("ended before all was written");
-      return ENDED;
+      return EXIT.ended;
     }
     io.say(error instanceof Error ? error.message : String(error));
-    return error instanceof Refusal ? error.code : 1;
+    if (!(error instanceof Refusal)) return EXIT.failed;
+    io.state = error.state;
+    return error.code;
   }
 }
 
@@ -111,7 +113,8 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
     const foreign = snapshot.files.find((file) => file.bytes >= PCAP_HEADER_BYTES && !file.header);
     if (foreign) throw new Refusal(1, `Cannot read ${target}: ${foreign.name} is not a pcap file`);
     if (snapshot.files.some(({ isDeleted }) => isDeleted)) throw justDeleted(target);
-    throw new Refusal(1, `Cannot read ${target}: no packet has been captured yet${stateOf(capture.manifest)}`);
+    const why = `no packet has been captured yet${stateOf(capture.manifest)}`;
+    throw new Refusal(EXIT.nothingYet, `Cannot read ${target}: ${why}`, capture.manifest?.state);
   }
   const interfaces = new CaptureInterfaces({ headersOnly });
   const since = sinceOf(snapshot, capture.manifest, options);

@@ -1,4 +1,5 @@
 /** What a reading command has to do with the outside: its stdout, its stderr, and being told to stop. */
+import type { CaptureState } from "../captures/manifest.ts";
 import { printable } from "../printable.ts";
 
 /** Why a command's output cannot go on: who reads it has closed the pipe, or takes nothing. */
@@ -26,6 +27,8 @@ export interface Io {
   readonly signal: AbortSignal;
   /** Whether stdout is a terminal, which binary data would garble. */
   readonly stdoutIsTerminal: boolean;
+  /** Set by a command that refuses: the state of the capture, if it is known. */
+  state?: CaptureState | undefined;
 }
 
 /**

@@ -6,6 +6,7 @@ import { MANIFEST, readManifest } from "../captures/manifest_file.ts";
 import { NOT_CAPTURING } from "../captures/not_capturing.ts";
 import { runNumber } from "../captures/ring.ts";
 import { quote } from "../quote.ts";
+import { EXIT } from "./outcome.ts";
 import { Refusal } from "./refusal.ts";
 
 /** A request without a folder. */
@@ -48,7 +49,7 @@ function isPodName(name: string): boolean {
 /**
  * The capture that `target` names: `NS/POD`, also of a deleted pod if it is the only one kept, or the UID of a kept one.
  *
- * @throws Refusal with code 2 if it is not written like that, with 1 if there is no such capture.
+ * @throws Refusal with a code of outcome.ts: it is not written like that, there is no such capture, or it has no folder yet.
  */
 export async function findCapture(captureDir: string, target: string): Promise<Capture> {
   const [namespace = "", pod, ...rest] = target.split("/");
@@ -56,7 +57,10 @@ export async function findCapture(captureDir: string, target: string): Promise<C
     if (!UID.test(target)) throw badTarget(target);
     const found = await openRetained(captureDir, target.toLowerCase());
     if (found) return found;
-    throw new Refusal(1, `Cannot find a kept capture with the UID ${target}, accepted is one that "list" shows`);
+    throw new Refusal(
+      EXIT.notHere,
+      `Cannot find a kept capture with the UID ${target}, accepted is one that "list" shows`,
+    );
   }
   if (rest.length > 0 || !LABEL.test(namespace) || !isPodName(pod)) throw badTarget(target);
   const found = await openFolder(join(captureDir, namespace, pod), { namespace, pod });
@@ -64,10 +68,10 @@ export async function findCapture(captureDir: string, target: string): Promise<C
   const request = (await readNotCapturing(captureDir)).find((r) => r.namespace === namespace && r.pod === pod);
   if (request) {
     const { state, reason } = request;
-    // In the words of cat.ts: the plugin passes over such a pod.
     throw new Refusal(
-      1,
+      EXIT.nothingYet,
       `Cannot read ${target}: no packet has been captured yet, it is ${state}${reason ? `: ${reason}` : ""}`,
+      state,
     );
   }
   const kept = (await retainedCaptures(captureDir)).filter((c) => isOf(c, namespace) && c.pod === pod);
@@ -77,7 +81,7 @@ export async function findCapture(captureDir: string, target: string): Promise<C
     throw new Refusal(1, `Cannot tell which capture of ${target} is meant: accepted is one of the UIDs ${uids}`);
   }
   throw new Refusal(
-    1,
+    EXIT.notHere,
     `Cannot find a capture of ${target} on this node: the pod is not annotated, runs on another node, or does not exist`,
   );
 }

@@ -1,10 +1,16 @@
-/** A request that cannot be carried out: one sentence for people, and the exit code that goes with it (2: usage). */
-export class Refusal extends Error {
-  readonly code: 1 | 2;
+/** A request that cannot be carried out: one sentence for people, and the exit code that goes with it (outcome.ts). */
+import type { CaptureState } from "../captures/manifest.ts";
 
-  constructor(code: 1 | 2, message: string) {
+export class Refusal extends Error {
+  /** One of outcome.ts. */
+  readonly code: 1 | 2 | 3 | 4;
+  /** The capture's, if it is known. */
+  readonly state: CaptureState | undefined;
+
+  constructor(code: 1 | 2 | 3 | 4, message: string, state?: CaptureState) {
     super(message);
     this.name = "Refusal";
     this.code = code;
+    this.state = state;
   }
 }

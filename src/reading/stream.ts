@@ -10,6 +10,7 @@ import { Follower } from "./follow.ts";
 import { mixedLinkTypes } from "./interfaces.ts";
 import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
 import { type Capture, findCapture } from "./locate.ts";
+import { trailerOf } from "./outcome.ts";
 import { PcapReader } from "./pcap.ts";
 import { commentOption } from "./pcapng_blocks.ts";
 import { Refusal } from "./refusal.ts";
@@ -38,18 +39,26 @@ export interface StreamOptions {
   readonly headersOnly?: boolean;
 }
 
-/** `stream` with the process's own stdout and stderr, until `signal` is aborted. @returns the exit code. */
-export function runStream(
+/**
+ * `stream` with the process's own stdout and stderr, until `signal` is aborted.
+ *
+ * @param whileStdin It ends its stderr with a trailer (outcome.ts).
+ * @returns the exit code.
+ */
+export async function runStream(
   { signal, whileStdin, ...options }: StreamOptions & { readonly signal: AbortSignal; readonly whileStdin: boolean },
 ): Promise<number> {
-  return stream(options, systemIo(signal, { whileStdin }));
+  const io = systemIo(signal, { whileStdin });
+  const code = await stream(options, io);
+  if (whileStdin) io.say(JSON.stringify(trailerOf(code, io.written, io.state)));
+  return code;
 }
 
 /**
  * Writes the capture to `io` until its signal is aborted, nobody reads any more, or the capture has ended: it is completed, or
  * its files are deleted.
  *
- * @returns 0; 1 if there is no such capture or the reader was too slow for all of it; 2 if the target is not written as it must be.
+ * @returns the exit code (outcome.ts): 1 also if the reader was too slow for all of it.
  */
 export async function stream(options: StreamOptions, io: Io): Promise<number> {
   return await refusing(io, async () => {

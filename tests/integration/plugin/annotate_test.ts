@@ -2,7 +2,7 @@
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
 import { ApiServer } from "../../rig/apiserver.ts";
-import { controllerPod, daemonSet, eventually, plugin, type RunOptions, Sandbox } from "./rig.ts";
+import { clusterRole, controllerPod, eventually, plugin, type RunOptions, Sandbox } from "./rig.ts";
 
 const KEY = "tcpdump.antrea.io";
 const PODS = "/api/v1/namespaces/default/pods";
@@ -25,23 +25,14 @@ function run(args: readonly string[], options: RunOptions = {}, kubeconfig = adm
   return plugin([...args], { ...options, env: { KUBECONFIG: kubeconfig, ...options.env } });
 }
 
-/** The chart's DaemonSet, and these pods of it. */
+/** The chart's ClusterRole, and these pods of its DaemonSet. */
 async function installControllers(pods: readonly ReturnType<typeof controllerPod>[]): Promise<void> {
-  const { metadata } = daemonSet();
-  const labels = { ...metadata.labels, pod: "yes" };
-  const containers = [{ name: "packet-capture", image: "x", env: [{ name: "ANNOTATION_KEY", value: KEY }] }];
-  const { metadata: { uid } } = await server.call("POST", "/apis/apps/v1/namespaces/packet-capture/daemonsets", {
-    metadata: { name: metadata.name, labels: metadata.labels },
-    spec: { selector: { matchLabels: { pod: "yes" } }, template: { metadata: { labels }, spec: { containers } } },
-  });
-  for (const { metadata: { name }, spec: { nodeName: node }, status } of pods) {
-    const owner = { apiVersion: "apps/v1", kind: "DaemonSet", name: metadata.name, uid, controller: true };
+  const { uid: _uid, ...metadata } = clusterRole().metadata;
+  await server.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata, rules: [] });
+  for (const { metadata: { uid: _uid, ...metadata }, spec, status } of pods) {
     const base = "/api/v1/namespaces/packet-capture/pods";
-    await server.call("POST", base, {
-      metadata: { name, labels, ownerReferences: [owner] },
-      spec: { nodeName: node, containers },
-    });
-    await server.call("PATCH", `${base}/${name}/status`, { status });
+    await server.call("POST", base, { metadata, spec });
+    await server.call("PATCH", `${base}/${metadata.name}/status`, { status });
   }
 }
 
@@ -314,7 +305,7 @@ Deno.test("start works for a user who may only patch pods, and says which rights
   const { code, stderr } = await run(["start", "mine"], {}, jane);
   match(
     stderr,
-    /Cannot look for the controllers \(User jane lacks the permission "list" on "[a-z.]+" in the whole cluster; with --controller-namespace it is needed there only\): taking annotation tcpdump/,
+    /Cannot look for the controllers \(User jane lacks the permission "get" on "clusterroles.rbac.authorization.k8s.io" in the whole cluster; it is needed for packet-capture-read alone, or give --controller-namespace\): taking annotation tcpdump/,
   );
   match(
     stderr,
@@ -328,8 +319,8 @@ Deno.test("start works for a user who may only patch pods, and says which rights
 Deno.test("start names the missing right when the pod may not be changed", async () => {
   await server.createPod({ name: "theirs", node: "worker1" });
   await server.grant("joe", [{ apiGroups: [""], resources: ["pods"], verbs: ["get", "list"] }, {
-    apiGroups: ["apps"],
-    resources: ["daemonsets"],
+    apiGroups: ["rbac.authorization.k8s.io"],
+    resources: ["clusterroles"],
     verbs: ["list"],
   }]);
   const joe = await server.kubeconfig("joe", await server.authority.issue("joe", "/CN=joe"));
@@ -440,7 +431,7 @@ Deno.test("no controller is installed: one sentence, exit code 1", async () => {
   const { code, stderr } = await run(["list", "--controller-namespace", "default"]);
   strictEqual(
     stderr,
-    "Error: No packet-capture controller is installed in namespace default (looked for a DaemonSet labelled app.kubernetes.io/name=packet-capture)\n",
+    "Error: No packet-capture in namespace default is installed: no pod of a DaemonSet labelled app.kubernetes.io/name=packet-capture is there\n",
   );
   strictEqual(code, 1);
 });

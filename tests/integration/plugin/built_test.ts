@@ -12,7 +12,7 @@ Deno.test("make plugin makes one file that kubectl finds in PATH and runs", asyn
   strictEqual(made.code, 0, made.stderr);
   await using sandbox = await Sandbox.create([
     ...clusterRules(["worker1"], []),
-    { when: ["exec", "worker1", "list -o json"], stdout: "[]" },
+    { when: ["exec", "worker1", "list -n data -o json"], stdout: "[]" },
   ]);
   // Beside nothing else of the project, as in a folder of a user's PATH.
   const folder = sandbox.path("folder-of-path");

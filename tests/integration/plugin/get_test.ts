@@ -4,12 +4,15 @@ import { capinfos, type Made, makeCapture, packetsIn } from "./captures.ts";
 import type { Rule } from "./fake_kubectl.ts";
 import {
   capturedPod,
+  clusterRole,
   clusterRules,
   controllerPod,
-  daemonSet,
+  CONTROLLERS,
   eventually,
   list,
   pluginCommand,
+  PODS,
+  RELEASES,
   Sandbox,
 } from "./rig.ts";
 
@@ -158,30 +161,36 @@ Deno.test("get ends a connection that delivers nothing, and begins again", async
   await allGone(sandbox);
 });
 
-Deno.test("get closes standard input, for which cat waits, when it has all that was written, and says nothing of it", async () => {
-  await using sandbox = await sandboxWith(WEB.slice(0, 1));
-  const { size } = await Deno.stat(sandbox.path("web-0"));
-  const delivered = (bytes: number): Rule => ({
-    when: ["cat default/web-0"],
-    file: sandbox.path("web-0"),
-    stderr:
-      `packet-capture: all ${bytes} bytes are written\npacket-capture: default/web-0: the ring has overtaken 3 packets\n`,
-    code: 1,
-    untilStdin: true,
-  });
-  const cluster = clusterRules(["worker1"], [{ name: "web-0", node: "worker1" }]);
-  await sandbox.follow([delivered(size), ...cluster]);
-  const { code, stderr } = await sandbox.run(["get", "web-0"]);
-  strictEqual(code, 1, stderr);
-  match(stderr, /the ring has overtaken 3 packets/);
-  ok(!stderr.includes("bytes are written"), stderr);
-  strictEqual((await packetsIn(sandbox.path("work/web-0.pcapng"))).length, 300);
+for (
+  const [version, said] of [
+    ["now", (bytes: number) => JSON.stringify({ trailer: 1, outcome: "partial", bytes })],
+    ["in version 0.1", (bytes: number) => `all ${bytes} bytes are written`],
+  ] as const
+) {
+  Deno.test(`get closes standard input, for which cat waits, when it has all that was written, as cat says it ${version}`, async () => {
+    await using sandbox = await sandboxWith(WEB.slice(0, 1));
+    const { size } = await Deno.stat(sandbox.path("web-0"));
+    const delivered = (bytes: number): Rule => ({
+      when: ["cat default/web-0"],
+      file: sandbox.path("web-0"),
+      stderr: `packet-capture: default/web-0: the ring has overtaken 3 packets\npacket-capture: ${said(bytes)}\n`,
+      code: 1,
+      untilStdin: true,
+    });
+    const cluster = clusterRules(["worker1"], [{ name: "web-0", node: "worker1" }]);
+    await sandbox.follow([delivered(size), ...cluster]);
+    const { code, stderr } = await sandbox.run(["get", "web-0"]);
+    strictEqual(code, 1, stderr);
+    match(stderr, /the ring has overtaken 3 packets/);
+    ok(!/bytes are written|trailer/.test(stderr), stderr);
+    strictEqual((await packetsIn(sandbox.path("work/web-0.pcapng"))).length, 300);
 
-  // One byte is still to come: it would be lost.
-  await sandbox.follow([delivered(size + 1), ...cluster]);
-  const early = await sandbox.run(["get", "web-0", "--force", "--timeout", "2s", "--attempts", "1"]);
-  match(early.stderr, /nothing came for 2 s/);
-});
+    // One byte is still to come: it would be lost.
+    await sandbox.follow([delivered(size + 1), ...cluster]);
+    const early = await sandbox.run(["get", "web-0", "--force", "--timeout", "2s", "--attempts", "1"]);
+    match(early.stderr, /nothing came for 2 s/);
+  });
+}
 
 Deno.test("get says what the ring had overtaken, keeps the file, and exits with 1", async () => {
   await using sandbox = await sandboxWith([WEB[0]!], (path) => [
@@ -382,9 +391,9 @@ Deno.test("get finds the controller again that was replaced while it delivered",
   await using sandbox = await sandboxWith([WEB[0]!], (path) => {
     const next = { ...controllerPod("worker1"), metadata: { ...controllerPod("worker1").metadata, name: "next" } };
     return [
-      { when: ["daemonsets"], times: 1, stdout: list([daemonSet(), controllerPod("worker1")]) },
-      { when: ["daemonsets"], times: 1, stdout: list([daemonSet()]) },
-      { when: ["daemonsets"], stdout: list([daemonSet(), next]) },
+      { when: CONTROLLERS, times: 1, stdout: list([controllerPod("worker1")]) },
+      { when: CONTROLLERS, times: 1, stdout: list([]) },
+      { when: CONTROLLERS, stdout: list([next]) },
       {
         when: ["exec", "packet-capture-worker1"],
         file: path("web-0"),
@@ -407,17 +416,26 @@ const keptRow = (uid: string, namespace = "default") => ({
   uid,
   state: "retained",
   reason: "",
+  since: null,
   files: 1,
   bytes: 1,
+  packets: 1,
+  dropped: 0,
+  oldest: null,
+  newest: null,
+  filter: null,
 });
 
 Deno.test("get fetches the capture that a deleted pod has left, by name or UID", async () => {
   const row = keptRow;
   await using sandbox = await sandboxWith([WEB[0]!], (path) => [
-    { when: ["get", " pods"], stdout: "" },
+    { when: PODS, stdout: "" },
     { when: ["config", "view"], stdout: "" },
-    { when: ["list -o json"], times: 1, stdout: JSON.stringify([row("1234abcd")]) },
+    { when: ["list -n default -o json"], times: 1, stdout: JSON.stringify([row("1234abcd")]) },
+    { when: ["list -n default -o json"], stdout: JSON.stringify([row("1234abcd"), row("5678abcd")]) },
     { when: ["list -o json"], stdout: JSON.stringify([row("1234abcd"), row("5678abcd")]) },
+    // By name in the form that a user with rights in the namespace alone may use, by UID for administrators.
+    { when: ["cat default/web-0"], file: path("web-0") },
     { when: ["cat 1234abcd"], file: path("web-0") },
   ]);
   const { code, stderr } = await sandbox.run(["get", "web-0"]);
@@ -434,12 +452,16 @@ Deno.test("get fetches the capture that a deleted pod has left, by name or UID",
 
 Deno.test("get takes a kept capture by name from the context's namespace only, unless it is told another", async () => {
   await using sandbox = await sandboxWith([WEB[0]!], (path) => [
-    { when: ["get", " pods"], stdout: "" },
+    { when: PODS, stdout: "" },
     { when: ["config", "view", "--context=staging", "--minify"], stdout: "staging" },
     { when: ["config", "view", "--context=none"], code: 1, stderr: "error: current-context must exist\n" },
     { when: ["config", "view"], stdout: "" },
-    { when: ["list -o json"], stdout: JSON.stringify([keptRow("1234abcd", "staging")]) },
-    { when: ["cat 1234abcd"], file: path("web-0") },
+    { when: ["list -n default -o json"], stdout: "[]" },
+    ...["list -n staging -o json", "list -o json"].map((words) => ({
+      when: [words],
+      stdout: JSON.stringify([keptRow("1234abcd", "staging")]),
+    })),
+    ...["cat staging/web-0", "cat 1234abcd"].map((words) => ({ when: [words], file: path("web-0") })),
   ]);
   const other = await sandbox.run(["get", "web-0"]);
   deepStrictEqual([other.code, other.stderr], [
@@ -460,8 +482,9 @@ Deno.test("get takes a kept capture by name from the context's namespace only, u
 
 Deno.test("get names the node that may keep the capture of a pod that is not there", async () => {
   await using sandbox = await sandboxWith([WEB[0]!], () => [
-    { when: ["get", " pods"], stdout: "" },
-    { when: ["list -o json"], code: 1, stderr: "error: unable to upgrade connection\n" },
+    { when: PODS, stdout: "" },
+    { when: ["config", "view"], stdout: "" },
+    { when: ["list -n default -o json"], code: 1, stderr: "error: unable to upgrade connection\n" },
   ]);
   const { code, stderr } = await sandbox.run(["get", "web-0"]);
   deepStrictEqual([code, stderr], [
@@ -470,26 +493,30 @@ Deno.test("get names the node that may keep the capture of a pod that is not the
   ]);
 });
 
+const trailer = (outcome: string, state?: string) => JSON.stringify({ trailer: 1, outcome, bytes: 0, state });
 for (
-  const [words, exitCode] of [
-    ["Cannot read default/web-1: no packet has been captured yet, it is capturing", 0],
-    ["Cannot read default/web-1: no packet has been captured yet, it is pending: no sandbox yet", 0],
-    ["Cannot read default/web-1: no packet has been captured yet, it is waiting: no room", 1],
-    ["Cannot read default/web-1: no packet has been captured yet, it is rejected: N is 0", 1],
-    ["Cannot find a capture of default/web-1 on this node: the pod is not annotated", 1],
+  const [code, words, exitCode] of [
+    [3, trailer("nothingYet", "capturing"), 0],
+    [3, trailer("nothingYet", "pending"), 0],
+    [3, trailer("nothingYet"), 0],
+    [3, trailer("nothingYet", "waiting"), 1],
+    [3, trailer("nothingYet", "rejected"), 1],
+    [4, trailer("notHere"), 1],
+    // A controller of version 0.1 has only sentences.
+    [1, "Cannot read default/web-1: no packet has been captured yet, it is capturing", 0],
+    [1, "Cannot read default/web-1: no packet has been captured yet, it is waiting: no room", 1],
+    [1, "Cannot find a capture of default/web-1 on this node: the pod is not annotated", 1],
   ] as const
 ) {
-  Deno.test(`get fetches the others' packets beside "${words}", exit code ${exitCode}`, async () => {
+  Deno.test(`get fetches the others' packets beside one that ends with ${code} and "${words}": exit code ${exitCode}`, async () => {
+    const said = code === 1 ? words : "Nichts da";
+    const stderr = [...new Set([said, words])].map((line) => `packet-capture: ${line}\n`).join("");
     await using sandbox = await sandboxWith(WEB, () => [
-      {
-        when: ["cat default/web-1"],
-        code: 1,
-        stderr: `packet-capture: ${words}\ncommand terminated with exit code 1\n`,
-      },
+      { when: ["cat default/web-1"], code, stderr: `${stderr}command terminated with exit code ${code}\n` },
     ]);
-    const { code, stderr } = await sandbox.run(["get", "-l", "app=web"]);
-    strictEqual(code, exitCode, stderr);
-    ok(stderr.includes(`default/web-1: left out: ${words} (controller of node worker2)\n`), stderr);
+    const result = await sandbox.run(["get", "-l", "app=web"]);
+    strictEqual(result.code, exitCode, result.stderr);
+    ok(result.stderr.includes(`default/web-1: left out: ${said} (controller of node worker2)\n`), result.stderr);
     strictEqual((await packetsIn(sandbox.path("work/packet-capture.pcapng"))).length, 400);
   });
 }
@@ -572,7 +599,7 @@ Deno.test("get finishes its file though nobody listens to what it says", async (
 const OLD = 'error: unknown command "cat"\ncommand terminated with exit code 2\n';
 const CANNOT: readonly [string, Rule[], RegExp][] = [
   ["not annotated", [{
-    when: ["get", " pods"],
+    when: PODS,
     stdout: list([{
       ...capturedPod({ name: "web-0", node: "worker1" }),
       metadata: { name: "web-0", namespace: "default", uid: "x" },
@@ -580,25 +607,29 @@ const CANNOT: readonly [string, Rule[], RegExp][] = [
   }], /^Error: Pod default\/web-0 is not captured: it has no annotation tcpdump.antrea.io$/m],
   [
     "unknown pod",
-    [{ when: ["get", " pods"], stdout: "" }, { when: ["list -o json"], stdout: "[]" }],
+    [
+      { when: PODS, stdout: "" },
+      { when: ["config", "view"], stdout: "" },
+      { when: ["list -n default -o json"], stdout: "[]" },
+    ],
     /^Error: There is no pod web-0 in the namespace of the current context$/m,
   ],
   [
     "no controller on that node",
-    [{ when: ["daemonsets"], stdout: list([daemonSet(), controllerPod("worker2")]) }],
+    [{ when: CONTROLLERS, stdout: list([controllerPod("worker2")]) }],
     /^Error: default\/web-0: Node worker1 has no controller: /m,
   ],
   [
     "pending controller",
     [{
-      when: ["daemonsets"],
-      stdout: list([daemonSet(), controllerPod("worker1", { ready: false, waiting: "ImagePullBackOff" })]),
+      when: CONTROLLERS,
+      stdout: list([controllerPod("worker1", { ready: false, waiting: "ImagePullBackOff" })]),
     }],
     /^Error: default\/web-0: The controller of node worker1 \(pod packet-capture\/packet-capture-worker1\) is not ready: phase Pending, ImagePullBackOff$/m,
   ],
   [
     "two releases",
-    [{ when: ["daemonsets"], stdout: list([daemonSet(), daemonSet("second", "x.example")]) }],
+    [{ when: RELEASES, stdout: list([clusterRole(), clusterRole({ release: "second", key: "x.example" })]) }],
     /^Error: 2 releases of packet-capture are installed: packet-capture\/packet-capture \(annotation tcpdump.antrea.io\), packet-capture\/second \(annotation x.example\); choose with/m,
   ],
   ["no permission", [{
@@ -624,8 +655,8 @@ const CANNOT: readonly [string, Rule[], RegExp][] = [
   ],
   [
     "an answer that is not JSON",
-    [{ when: ["daemonsets"], stdout: "<html>" }],
-    /^Error: kubectl get daemonsets.apps,pods answered something that is not JSON: <html>$/m,
+    [{ when: RELEASES, stdout: "<html>" }],
+    /^Error: kubectl get clusterroles.rbac.authorization.k8s.io answered something that is not JSON: <html>$/m,
   ],
 ];
 for (const [what, faults, message] of CANNOT) {
@@ -639,7 +670,7 @@ for (const [what, faults, message] of CANNOT) {
   });
 }
 
-Deno.test("get asks the controller's own container, whatever else was injected into its pod", async () => {
+Deno.test("get asks the container reader, whatever else was injected into its pod", async () => {
   await using sandbox = await sandboxWith([WEB[0]!]);
   await sandbox.run(["get", "web-0"]);
   const [call] = (await sandbox.calls()).filter(({ args }) => args.includes("exec"));
@@ -650,7 +681,7 @@ Deno.test("get asks the controller's own container, whatever else was injected i
     "packet-capture",
     "packet-capture-worker1",
     "-c",
-    "packet-capture",
+    "reader",
     "--",
   ]);
 });
@@ -673,7 +704,7 @@ Deno.test("without kubectl: one sentence, exit code 1", async () => {
 });
 
 Deno.test("get shows a bar on a terminal", async () => {
-  await using sandbox = await sandboxWith(WEB, () => [{ when: ["list -o json"], stdout: "[]" }]);
+  await using sandbox = await sandboxWith(WEB, () => [{ when: ["list -n default -o json"], stdout: "[]" }]);
   const line = pluginCommand(["get", "-l", "app=web", "-o", "web.pcapng"]).map((word) => `'${word}'`).join(" ");
   const { code, stdout } = await new Deno.Command("script", {
     args: ["--quiet", "--return", "--command", line, "/dev/null"],

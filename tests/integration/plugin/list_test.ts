@@ -1,7 +1,7 @@
 /** `list` over several nodes, one of which does not answer. */
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import type { Rule } from "./fake_kubectl.ts";
-import { clusterRules, controllerPod, daemonSet, list, Sandbox } from "./rig.ts";
+import { clusterRole, clusterRules, controllerPod, CONTROLLERS, list, RELEASES, Sandbox } from "./rig.ts";
 
 function row(pod: string, more: Record<string, unknown> = {}) {
   return {
@@ -61,10 +61,10 @@ Deno.test("list shows the captures of all nodes in one table, safe for the termi
 
 Deno.test("list names the nodes that cannot be asked, shows the others, and exits with 1", async () => {
   await using sandbox = await Sandbox.create([
+    { when: RELEASES, stdout: list([clusterRole()]) },
     {
-      when: ["daemonsets"],
+      when: CONTROLLERS,
       stdout: list([
-        daemonSet(),
         controllerPod("worker1"),
         controllerPod("worker2"),
         controllerPod("worker3", { ready: false, waiting: "CrashLoopBackOff" }),
@@ -113,21 +113,125 @@ Deno.test("list refuses one namespace and all of them at once: exit code 2", asy
   deepStrictEqual([code, stderr], [2, "Error: Give either -n NAMESPACE or --all-namespaces, not both\n"]);
 });
 
-Deno.test("list -n shows one namespace, and says when there is nothing", async () => {
-  await using sandbox = await Sandbox.create([...clusterRules(["worker1", "worker2"], []), WORKER1, WORKER2]);
+Deno.test("list -n asks for one namespace alone, shows nothing else, and says when there is nothing", async () => {
+  const rows = JSON.stringify([row("db-0", { namespace: "data" }), row("other", { namespace: "bank" })]);
+  await using sandbox = await Sandbox.create([
+    ...clusterRules(["worker1", "worker2"], []),
+    { when: ["exec", "worker2", "list -n data -o json"], stdout: rows },
+    { when: ["exec", "list -n"], stdout: "[]" },
+  ]);
   match((await sandbox.run(["list", "-n", "data"])).text, /^NAMESPACE.*\ndata +db-0 .*\n$/);
+  const exec = (await sandbox.calls()).find(({ args }) => args.includes("packet-capture-worker1"));
+  deepStrictEqual(exec?.args, [
+    ...["exec", "-n", "packet-capture", "packet-capture-worker1", "-c", "reader", "--"],
+    ...["packet-capture", "list", "-n", "data", "-o", "json"],
+  ]);
   const none = await sandbox.run(["list", "-n", "empty"]);
   deepStrictEqual([none.code, none.text, none.stderr], [0, "", "No captures in namespace empty on 2 nodes\n"]);
 });
 
+Deno.test("list shows the rows that can be read beside one that cannot, names the node, and exits with 1", async () => {
+  const broken = [{ ...row("bad"), bytes: "many" }, null, row("--capture-dir=/etc")];
+  await using sandbox = await Sandbox.create([
+    ...clusterRules(["worker1", "worker2"], []),
+    { when: ["exec", "worker1", "list -o json"], stdout: JSON.stringify([row("web-0"), ...broken, row("web-1")]) },
+    WORKER2,
+  ]);
+  const { code, text, stderr } = await sandbox.run(["list"]);
+  deepStrictEqual(text.trimEnd().split("\n").map((line) => line.split(/ +/)[1]), ["POD", "db-0", "web-0", "web-1"]);
+  deepStrictEqual([code, stderr], [1, "The list of node worker1 is not whole: 3 rows cannot be read\n"]);
+  const { damaged } = JSON.parse((await sandbox.run(["list", "-o", "json"])).text);
+  deepStrictEqual(damaged, [{ node: "worker1", reason: "3 rows cannot be read" }]);
+});
+
+Deno.test("list shows what a reader lists that cannot read one capture, says what it says, and exits with 1", async () => {
+  const stderr = "packet-capture: /captures/shop/web-1/capture.json is damaged\ncommand terminated with exit code 1\n";
+  await using sandbox = await Sandbox.create([
+    ...clusterRules(["worker1", "worker2"], []),
+    { ...WORKER1, code: 1, stderr },
+    WORKER2,
+  ]);
+  const result = await sandbox.run(["list"]);
+  deepStrictEqual(result.text.trimEnd().split("\n").map((line) => line.split(/ +/)[1]), [
+    ...["POD", "db-0", "web-0", "web-1"],
+  ]);
+  deepStrictEqual([result.code, result.stderr], [
+    1,
+    "The list of node worker1 is not whole: /captures/shop/web-1/capture.json is damaged\n",
+  ]);
+});
+
+/** What kubectl prints when the read policy has refused `exec`. */
+const REFUSED: Partial<Rule> = {
+  code: 1,
+  stderr:
+    `Error from server (Forbidden): pods "packet-capture-worker1" is forbidden: ValidatingAdmissionPolicy 'packet-capture-read.packet-capture.packet-capture' ` +
+    "with binding 'packet-capture.read' denied request: no\n",
+};
+
+Deno.test("list says in one sentence which right it takes, once for all nodes, and that -n helps", async () => {
+  await using sandbox = await Sandbox.create([
+    ...clusterRules(["worker1", "worker2"], []),
+    { ...REFUSED, when: ["exec"] },
+  ]);
+  const all = await sandbox.run(["list"]);
+  deepStrictEqual([all.code, all.text, all.stderr], [
+    1,
+    "",
+    "Error: Cannot list captures of all namespaces: you lack the permission " +
+    '"administer" on "captures.tcpdump.antrea.io" in namespace packet-capture; give -n NAMESPACE for those of one\n',
+  ]);
+  const one = await sandbox.run(["list", "-n", "bank"]);
+  deepStrictEqual([one.code, one.text, one.stderr], [
+    1,
+    "",
+    "Error: Cannot list captures of namespace bank: you lack the permission " +
+    '"list" on "captures.tcpdump.antrea.io" in namespace bank; ClusterRole packet-capture-read or packet-capture-request, ' +
+    "bound there, has it\n",
+  ]);
+});
+
 Deno.test("stop says how many files and bytes it deletes, summed over nodes", async () => {
   const pods = [{ name: "web-0", node: "worker1" }, { name: "db-0", node: "worker2", namespace: "data" }];
+  const web = [row("web-0", { uid: "uid-default-web-0" }), row("other")];
+  const db = [row("db-0", { uid: "uid-data-db-0", namespace: "data", files: 1, bytes: 300_000 })];
   await using sandbox = await Sandbox.create([
     ...clusterRules(["worker1", "worker2"], pods),
-    { ...WORKER1, stdout: JSON.stringify([row("web-0", { uid: "uid-default-web-0" }), row("other")]) },
-    { ...WORKER2, stdout: JSON.stringify([row("db-0", { uid: "uid-data-db-0", files: 1, bytes: 300_000 })]) },
+    { when: ["exec", "worker1", "list -n default -o json"], stdout: JSON.stringify(web) },
+    { when: ["exec", "worker2", "list -n data -o json"], stdout: JSON.stringify(db) },
     { when: ["patch"], stdout: "" },
   ]);
   const { code, stderr } = await sandbox.run(["stop", "-A", "-l", "x", "--yes", "--wait", "0s"]);
   deepStrictEqual([code, stderr], [0, "This ends the captures of 2 pods and deletes 6 files, 4.5 MB.\n"]);
+});
+
+Deno.test("stop asks a node for each namespace of up to four, and for all together where there are more", async () => {
+  for (const [count, asked] of [[4, ["-n ns1", "-n ns2", "-n ns3", "-n ns4"]], [5, [""]]] as const) {
+    const pods = Array.from({ length: count }, (_, i) => ({ name: "web-0", node: "worker1", namespace: `ns${i + 1}` }));
+    await using sandbox = await Sandbox.create([
+      ...clusterRules(["worker1"], pods),
+      { when: ["exec"], stdout: "[]" },
+      { when: ["patch"], stdout: "" },
+    ]);
+    strictEqual((await sandbox.run(["stop", "-A", "-l", "x", "--yes", "--wait", "0s"])).code, 0);
+    const lists = (await sandbox.calls()).filter(({ args }) => args.includes("exec")).map(({ args }) => args.join(" "));
+    deepStrictEqual(
+      lists.map((line) => line.replace(/^.* packet-capture list ?/, "").replace(/ ?-o json$/, "")),
+      [...asked],
+    );
+  }
+});
+
+Deno.test("stop says what may be deleted unseen where the user may not list", async () => {
+  await using sandbox = await Sandbox.create([
+    ...clusterRules(["worker1"], [{ name: "web-0", node: "worker1" }]),
+    { ...REFUSED, when: ["exec"] },
+    { when: ["patch"], stdout: "" },
+  ]);
+  const { code, stderr } = await sandbox.run(["stop", "web-0", "--yes", "--wait", "0s"]);
+  match(
+    stderr,
+    /^This ends the capture of default\/web-0 and deletes the files; how many cannot be said: Cannot list captures of .*\.\n$/,
+  );
+  strictEqual(code, 0);
 });

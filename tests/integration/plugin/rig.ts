@@ -108,13 +108,20 @@ export class Sandbox implements AsyncDisposable {
   }
 }
 
+/** Words of the calls by which the plugin finds releases, and the pods of one. */
+export const RELEASES = ["get", "clusterroles"];
+export const CONTROLLERS = ["get", "pods", "app.kubernetes.io/name=packet-capture"];
+/** Words of the call for pods that are named. */
+export const PODS = ["get", "pods", "--ignore-not-found"];
+
 /** What a cluster answers that has a controller on each of these nodes, and these pods. */
 export function clusterRules(
   nodes: readonly string[],
   pods: readonly { name: string; node: string; namespace?: string }[],
 ): Rule[] {
   return [
-    { when: ["get", "daemonsets.apps,pods"], stdout: list([daemonSet(), ...nodes.map((node) => controllerPod(node))]) },
+    { when: RELEASES, stdout: list([clusterRole()]) },
+    { when: CONTROLLERS, stdout: list(nodes.map((node) => controllerPod(node))) },
     { when: ["get", " pods"], stdout: list(pods.map((pod) => capturedPod(pod))) },
   ];
 }
@@ -123,35 +130,60 @@ export function list(items: readonly unknown[]): string {
   return JSON.stringify({ kind: "List", apiVersion: "v1", items });
 }
 
-export function daemonSet(release = "packet-capture", key = "tcpdump.antrea.io") {
+/** The object by which the chart's release is known. */
+export function clusterRole(
+  { release = "packet-capture", key = "tcpdump.antrea.io", namespace = "packet-capture" } = {},
+) {
   return {
-    kind: "DaemonSet",
+    kind: "ClusterRole",
     metadata: {
-      name: release,
-      namespace: "packet-capture",
-      uid: `ds-${release}`,
+      name: `${release}-read`,
+      uid: `role-${release}`,
       labels: { "app.kubernetes.io/name": "packet-capture", "app.kubernetes.io/instance": release },
-    },
-    spec: {
-      template: { spec: { containers: [{ name: "packet-capture", env: [{ name: "ANNOTATION_KEY", value: key }] }] } },
+      annotations: { "packet-capture.antrea.io/namespace": namespace, "packet-capture.antrea.io/annotation-key": key },
     },
   };
 }
 
-export function controllerPod(node: string, { release = "packet-capture", ready = true, waiting }: {
-  release?: string;
-  ready?: boolean;
-  waiting?: string;
-} = {}) {
+export interface ControllerOptions {
+  readonly release?: string;
+  readonly ready?: boolean;
+  readonly waiting?: string;
+  readonly namespace?: string;
+  /** @default those of the chart */
+  readonly containers?: readonly string[];
+  readonly key?: string;
+}
+
+export function controllerPod(node: string, options: ControllerOptions = {}) {
+  const { release = "packet-capture", ready = true, waiting, namespace = "packet-capture" } = options;
+  const { containers = ["packet-capture", "reader"], key = "tcpdump.antrea.io" } = options;
   return {
     kind: "Pod",
     metadata: {
       name: `${release}-${node}`,
-      namespace: "packet-capture",
+      namespace,
       uid: `pod-${release}-${node}`,
-      ownerReferences: [{ kind: "DaemonSet", uid: `ds-${release}` }],
+      labels: { "app.kubernetes.io/name": "packet-capture", "app.kubernetes.io/instance": release },
+      ownerReferences: [
+        { apiVersion: "apps/v1", kind: "DaemonSet", name: release, uid: `ds-${release}`, controller: true },
+      ],
     },
-    spec: { nodeName: node },
+    spec: {
+      nodeName: node,
+      containers: containers.map((name) =>
+        name === "packet-capture"
+          ? {
+            name,
+            image: "x",
+            env: [{ name: "ANNOTATION_KEY", value: key }, {
+              name: "NODE_NAME",
+              valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } },
+            }],
+          }
+          : { name, image: "x" }
+      ),
+    },
     status: {
       phase: ready ? "Running" : "Pending",
       conditions: [{ type: "Ready", status: ready ? "True" : "False" }],

@@ -1,9 +1,10 @@
 /** The commands as processes: their pipes, signals and exit codes. */
-import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
+import { deepStrictEqual as assertEquals, fail, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
 import { run } from "../../cluster/run.ts";
 import { cli, denoArgs } from "../../rig/cli.ts";
 import { MemorySource } from "../../../src/reading/bytes.ts";
+import { readTrailer, type Trailer } from "../../../src/reading/outcome.ts";
 import { PcapngReader } from "../../../src/reading/pcapng.ts";
 import {
   type CaptureDir,
@@ -45,22 +46,48 @@ Deno.test("cat ends quietly when its reader has had enough, and gives the lock b
   assert(!await isLocked(dir));
 });
 
-Deno.test("cat --while-stdin says how much it has written, holds nothing, and ends only when its input does", async () => {
+Deno.test("cat --while-stdin ends stderr with a trailer, holds nothing, and ends only when its input does", async () => {
   await using dir = await captureDir();
   await large(dir);
   const args = [...denoArgs("src/main.ts"), "cat", "default/web-0", "--capture-dir", dir.path, "--while-stdin"];
   const child = new Deno.Command(Deno.execPath(), { args, stdin: "piped", stdout: "piped", stderr: "piped" }).spawn();
   const reading = new Response(child.stdout).arrayBuffer();
   const lines = child.stderr.pipeThrough(new TextDecoderStream()).getReader();
-  const { value: said } = await lines.read();
-  const [, written] = /^packet-capture: all (\d+) bytes are written\n$/.exec(said!)!;
+  let said = "";
+  while (!said.endsWith("}\n")) {
+    const { value, done } = await lines.read();
+    assert(!done, said);
+    said += value;
+  }
+  const { outcome, bytes } = trailerIn(said);
+  same(outcome, "done");
   assert(!await isLocked(dir));
   const state = await Promise.race([child.status, new Promise((resolve) => setTimeout(resolve, 500, "runs"))]);
   same(state, "runs");
   await child.stdin.close();
-  same((await reading).byteLength, Number(written));
+  same((await reading).byteLength, bytes);
   same((await child.status).code, 0);
   same((await lines.read()).done, true);
+});
+
+Deno.test("cat and stream --while-stdin say why they have nothing in a trailer, for programs to read", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ state: "waiting", reason: "no room" });
+  for (
+    const [args, code, outcome, state] of [
+      [["cat", "default/web-0"], 3, "nothingYet", "waiting"],
+      [["cat", "default/web-9"], 4, "notHere", undefined],
+      [["stream", "default/web-9"], 4, "notHere", undefined],
+      [["cat", "../etc"], 2, "usage", undefined],
+    ] as const
+  ) {
+    const words = [...denoArgs("src/main.ts"), ...args, "--capture-dir", dir.path, "--while-stdin"];
+    const child = new Deno.Command(Deno.execPath(), { args: words, stdin: "piped", stderr: "piped" }).spawn();
+    const stderr = await new Response(child.stderr).text();
+    same((await child.status).code, code);
+    assertEquals(trailerIn(stderr), { trailer: 1, outcome, bytes: 0, ...(state ? { state } : {}) });
+    await child.stdin.close().catch(() => {});
+  }
 });
 
 Deno.test("cat told to end while its reader sleeps ends at once, says so, and gives the lock back", async () => {
@@ -94,7 +121,7 @@ Deno.test("cat into a pipe that somebody has made non-blocking is whole", async 
   match(await run(["capinfos", "-c", path]), /Number of packets: {3}200/);
 });
 
-Deno.test("the commands refuse bad flags with exit code 2 and what cannot be had with 1, in one sentence", async () => {
+Deno.test("the commands refuse bad flags with exit code 2 and what cannot be had with 3 or 4, in one sentence", async () => {
   await using dir = await captureDir();
   await dir.putManifest();
   const refusal = async (...args: string[]) => {
@@ -106,10 +133,10 @@ Deno.test("the commands refuse bad flags with exit code 2 and what cannot be had
   match(await refusal("cat", "default/web-0", "--format", "pcapx"), /^2 .*pcapx.*pcapng, pcap/);
   match(await refusal("cat", "default/web-0", "--since", "5 minutes"), /^2 .*5 minutes/);
   match(await refusal("cat", "../../etc"), /^2 .*\.\.\/\.\.\/etc/);
-  match(await refusal("cat", "default/web-9"), /^1 .*default\/web-9/);
-  match(await refusal("cat", "default/web-0"), /^1 .*no packet has been captured yet/);
+  match(await refusal("cat", "default/web-9"), /^4 .*default\/web-9/);
+  match(await refusal("cat", "default/web-0"), /^3 .*no packet has been captured yet/);
   match(await refusal("stream", "web-0"), /^2 .*web-0/);
-  match(await refusal("stream", "default/web-9"), /^1 .*default\/web-9/);
+  match(await refusal("stream", "default/web-9"), /^4 .*default\/web-9/);
   match(await refusal("list", "-o", "yaml"), /^2 .*yaml.*table, json/);
 });
 
@@ -248,3 +275,9 @@ Deno.test("stream ends when its reader has gone, though nothing is captured any 
   const [{ code }] = await Promise.all([child.status, child.stderr.cancel()]);
   same(code, 0);
 });
+
+/** The last line of stderr, as a program reads it. */
+function trailerIn(stderr: string): Trailer {
+  const last = stderr.trimEnd().split("\n").at(-1)!.replace(/^packet-capture: /, "");
+  return readTrailer(last) ?? fail(stderr);
+}

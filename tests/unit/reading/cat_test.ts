@@ -314,19 +314,19 @@ Deno.test("cat() refuses in one sentence what it cannot do, and writes nothing",
   }
   match(
     await refusal({ pod: "default/web-1" }),
-    /^1 Cannot find a capture of default\/web-1 on this node: the pod is not annotated/,
+    /^4 Cannot find a capture of default\/web-1 on this node: the pod is not annotated/,
   );
   match(
     await refusal({ pod: "00000000-0000-4000-8000-000000000000" }),
-    /^1 Cannot find a kept capture with the UID 0000/,
+    /^4 Cannot find a kept capture with the UID 0000/,
   );
   await dir.putManifest({ state: "pending", reason: "the pod has no sandbox yet" });
   match(
     await refusal({}),
-    /^1 Cannot read default\/web-0: no packet has been captured yet, it is pending: the pod has no sandbox yet$/,
+    /^3 Cannot read default\/web-0: no packet has been captured yet, it is pending: the pod has no sandbox yet$/,
   );
   await dir.put("capture-web-0.pcap0", header());
-  match(await refusal({}), /^1 Cannot read default\/web-0: no packet has been captured yet/);
+  match(await refusal({}), /^3 Cannot read default\/web-0: no packet has been captured yet/);
   await dir.put("capture-web-0.pcap0", "something else, longer than a header");
   match(await refusal({}), /^1 Cannot read default\/web-0: capture-web-0\.pcap0 is not a pcap file$/);
   await dir.put("capture-web-0.pcap0", pcap([packet(1)]));
@@ -342,7 +342,7 @@ Deno.test("cat() refuses in one sentence what it cannot do, and writes nothing",
   await Deno.writeTextFile(join(dir.path, ".not-capturing.json"), JSON.stringify([entry]));
   match(
     await refusal({ pod: "default/web-2" }),
-    /^1 Cannot read default\/web-2: no packet has been captured yet, it is rejected: tcpdump\.antrea\.io is "0", accepted is 1 to 100$/,
+    /^3 Cannot read default\/web-2: no packet has been captured yet, it is rejected: tcpdump\.antrea\.io is "0", accepted is 1 to 100$/,
   );
 });
 

@@ -139,7 +139,7 @@ Deno.test("list() of a namespace shows nothing of another, nor of kept captures 
   match(io.said.join(), /^Cannot list the namespace "\.\.\/default": it must be a DNS label such as default$/);
   // Nor is it read by a name that anybody's namespace may have.
   const packets = testIo();
-  same(await cat({ captureDir: dir.path, pod: "unknown/web-0" }, packets), 1);
+  same(await cat({ captureDir: dir.path, pod: "unknown/web-0" }, packets), 4);
   match(packets.said.join(), /^Cannot find a capture of unknown\/web-0/);
 });
 

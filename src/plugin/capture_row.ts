@@ -1,0 +1,37 @@
+/** Rows of a controller's list, believed only as far as they are what they must be. Pure. */
+import type { Row } from "../reading/list.ts";
+
+/** What the plugin needs of a row; a newer controller's row has more, which is handed on. */
+export type CaptureRow = Omit<Row, "received" | "request" | "listening">;
+
+/** Names become words of command lines: none may read as a flag. */
+const NAME = /^[a-z0-9][a-z0-9.-]{0,252}$/;
+const UID = /^([A-Za-z0-9][A-Za-z0-9-]{0,62})?$/;
+
+const isText = (value: unknown) => typeof value === "string";
+const isName = (value: unknown) => typeof value === "string" && NAME.test(value);
+const isTextOrNull = (value: unknown) => value === null || isText(value);
+const isCount = (value: unknown) => Number.isSafeInteger(value) && Number(value) >= 0;
+
+const FIELDS: Readonly<Record<keyof CaptureRow, (value: unknown) => boolean>> = {
+  namespace: isName,
+  pod: isName,
+  uid: (value) => typeof value === "string" && UID.test(value),
+  state: isText,
+  reason: isText,
+  since: isTextOrNull,
+  files: isCount,
+  bytes: isCount,
+  packets: isCount,
+  dropped: isCount,
+  oldest: isTextOrNull,
+  newest: isTextOrNull,
+  filter: isTextOrNull,
+};
+
+/** @returns undefined if the value is no row. */
+export function rowIn(value: unknown): CaptureRow | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const row = value as Record<string, unknown>;
+  return Object.entries(FIELDS).every(([name, isRight]) => isRight(row[name])) ? value as CaptureRow : undefined;
+}
