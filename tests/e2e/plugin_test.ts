@@ -3,10 +3,10 @@
  * HTTP requests; tshark and capinfos alone read what is fetched.
  */
 import assert from "node:assert/strict";
-import { dirname, join } from "node:path";
-import { attempt, run, type RunResult } from "../cluster/run.ts";
-import { tool } from "../cluster/tool.ts";
+import { join } from "node:path";
+import { run } from "../cluster/run.ts";
 import { fixture } from "./fixture.ts";
+import { InstalledPlugin } from "./installed_plugin.ts";
 import { type KubeObject, waitFor } from "./kube.ts";
 import {
   assertUnbroken,
@@ -21,40 +21,20 @@ import {
 } from "./web.ts";
 
 const { kube, release, namespace } = fixture("plugin");
-/** Where `make image` puts it, beside the controller's. */
-const PLUGIN = join(import.meta.dirname!, "../../dist/kubectl-packet_capture.js");
 const REPLICAS = 3;
+let installed: InstalledPlugin;
 let dir: string;
 
 Deno.test.beforeAll(async () => {
-  dir = await Deno.makeTempDir({ prefix: "packet-capture-plugin-" });
-  await run([
-    ...[Deno.execPath(), "install", "--global", "--quiet", "--root", dir, "--name", "kubectl-packet_capture"],
-    ...[
-      "--no-config",
-      "--no-lock",
-      "--allow-run",
-      "--allow-read",
-      "--allow-write",
-      "--allow-env",
-      PLUGIN,
-    ],
-  ]);
-  // kubectl by its own name, wherever it comes from; a second folder can be put before it.
-  const found = (await run(["sh", "-c", `command -v "${tool("kubectl")}"`])).trim();
-  await Deno.symlink(found, join(dir, "bin/kubectl"));
+  installed = await InstalledPlugin.install(kube);
+  dir = installed.dir;
   await startWeb(kube, namespace, { kind: "Deployment", replicas: REPLICAS });
 });
-Deno.test.afterAll(() => Deno.remove(dir, { recursive: true }));
+Deno.test.afterAll(() => installed?.[Symbol.asyncDispose]());
 
 /** Runs `kubectl packet-capture …` in the folder `dir`. @param first a folder whose programs come first */
-async function plugin(args: readonly string[], first?: string): Promise<RunResult> {
-  const path = [...(first ? [first] : []), join(dir, "bin"), dirname(Deno.execPath()), Deno.env.get("PATH")].join(":");
-  return await attempt([join(first ?? join(dir, "bin"), "kubectl"), "packet-capture", ...args], {
-    cwd: dir,
-    env: { ...kube.env, PATH: path },
-    timeoutMs: 120_000,
-  });
+function plugin(args: readonly string[], first?: string) {
+  return installed.run(args, first === undefined ? {} : { first });
 }
 
 const pods = () => webPods(kube, namespace);
@@ -100,7 +80,7 @@ async function ringOf(pod: WebPod): Promise<Ring> {
 async function otherKubectl(name: string, download: string): Promise<string> {
   const folder = join(dir, name);
   await Deno.mkdir(folder, { recursive: true });
-  const script = `#!/bin/bash\nset -o pipefail\nset -- '${join(dir, "bin/kubectl")}' "$@"\n` +
+  const script = `#!/bin/bash\nset -o pipefail\nset -- '${installed.kubectl}' "$@"\n` +
     `case "$*" in *"packet-capture cat"*) ${download} ;; esac\nexec "$@"\n`;
   await Deno.writeTextFile(join(folder, "kubectl"), script, { mode: 0o755 });
   return folder;
@@ -228,7 +208,7 @@ Deno.test("get -o - and deployment/web: the pods of the deployment through a pip
   const line =
     `kubectl packet-capture get -n ${namespace} deployment/web --since 2s -o - | tshark -r - -T fields -e frame.interface_name | sort -u`;
   const names = await run(["bash", "-o", "pipefail", "-c", line], {
-    env: { ...kube.env, PATH: `${join(dir, "bin")}:${dirname(Deno.execPath())}:${Deno.env.get("PATH")}` },
+    env: installed.env(),
     timeoutMs: 60_000,
   });
   assert.deepEqual(
@@ -239,9 +219,9 @@ Deno.test("get -o - and deployment/web: the pods of the deployment through a pip
 
 for (const signal of ["SIGINT", "SIGKILL"] as const) {
   Deno.test(`stream shows all pods' packets in tshark as they come; after ${signal} nothing is left on the nodes`, async () => {
-    const child = new Deno.Command(join(dir, "bin/kubectl"), {
+    const child = new Deno.Command(installed.kubectl, {
       args: ["packet-capture", "stream", "-n", namespace, "-l", "app=web", "--tshark"],
-      env: { ...kube.env, PATH: `${join(dir, "bin")}:${dirname(Deno.execPath())}:${Deno.env.get("PATH")}` },
+      env: installed.env(),
       stdin: "null",
       stdout: "piped",
       stderr: "null",
@@ -337,7 +317,11 @@ Deno.test("what a user may not do is said with verb and resource, by the real AP
     {
       ...role,
       kind: "ClusterRole",
-      rules: [{ apiGroups: ["", "apps"], resources: ["pods", "daemonsets"], verbs: ["get", "list"] }],
+      rules: [{
+        apiGroups: ["", "rbac.authorization.k8s.io"],
+        resources: ["pods", "clusterroles"],
+        verbs: ["get", "list"],
+      }],
     } as KubeObject,
     {
       ...role,
