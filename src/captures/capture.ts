@@ -25,7 +25,7 @@ import { bytesClaimed, type CaptureRequest, describe, fingerprint, processFinger
 import { listRing, ringFileBase } from "./ring.ts";
 import { Running } from "./running.ts";
 import type { Exit } from "./tcpdump.ts";
-import { linkTypeOf } from "./tcpdump_queries.ts";
+import { linkTypeOf, listInterfaces } from "./tcpdump_queries.ts";
 import { namespaceProblem } from "./scope.ts";
 import { eventFor } from "./told.ts";
 import { settlesWithin } from "./within.ts";
@@ -355,7 +355,13 @@ export class Capture {
       ...(pod ? { pod: { uid: pod.uid, asked, isMirror: pod.staticUid !== undefined } } : {}),
       ...(sandbox ? { sandbox } : {}),
       ...(ledger
-        ? { folder: { uid: manifest?.uid, ...(manifest?.completed ? { completed: manifest.completed } : {}) } }
+        ? {
+          folder: {
+            uid: manifest?.uid,
+            hasRun: (manifest?.runs.length ?? 0) > 0,
+            ...(manifest?.completed ? { completed: manifest.completed } : {}),
+          },
+        }
         : {}),
       ...(running ? { process: running } : {}),
       ...(paused === undefined ? {} : { paused }),
@@ -393,7 +399,7 @@ export class Capture {
     this.#refused = { request: print, ...found };
   }
 
-  /** What is wrong with the request's filter: on Ethernet, and if it is wrong there, on the very interface. */
+  /** Finds what is wrong with the request's filter: on Ethernet, or for `any`, and if it is wrong there, on the very interface. */
   async #refusal(
     wish: CaptureRequest,
     sandbox: Sandbox,
@@ -568,7 +574,25 @@ export class Capture {
       : `ended with code ${exit?.code}${exit?.said ? `: ${exit.said}` : ""}`;
     this.#restartedBy ||= `tcpdump ${how}`;
     if (exit && running.seconds === 0 && await this.#isRefusal(running, exit)) return;
-    this.#failed(running.requestHash, exit?.signal ? "killed" : "exit", `tcpdump ${how}`, running.seconds * 1000);
+    const missing = running.seconds === 0 && exit?.code === 1 ? await this.#missingInterface(running, exit) : undefined;
+    const problem = missing ?? `tcpdump ${how}`;
+    this.#failed(running.requestHash, exit?.signal ? "killed" : "exit", problem, running.seconds * 1000);
+  }
+
+  /** Says that the pod lacks the interface, or that it is down, and which ones the pod has; undefined where that is not the cause. */
+  async #missingInterface({ request, netnsPath }: Running, { said }: Exit): Promise<string | undefined> {
+    const what = /No such device exists/i.test(said)
+      ? "the pod has no such interface"
+      : /That device is not up/i.test(said)
+      ? "it is not up"
+      : undefined;
+    if (what === undefined) return undefined;
+    const { tcpdump, nsenter, annotationKey } = this.#context.settings;
+    const asking = listInterfaces({ tcpdump, nsenter, netnsPath }).catch(() => []);
+    const interfaces = await this.#unlessInterrupted(asking) ?? [];
+    return `Cannot capture on interface ${request.interface}: ${what}` +
+      (interfaces.length === 0 ? "" : ` (the pod has ${interfaces.join(", ")})`) +
+      `; annotation ${annotationKey}/interface must be an interface of the pod that is up, or any`;
   }
 
   /** Whether tcpdump ended since its filter does not compile there: then the request is refused, and not tried again. */

@@ -6,7 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { FairTurns } from "../fair_turns.ts";
 import { FILTERS_AT_ONCE, FILTERS_OF_NAMESPACE } from "./filter_limits.ts";
 import type { CaptureRequest } from "./request.ts";
-import { checkFilter } from "./tcpdump_queries.ts";
+import { checkFilter, LINK_TYPE_OF_ANY } from "./tcpdump_queries.ts";
 
 /** So many verdicts are remembered, the newest. */
 const REMEMBERED = 300;
@@ -165,7 +165,7 @@ export class PodFilter {
 
 /** The link type for which a filter is compiled before the interface is there: what nearly every interface of a pod has. */
 function linkTypeOf({ interface: name }: Filtered): string {
-  return name === "any" ? "LINUX_SLL2" : "EN10MB";
+  return name === "any" ? LINK_TYPE_OF_ANY : "EN10MB";
 }
 
 function keyOf(request: Filtered, linkType = linkTypeOf(request)): string {

@@ -38,6 +38,8 @@ export interface View {
     readonly uid: string | undefined;
     /** Fingerprint of the request that was completed. */
     readonly completed?: string;
+    /** Whether a capture has run. */
+    readonly hasRun?: boolean;
   };
   /** The tcpdump that runs in this folder. */
   readonly process?: { readonly uid: string; readonly fingerprint: string; readonly sandboxId: string };
@@ -74,6 +76,16 @@ export type Step =
 
 /** Where the capture of this view ought to be. */
 export function goalOf(view: View): Goal {
+  const goal = goalWithout(view);
+  // Whoever edits a request into one that is refused must hear what that did to the capture.
+  const hasStopped = goal.state === "rejected" && !view.process && view.folder?.hasRun &&
+    view.folder.uid === view.pod?.uid;
+  return hasStopped ? { ...goal, reason: `${goal.reason}; ${STOPPED}` } : goal;
+}
+
+const STOPPED = "the capture that ran is stopped, and its files are kept while the annotation is there";
+
+function goalWithout(view: View): Goal {
   const asked = view.pod?.asked;
   if (!asked || asked.kind === "nothing") return { state: "none", reason: "" };
   if (asked.kind === "invalid") return { state: "rejected", reason: asked.problem };

@@ -1,11 +1,15 @@
 /** What tcpdump is asked without capturing: whether a filter compiles, and what interfaces there are. */
 import { confined, type Confinement, enterNetns, ENV } from "./confine.ts";
+import { filterHint } from "./filter_hints.ts";
 import { FILTER_CPU_SECONDS, FILTER_MEMORY_MB, tooComplex } from "./filter_limits.ts";
 
 /** How long a question that needs no filter may take: it needs some 10 ms. */
 const ANSWER_TIMEOUT_MS = 2000;
 /** A check that has not used up its CPU time by then runs on a machine that has none to give. */
 export const CHECK_TIMEOUT_MS = 240_000;
+
+/** What tcpdump 4.99 gives for `any`. */
+export const LINK_TYPE_OF_ANY = "LINUX_SLL2";
 
 interface Netns {
   readonly tcpdump: string;
@@ -53,9 +57,14 @@ export async function checkFilter(
   // Not a word about the filter: the machine is short of something.
   if (killedBy !== null) throw cannot(`tcpdump was ended by ${killedBy}`);
   if (code !== 1 || !said.startsWith("tcpdump: ")) throw cannot(said);
-  const unknownHost = /unknown host|unknown network|not an IPv[46] address/i.test(said);
-  return `does not compile: ${said.replace(/^tcpdump: /, "")}` +
-    `${unknownHost ? " (host names are not looked up: write the address)" : ""}; accepted is a pcap filter expression`;
+  const why = said.replace(/^tcpdump: /, "");
+  // A syntax error is one for every link type.
+  const compilesOnEthernet = linkType === LINK_TYPE_OF_ANY && !/syntax error/.test(why) &&
+    await checkFilter({ ...options, linkType: "EN10MB" }) === undefined;
+  const mustBe = compilesOnEthernet
+    ? "any has no Ethernet headers: annotation …/interface must name an Ethernet interface of the pod, such as eth0"
+    : filterHint(filter, why) ?? "it must be a pcap filter expression";
+  return `does not compile: ${why}; ${mustBe}`;
 }
 
 /**

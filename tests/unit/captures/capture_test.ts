@@ -403,3 +403,32 @@ Deno.test("after a restart a folder that cannot be taken over is no reason not t
   // c was held then, so that it does not come before those who ran.
   await again.told(/^uid-a CaptureRestarted/);
 });
+
+Deno.test("a refused edit says that it has stopped the capture and what becomes of its files, in list and after a restart too", async () => {
+  const world = await World.start();
+  world.sandbox("web");
+  world.annotate("web", { "": "3" });
+  await world.capturing("web");
+  world.steer("check", `echo "tcpdump: can't parse filter expression: syntax error" >&2; exit 1`);
+  world.annotate("web", { "": "3", filter: "tcp prot 80" });
+  const told = await world.told(/CaptureRejected/);
+  const says = /the capture that ran is stopped, and its files are kept while the annotation is there$/;
+  assert(/filter does not compile: .*syntax error/.test(told) && says.test(told), told);
+  await world.inState("web", "rejected");
+  assert(says.test((await world.manifest("web"))?.reason ?? ""));
+  assert(world.files("web").length > 0);
+  // Where nothing ran, nothing is stopped.
+  world.sandbox("db");
+  world.annotate("db", { "": "no number" });
+  const other = await world.told(/uid-db CaptureRejected/);
+  assert(!says.test(other), other);
+
+  const dir = await world.leave();
+  await using again = await World.start({ dir, before: (world) => world.sandbox("web") });
+  again.annotate("web", { "": "3", filter: "tcp prot 80" });
+  again.sandbox("late");
+  again.annotate("late", { "": "no number" });
+  await again.told(/uid-late CaptureRejected/);
+  await again.inState("web", "rejected");
+  assertEquals(again.events.filter((event) => event.startsWith("uid-web")), []);
+});

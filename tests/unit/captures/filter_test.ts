@@ -28,7 +28,7 @@ const checks = ({ path }: { path: string }) =>
 Deno.test("checkFilter() says why a filter does not compile, and nothing of one that does", async () => {
   assertEquals(await check("tcp port 80 and host 10.0.0.1"), undefined);
   assert((await check("tcp port"))?.includes("syntax error"));
-  assert((await check("host example.com"))?.includes("write the address"));
+  assert((await check("host example.com"))?.includes("it must be an address"));
 });
 
 Deno.test("checkFilter() rejects when it could not be done, which is no word about the filter", async () => {

@@ -110,6 +110,26 @@ Deno.test("Captures refuses a filter that runs out of memory only when it is sta
   await world.capturing("web");
 });
 
+Deno.test("Captures names an interface that is missing or down, and those that the pod has, and tries again", async () => {
+  await using world = await World.start();
+  const has = "(the pod has eth0 [Up, Running, Connected], lo [Up, Running, Loopback])";
+  const mustBe = "annotation tcpdump.antrea.io/interface must be an interface of the pod that is up, or any";
+  const causes = [
+    ["web", "eth9: No such device exists\n(No such device exists)", "the pod has no such interface"],
+    ["db", "eth9: That device is not up", "it is not up"],
+  ] as const;
+  for (const [name, said, what] of causes) {
+    world.steer("fail", said);
+    world.sandbox(name);
+    world.annotate(name, { "": "3", interface: "eth9" });
+    const told = await world.told(new RegExp(`uid-${name} CaptureFailed`));
+    const note = `Cannot capture on interface eth9: ${what} ${has}; ${mustBe}; it is tried again`;
+    assertEquals(told, `uid-${name} CaptureFailed: ${note}`);
+    world.steer("fail", undefined);
+    await world.capturing(name);
+  }
+});
+
 Deno.test("Captures checks few of a thousand edits, and another namespace's filter meanwhile", async () => {
   await using world = await World.start();
   world.steer("check", "sleep 0.05");

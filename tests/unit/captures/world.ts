@@ -32,6 +32,10 @@ for ((i = 1; i <= $#; i++)); do
       printf 'Data link types (use option -y to set):\\n  %s (x)\\n' "$(cat "$here/link")" >&2
       exit 0
       ;;
+    -D)
+      printf '1.eth0 [Up, Running, Connected]\\n2.lo [Up, Running, Loopback]\\n'
+      exit 0
+      ;;
     -d)
       echo "$*" >>"$here/checks"
       [ ! -e "$here/check" ] || . "$here/check"
