@@ -2,6 +2,7 @@
 import { explain, NotFound } from "./explain.ts";
 import { Failure } from "./failure.ts";
 import type { Kubectl } from "./kubectl.ts";
+import type { PodObject } from "./objects.ts";
 import type { Changes } from "./request.ts";
 import type { Target } from "./targets.ts";
 
@@ -9,15 +10,28 @@ import type { Target } from "./targets.ts";
  * Sets and removes annotations of exactly that pod in one patch: it carries the UID, so that a pod of the same name that has taken its
  * place meanwhile is left alone.
  *
+ * @returns the annotations that the pod has after it, as the API server answers.
  * @throws {Failure} the pod has gone or was replaced, or the user may not (`Forbidden`).
  */
-export async function annotate(kubectl: Kubectl, target: Target, changes: Changes): Promise<void> {
+export async function annotate(
+  kubectl: Kubectl,
+  target: Target,
+  changes: Changes,
+): Promise<Readonly<Record<string, string>>> {
   const patch = JSON.stringify({ metadata: { uid: target.uid, annotations: changes } });
-  const args = ["patch", "pod", "-n", target.namespace, "--type=merge", "-o", "name", "-p", patch, "--", target.name];
-  const { code, stderr } = await kubectl.run(args);
-  if (code === 0) return;
+  const args = ["patch", "pod", "-n", target.namespace, "--type=merge", "-o", "json", "-p", patch, "--", target.name];
+  const { code, stdout, stderr } = await kubectl.run(args);
+  if (code === 0) return annotationsIn(stdout);
   // The API server's words for a UID that is not the object's (apimachinery, ValidateObjectMetaAccessorUpdate and Preconditions.Check).
   if (/metadata\.uid|UID in precondition/.test(stderr)) throw new Failure("another pod has taken its name meanwhile");
   const failure = explain(stderr, `kubectl patch failed with exit code ${code}`);
   throw failure instanceof NotFound ? new NotFound("the pod has gone meanwhile") : failure;
+}
+
+function annotationsIn(stdout: string): Readonly<Record<string, string>> {
+  try {
+    return (JSON.parse(stdout) as PodObject).metadata.annotations ?? {};
+  } catch {
+    throw new Failure(`kubectl patch answered something that is not JSON: ${stdout.slice(0, 60)}`);
+  }
 }

@@ -5,6 +5,7 @@ import { Failure } from "./failure.ts";
 import { jsonValues } from "./json_values.ts";
 import type { Kubectl } from "./kubectl.ts";
 import { itemsOf, type ObjectMeta } from "./objects.ts";
+import { REQUEST_ANNOTATION } from "../pods/event_object.ts";
 import type { Target } from "./targets.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -14,6 +15,8 @@ export interface Announcement {
   /** `CaptureStarted`, `CaptureRejected` … */
   readonly reason: string;
   readonly note: string;
+  /** Hash of the request that it answers; undefined: an older controller does not say. */
+  readonly request: string | undefined;
 }
 
 interface EventObject {
@@ -71,9 +74,16 @@ export class Announcements {
 
   /**
    * Calls `heard` with each new Event, until it answers true, or `waitMs` have passed, or the Events cannot be watched, which is said.
+   *
+   * @param signal ends it early.
    */
-  async listen(waitMs: number, heard: (announcement: Announcement) => boolean): Promise<void> {
+  async listen(
+    waitMs: number,
+    heard: (announcement: Announcement) => boolean,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const enough = new AbortController();
+    signal?.addEventListener("abort", () => enough.abort(), { once: true });
     const timer = setTimeout(() => enough.abort(), waitMs);
     const args = ["get", EVENTS, ...this.#scope, "--watch", "--output-watch-events", "-o", "json"];
     try {
@@ -105,6 +115,6 @@ export class Announcements {
       return undefined;
     }
     if (this.#before.get(object?.metadata.uid ?? "") === object?.metadata.resourceVersion) return undefined;
-    return { uid, reason, note: object?.note ?? "" };
+    return { uid, reason, note: object?.note ?? "", request: object?.metadata.annotations?.[REQUEST_ANNOTATION] };
   }
 }

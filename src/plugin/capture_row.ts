@@ -1,8 +1,11 @@
 /** Rows of a controller's list, believed only as far as they are what they must be. Pure. */
 import type { Row } from "../reading/list.ts";
 
+/** What an older controller's row lacks. */
+type Newer = Pick<Row, "request" | "listening">;
+
 /** What the plugin needs of a row; a newer controller's row has more, which is handed on. */
-export type CaptureRow = Omit<Row, "received" | "request" | "listening">;
+export type CaptureRow = Omit<Row, "received" | keyof Newer> & Partial<Newer>;
 
 /** Names become words of command lines: none may read as a flag. */
 const NAME = /^[a-z0-9][a-z0-9.-]{0,252}$/;
@@ -27,6 +30,8 @@ const FIELDS: Readonly<Record<keyof CaptureRow, (value: unknown) => boolean>> = 
   oldest: isTextOrNull,
   newest: isTextOrNull,
   filter: isTextOrNull,
+  request: (value) => value === undefined || isText(value),
+  listening: (value) => value === undefined || typeof value === "boolean",
 };
 
 /** @returns undefined if the value is no row. */

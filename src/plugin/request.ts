@@ -1,5 +1,5 @@
 /** From the flags of `start` to annotations. Pure. */
-import { readAnnotations, SUB_KEYS } from "../pods/annotations.ts";
+import { readAnnotations, requestHash, SUB_KEYS } from "../pods/annotations.ts";
 import type { CaptureRequest } from "../captures/request.ts";
 import { parseDuration } from "../duration.ts";
 import { UsageFailure } from "./failure.ts";
@@ -51,8 +51,16 @@ export function requestChanges(key: string, options: RequestOptions, env: Readon
 
 /** The annotations that go when a capture is ended: the main key and every sub-key that the pod carries. */
 export function removalChanges(key: string, annotations: Readonly<Record<string, string>>): Changes {
-  const own = Object.keys(annotations).filter((name) => name === key || name.startsWith(`${key}/`));
-  return Object.fromEntries(own.map((name) => [name, null]));
+  return Object.fromEntries(ownAnnotations(key, annotations).map(([name]) => [name, null]));
+}
+
+/** Computes the hash by which the controller names the request of a pod that has these annotations. */
+export function requestOf(key: string, annotations: Readonly<Record<string, string>>): string {
+  return requestHash(Object.fromEntries(ownAnnotations(key, annotations)));
+}
+
+function ownAnnotations(key: string, annotations: Readonly<Record<string, string>>): [string, string][] {
+  return Object.entries(annotations).filter(([name]) => name === key || name.startsWith(`${key}/`));
 }
 
 /** Whether applying `changes` would leave the annotations as they are. */

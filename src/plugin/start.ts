@@ -2,12 +2,13 @@
 import { annotate } from "./annotate.ts";
 import { type Announcement, Announcements } from "./announcements.ts";
 import { bounded } from "./bounded.ts";
-import { findCaptures, nodesOf } from "./captures.ts";
+import type { NodeCapture } from "./captures.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, Report } from "./command.ts";
+import { confirm, type Question } from "./confirm.ts";
 import { reasonOf } from "./failure.ts";
 import { controllerNotReady, type Installation, type InstallationOptions, noController } from "./installation.ts";
 import { describe } from "../captures/request.ts";
-import { changesNothing, requestChanges, type RequestOptions } from "./request.ts";
+import { changesNothing, requestChanges, requestOf, type RequestOptions } from "./request.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
 
 export interface StartOptions extends TargetOptions, InstallationOptions {
@@ -26,38 +27,80 @@ export async function start(context: Context, options: StartOptions): Promise<nu
   const targets = (await findTargets(kubectl, options)).filter((target) => canBeCaptured(target, installation, report));
 
   // Before the change, so that what is said after it can be told from what was said before.
-  const before = options.waitMs > 0 && targets.length > 0 ? await Announcements.ifAllowed(context, targets) : undefined;
-  const waiting = new Map<string, Target>();
+  const events = options.waitMs > 0 && targets.length > 0 ? await Announcements.ifAllowed(context, targets) : undefined;
+  const questions: Question[] = [];
   const unchanged = new Set<string>();
   await bounded(targets, CHANGES_AT_ONCE, async (target) => {
+    let { annotations } = target;
     try {
-      if (changesNothing(target.annotations, changes)) unchanged.add(target.uid);
-      else await annotate(kubectl, target, changes);
+      if (changesNothing(annotations, changes)) unchanged.add(target.uid);
+      else annotations = await annotate(kubectl, target, changes);
     } catch (error) {
       kubectl.signal.throwIfAborted();
       return report.bad(target, `not annotated: ${reasonOf(error)}`);
     }
-    const words = unchanged.has(target.uid) ? "annotated like this already" : "annotated";
+    const words = wordsFor(target, unchanged);
     if (target.node === undefined) report.good(target, `${words}; it has no node yet and is captured from its start`);
     else if (options.waitMs === 0) report.good(target, words);
-    else waiting.set(target.uid, target);
+    // What was not changed is no news: no Event will come, and nobody can be asked.
+    else if (installation === undefined && unchanged.has(target.uid)) report.good(target, words);
+    else questions.push({ target, request: requestOf(key, annotations) });
   });
+  if (questions.length === 0) return report.exitCode;
 
-  const awaited = new Set([...waiting.keys()].filter((uid) => !unchanged.has(uid)));
-  if (before !== undefined && awaited.size > 0) {
-    await before.listen(options.waitMs, (announcement) => {
-      const target = awaited.has(announcement.uid) ? waiting.get(announcement.uid) : undefined;
-      if (target !== undefined && tell(report, target, announcement, describe(request))) {
-        waiting.delete(target.uid);
-        awaited.delete(target.uid);
+  const asked = describe(request);
+  let isOldNamed = false;
+  const sayThatItIsOld = (node: string | undefined) => {
+    if (!isOldNamed) context.terminal.note(controllerTooOld(node ?? ""));
+    isOldNamed = true;
+  };
+  const isMute = installation === undefined && events === undefined;
+  const silent = await confirm({
+    ...{ kubectl, installation, events, questions },
+    waitMs: isMute ? 0 : options.waitMs,
+    answers: ({ target, request }, { row, unasked, heard }) => {
+      if (row?.request !== undefined) return row.request === request && tellRow(report, target, row, asked, unchanged);
+      if (unasked !== undefined && unchanged.has(target.uid)) {
+        report.bad(target, `${wordsFor(target, unchanged)}, but no word from its controller: ${unasked}`);
+        return true;
       }
-      return awaited.size === 0;
-    });
-  }
-  if (waiting.size > 0) {
-    await askAbout(context, installation, waiting, unchanged, before && options.waitMs / 1000, report);
+      const isOld = row !== undefined || heard?.request === undefined;
+      if (heard === undefined || (unasked === undefined && row === undefined)) return false;
+      if (!tellEvent(report, target, heard, asked)) return false;
+      if (isOld) sayThatItIsOld(target.node);
+      return true;
+    },
+  });
+  for (const [{ target, request }, { row, unasked }] of silent) {
+    const words = wordsFor(target, unchanged);
+    const seconds = options.waitMs / 1000;
+    const describePod = `(see: kubectl describe pod -n ${target.namespace} ${target.name})`;
+    if (row?.request === request) {
+      report.bad(target, `${words}, but tcpdump does not listen after ${seconds} s ${describePod}`);
+    } else if (row?.request !== undefined) {
+      report.bad(
+        target,
+        `${words}, but after ${seconds} s its controller still is at an earlier request ${describePod}`,
+      );
+    } else if (row !== undefined) {
+      sayThatItIsOld(target.node);
+      tellRow(report, target, { ...row, listening: true }, asked, unchanged);
+    } else if (installation === undefined) {
+      const silence = events === undefined
+        ? "what its controller makes of it cannot be seen"
+        : `no word from its controller in ${seconds} s`;
+      report.bad(target, `${words}, but ${silence} ${describePod}`);
+    } else if (unasked !== undefined) {
+      report.bad(target, `${words}, but no word from its controller: ${unasked}`);
+    } else {
+      report.bad(target, `${words}, but its controller does not list it ${describePod}`);
+    }
   }
   return report.exitCode;
+}
+
+function wordsFor({ uid }: Target, unchanged: ReadonlySet<string>): string {
+  return unchanged.has(uid) ? "annotated like this already" : "annotated";
 }
 
 function canBeCaptured(target: Target, installation: Installation | undefined, report: Report): boolean {
@@ -77,12 +120,44 @@ function canBeCaptured(target: Target, installation: Installation | undefined, r
   return true;
 }
 
+/** What a list without a reason means by "completed". */
+const REACHED = "its duration or packet count is reached, its files are kept";
+
+/** @returns whether that row, which is of the request, answers the question what became of it. */
+function tellRow(
+  report: Report,
+  target: Target,
+  { state, reason, listening }: NodeCapture,
+  asked: string,
+  unchanged: ReadonlySet<string>,
+): boolean {
+  const words = unchanged.has(target.uid) ? "annotated like this already; " : "";
+  const why = reason === "" ? "" : `: ${reason}`;
+  switch (state) {
+    case "capturing":
+      if (listening) report.good(target, `${words}capturing on node ${target.node} (${asked})`);
+      return listening === true;
+    case "completed":
+      report.good(target, `${words}completed on node ${target.node} (${asked}): ${reason || REACHED}`);
+      return true;
+    case "pending":
+    case "unknown":
+      return false;
+    default:
+      report.bad(target, `${words}${state}${why}`);
+      return true;
+  }
+}
+
 /** @returns whether that Event answers the question what became of the request. */
-function tell(report: Report, target: Target, { reason, note }: Announcement, asked: string): boolean {
+function tellEvent(report: Report, target: Target, { reason, note }: Announcement, asked: string): boolean {
   switch (reason) {
     case "CaptureStarted":
     case "CaptureRestarted":
       report.good(target, `capturing on node ${target.node} (${asked})`);
+      return true;
+    case "CaptureCompleted":
+      report.good(target, `completed on node ${target.node} (${asked}): ${note}`);
       return true;
     case "CaptureRejected":
     case "CaptureFailed":
@@ -95,41 +170,7 @@ function tell(report: Report, target: Target, { reason, note }: Announcement, as
   }
 }
 
-/**
- * Without an Event (they can be switched off, and one that repeats is held back) the controller itself is asked.
- *
- * @param heardSeconds For how long Events were listened for; undefined: they could not be.
- */
-async function askAbout(
-  { kubectl }: Context,
-  installation: Installation | undefined,
-  waiting: ReadonlyMap<string, Target>,
-  unchanged: ReadonlySet<string>,
-  heardSeconds: number | undefined,
-  report: Report,
-): Promise<void> {
-  const { captures, unreachable, damaged } = installation === undefined
-    ? { captures: [], unreachable: [], damaged: [] }
-    : await findCaptures(kubectl, installation, nodesOf(waiting.values()));
-  for (const [uid, target] of waiting) {
-    const words = unchanged.has(uid) ? "annotated like this already" : "annotated";
-    const capture = captures.find((one) => one.uid === uid);
-    const unasked = [...unreachable, ...damaged].find(({ node }) => node === target.node);
-    if (capture?.state === "capturing" || capture?.state === "completed") {
-      report.good(target, `${words}; ${capture.state} on node ${target.node}`);
-    } else if (capture !== undefined) {
-      report.bad(target, `${words}; ${capture.state}${capture.reason ? `: ${capture.reason}` : ""}`);
-    } else if (unasked !== undefined) {
-      report.bad(target, `${words}, but no word from its controller: ${unasked.reason}`);
-    } else if (unchanged.has(uid) && installation === undefined) {
-      report.good(target, words);
-    } else {
-      const silence = installation !== undefined
-        ? "its controller does not list it"
-        : heardSeconds === undefined
-        ? "what its controller makes of it cannot be seen"
-        : `no word from its controller in ${heardSeconds} s`;
-      report.bad(target, `${words}, but ${silence} (see: kubectl describe pod -n ${target.namespace} ${target.name})`);
-    }
-  }
+function controllerTooOld(node: string): string {
+  return `The controller of node ${node} is older than this plugin and does not say which request it answers: ` +
+    `an answer may be one to an earlier request`;
 }

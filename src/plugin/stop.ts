@@ -4,9 +4,10 @@ import { Announcements } from "./announcements.ts";
 import { bounded } from "./bounded.ts";
 import { type Captures, count, findCaptures, formatBytes, type NodeCapture, nodesOf } from "./captures.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, nameOf, Report } from "./command.ts";
+import type { Question } from "./confirm.ts";
 import { Failure, reasonOf } from "./failure.ts";
 import type { InstallationOptions } from "./installation.ts";
-import { type Changes, removalChanges } from "./request.ts";
+import { type Changes, removalChanges, requestOf } from "./request.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
 
 export interface StopOptions extends TargetOptions, InstallationOptions {
@@ -75,30 +76,33 @@ export async function stopAll(
 ): Promise<void> {
   const { kubectl } = context;
   const before = waitMs === 0 ? undefined : await Announcements.ifAllowed(context, targets);
-  const waiting = new Map<string, Target>();
+  const waiting = new Map<string, Question>();
   const words = keep ? "capture held, its files are kept" : "annotation removed, its files go";
   await bounded(targets, CHANGES_AT_ONCE, async (target) => {
     const changes: Changes = keep ? { [`${key}/hold`]: "true" } : removalChanges(key, target.annotations);
+    let annotations;
     try {
-      await annotate(kubectl, target, changes);
+      annotations = await annotate(kubectl, target, changes);
     } catch (error) {
       kubectl.signal.throwIfAborted();
       return report.bad(target, `not changed: ${reasonOf(error)}`);
     }
-    if (before !== undefined && answers(target, held, keep)) waiting.set(target.uid, target);
-    else report.good(target, words);
+    if (before !== undefined && answers(target, held, keep)) {
+      waiting.set(target.uid, { target, request: requestOf(key, annotations) });
+    } else report.good(target, words);
   });
   if (waiting.size > 0) {
-    await before?.listen(waitMs, ({ uid, reason, note }) => {
-      const target = waiting.get(uid);
-      if (target !== undefined && reason === "CaptureStopped") {
-        report.good(target, note);
+    await before?.listen(waitMs, ({ uid, reason, note, request }) => {
+      const question = waiting.get(uid);
+      // An older controller does not say which request it answers.
+      if (question !== undefined && reason === "CaptureStopped" && (request ?? question.request) === question.request) {
+        report.good(question.target, note);
         waiting.delete(uid);
       }
       return waiting.size === 0;
     });
   }
-  for (const target of waiting.values()) {
+  for (const { target } of waiting.values()) {
     report.good(target, `${words} (no word from its controller in ${waitMs / 1000} s)`);
   }
 }

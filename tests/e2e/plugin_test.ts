@@ -309,6 +309,38 @@ Deno.test("start passes the controller's refusal on, with exit code 1", async ()
   assert.equal((await plugin(["stop", "-n", namespace, pod!.name, "--yes"])).code, 0);
 });
 
+Deno.test("start answers its own request only, however fast one follows another, and soon", async () => {
+  const [pod] = await pods();
+  const name = pod!.name;
+  const start = async (...more: string[]) => {
+    const began = performance.now();
+    const result = await plugin(["start", "-n", namespace, name, ...more]);
+    return { ...result, seconds: (performance.now() - began) / 1000 };
+  };
+  const first = await start("--filter", "tcp port 80");
+  assert.equal(first.code, 0, first.stderr);
+  assert.equal((await plugin(["stop", "-n", namespace, name, "--yes", "--wait", "0s"])).code, 0);
+  assert.equal((await start("--filter", "tcp port 80", "--wait", "0s")).code, 0);
+  // The repeat of the first CaptureStarted is yet to come, or comes now.
+  const never = await start("--interface", "none0");
+  assert.deepEqual([never.code, never.stdout], [1, ""], never.stderr);
+  assert.match(never.stderr, new RegExp(`^${namespace}/${name}: (failing|rejected): .*none0`));
+  const again = await start("--filter", "tcp port 80");
+  assert.equal(again.code, 0, again.stderr);
+  assert.match(again.stdout, /: capturing on node /);
+  assert.ok(again.seconds < 8, `answered after ${again.seconds} s`);
+  const ten = await start("--filter", "tcp port 80", "--packets", "10", "--wait", "60s");
+  assert.equal(ten.code, 0, ten.stderr);
+  assert.match(ten.stdout, /: (capturing|completed) on node .*for 10 packets/);
+  await waitFor("ten packets", async () => (await list()).some((row) => row.pod === name && row.state === "completed"));
+  const done = await start("--filter", "tcp port 80", "--packets", "10", "--wait", "60s");
+  assert.equal(done.code, 0, done.stderr);
+  assert.match(done.stdout, /annotated like this already; completed on node /);
+  assert.ok(done.seconds < 30, `answered after ${done.seconds} s`);
+  const stopped = await plugin(["stop", "-n", namespace, name, "--yes"]);
+  assert.match(stopped.stdout, /: Annotation removed: /, stopped.stderr);
+});
+
 Deno.test("what a user may not do is said with verb and resource, by the real API server", async () => {
   const [pod] = await pods();
   await kube.annotate(namespace, pod!.name, { "tcpdump.antrea.io": "2" });

@@ -1,6 +1,8 @@
 /** `start` and `stop` on a real API server with real kubectl; the test plays the controllers and records their Events. */
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
+import { requestOf } from "../../../src/plugin/request.ts";
+import { REQUEST_ANNOTATION } from "../../../src/pods/event_object.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { clusterRole, controllerPod, eventually, plugin, type RunOptions, Sandbox } from "./rig.ts";
 
@@ -51,10 +53,14 @@ async function answer(
   await event(name, reason, note);
 }
 
-async function event(name: string, reason: string, note: string): Promise<void> {
-  const { metadata: { uid } } = await server.call("GET", `${PODS}/${name}`);
+/** @param request the annotations that it answers. @default those that the pod has */
+async function event(name: string, reason: string, note: string, request?: Record<string, string>): Promise<void> {
+  const { metadata: { uid, annotations = {} } } = await server.call("GET", `${PODS}/${name}`);
   await server.call("POST", "/apis/events.k8s.io/v1/namespaces/default/events", {
-    metadata: { name: `${name}.${crypto.randomUUID()}` },
+    metadata: {
+      name: `${name}.${crypto.randomUUID()}`,
+      annotations: { [REQUEST_ANNOTATION]: requestOf(KEY, request ?? annotations) },
+    },
     eventTime: new Date().toISOString().replace("Z", "000Z"),
     reportingController: "packet-capture",
     reportingInstance: "x",
@@ -186,7 +192,8 @@ Deno.test("start states a whole request: what an earlier one had goes, a repeate
     node: "worker1",
     annotations: { [KEY]: "3", [`${KEY}/filter`]: "udp", [`${KEY}/hold`]: "true" },
   });
-  await event("again", "CaptureRestarted", "Capturing again");
+  // The same was asked for once before.
+  await event("again", "CaptureRestarted", "Capturing again", { [KEY]: "5", [`${KEY}/duration`]: "10m" });
   const [{ code, text }] = await Promise.all([
     run(["start", "pod/again", "--duration", "10m"]),
     eventually(async () => `${KEY}/duration` in await annotationsOf("again")).then(async () => {

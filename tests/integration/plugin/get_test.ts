@@ -10,6 +10,7 @@ import {
   CONTROLLERS,
   eventually,
   list,
+  PATCHED,
   pluginCommand,
   PODS,
   RELEASES,
@@ -370,7 +371,7 @@ Deno.test("get hands --since on to the controllers, and refuses what is not a ti
 });
 
 Deno.test("get --stop removes the annotations once the file is there, and never when it is not", async () => {
-  await using sandbox = await sandboxWith([WEB[0]!], () => [{ when: ["patch", "web-0"], stdout: "pod/web-0\n" }]);
+  await using sandbox = await sandboxWith([WEB[0]!], () => [{ ...PATCHED, when: ["patch", "web-0"] }]);
   const { code, stderr, text } = await sandbox.run(["get", "web-0", "--stop", "--wait", "0s"]);
   strictEqual(code, 0, stderr);
   strictEqual(text, "default/web-0: annotation removed, its files go\n");
@@ -523,7 +524,7 @@ for (
 
 Deno.test("get --stop goes on with what was not fetched whole, and says so", async () => {
   await using sandbox = await sandboxWith(WEB, (path) => [
-    { when: ["patch"], stdout: "" },
+    PATCHED,
     {
       when: ["cat default/web-0"],
       file: path("web-0"),

@@ -1,7 +1,7 @@
 /** `list` over several nodes, one of which does not answer. */
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import type { Rule } from "./fake_kubectl.ts";
-import { clusterRole, clusterRules, controllerPod, CONTROLLERS, list, RELEASES, Sandbox } from "./rig.ts";
+import { clusterRole, clusterRules, controllerPod, CONTROLLERS, list, PATCHED, RELEASES, Sandbox } from "./rig.ts";
 
 function row(pod: string, more: Record<string, unknown> = {}) {
   return {
@@ -199,7 +199,7 @@ Deno.test("stop says how many files and bytes it deletes, summed over nodes", as
     ...clusterRules(["worker1", "worker2"], pods),
     { when: ["exec", "worker1", "list -n default -o json"], stdout: JSON.stringify(web) },
     { when: ["exec", "worker2", "list -n data -o json"], stdout: JSON.stringify(db) },
-    { when: ["patch"], stdout: "" },
+    PATCHED,
   ]);
   const { code, stderr } = await sandbox.run(["stop", "-A", "-l", "x", "--yes", "--wait", "0s"]);
   deepStrictEqual([code, stderr], [0, "This ends the captures of 2 pods and deletes 6 files, 4.5 MB.\n"]);
@@ -211,7 +211,7 @@ Deno.test("stop asks a node for each namespace of up to four, and for all togeth
     await using sandbox = await Sandbox.create([
       ...clusterRules(["worker1"], pods),
       { when: ["exec"], stdout: "[]" },
-      { when: ["patch"], stdout: "" },
+      PATCHED,
     ]);
     strictEqual((await sandbox.run(["stop", "-A", "-l", "x", "--yes", "--wait", "0s"])).code, 0);
     const lists = (await sandbox.calls()).filter(({ args }) => args.includes("exec")).map(({ args }) => args.join(" "));
@@ -226,7 +226,7 @@ Deno.test("stop says what may be deleted unseen where the user may not list", as
   await using sandbox = await Sandbox.create([
     ...clusterRules(["worker1"], [{ name: "web-0", node: "worker1" }]),
     { ...REFUSED, when: ["exec"] },
-    { when: ["patch"], stdout: "" },
+    PATCHED,
   ]);
   const { code, stderr } = await sandbox.run(["stop", "web-0", "--yes", "--wait", "0s"]);
   match(

@@ -126,6 +126,9 @@ export function clusterRules(
   ];
 }
 
+/** What the API server answers to a patch: the pod as it is then, of which only the annotations count. */
+export const PATCHED: Rule = { when: ["patch"], stdout: JSON.stringify({ kind: "Pod", metadata: {} }) };
+
 export function list(items: readonly unknown[]): string {
   return JSON.stringify({ kind: "List", apiVersion: "v1", items });
 }
