@@ -1,7 +1,7 @@
 /** Runs `packet-capture …` in a controller's pod by `kubectl exec`, and says in one sentence why that did not work. */
 import { EXIT, readTrailer, type Trailer } from "../reading/outcome.ts";
 import { VERSION } from "../version.ts";
-import { explain, PolicyRefusal } from "./explain.ts";
+import { Blocked, explain, PolicyRefusal } from "./explain.ts";
 import { Failure } from "./failure.ts";
 import { checkReadable, type Controller } from "./installation.ts";
 import type { DeliverOptions, Delivery, Kubectl } from "./kubectl.ts";
@@ -17,6 +17,10 @@ const READ_POLICY = "packet-capture-read.";
 const COMMAND_PREFIX = "packet-capture: ";
 /** What `cat` says instead of a trailer in version 0.1, and still before it. */
 const WRITTEN = /^all (\d+) bytes are written$/;
+
+/** What kubectl says of an answer that refuses the upgrade of `exec` and is none of Kubernetes' own: a proxy's page, or the kubelet's. */
+const UPGRADE_REFUSED =
+  /unable to upgrade connection: [^]*(\b40[0135]\b|forbidden|unauthorized|not allowed|upgrade required)/i;
 
 /** The command in the controller's pod ended with an error of its own. */
 export class CommandFailed extends Failure {
@@ -78,6 +82,7 @@ export async function whyFailed(
   const said = remoteLines(stderr).at(-1) ?? "";
   const terminated = TERMINATED.exec(stderr)?.[1];
   if (terminated === undefined && !NO_PROGRAM.test(stderr)) {
+    if (UPGRADE_REFUSED.test(stderr)) return new Blocked(execRefused(controller, stderr));
     const why = explain(stderr, `kubectl exec failed with exit code ${code}`);
     const ours = why instanceof PolicyRefusal && why.policy.startsWith(READ_POLICY);
     return ours ? new ReadRefused(command, controller.release) : why;
@@ -99,6 +104,15 @@ export async function whyFailed(
   const fallback = `packet-capture ${command[0]} ended with exit code ${commandCode}`;
   const message = `${said === "" ? fallback : said} (controller of node ${controller.node})`;
   return new CommandFailed(message, commandCode, trailerIn(stderr));
+}
+
+function execRefused({ node }: Controller, stderr: string): string {
+  const words = stderr.slice(stderr.indexOf("unable to upgrade connection: ")).replace(/<[^>]*>/g, " ").replace(
+    /\s+/g,
+    " ",
+  );
+  return `kubectl exec to node ${node} is refused on its way: ${words.trim().slice(0, 160)}; ` +
+    "a proxy before the API server must let WebSocket or SPDY upgrades through";
 }
 
 /** What the command says in a line of stderr; undefined if the line is kubectl's. */

@@ -2,7 +2,7 @@
 import { ask } from "./ask.ts";
 import { bounded } from "./bounded.ts";
 import { type CaptureRow, rowIn } from "./capture_row.ts";
-import { Refused } from "./explain.ts";
+import { Blocked, Refused } from "./explain.ts";
 import { reasonOf } from "./failure.ts";
 import { type Controller, type Installation, READER } from "./installation.ts";
 import type { Kubectl } from "./kubectl.ts";
@@ -95,7 +95,7 @@ async function askOne(
   } catch (error) {
     kubectl.signal.throwIfAborted();
     const reason = error instanceof SyntaxError ? "its list is not JSON as this plugin knows it" : reasonOf(error);
-    const refused = error instanceof Refused ? error : undefined;
+    const refused = error instanceof Refused && !(error instanceof Blocked) ? error : undefined;
     return { captures: [], unreachable: [{ node, reason }], damaged: [], refused };
   }
 }

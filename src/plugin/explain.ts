@@ -16,6 +16,11 @@ export class Refused extends Failure {
   override readonly name: string = "Refused";
 }
 
+/** Something on the way refused the request, such as a proxy: no right of Kubernetes helps. */
+export class Blocked extends Refused {
+  override readonly name = "Blocked";
+}
+
 /** The API server refused for want of a right. */
 export class Forbidden extends Refused {
   override readonly name = "Forbidden";
@@ -84,6 +89,7 @@ export function explain(stderr: string, otherwise: string): Failure {
     "",
   );
   if (/\(NotFound\)/.test(line)) return new NotFound(said);
+  if (/^Error from server \((Forbidden|MethodNotAllowed)\)/.test(line)) return new Blocked(said);
   if (
     /unable to parse requirement|couldn't parse the selector|is invalid label|unknown flag|doesn't have a resource type/i
       .test(line)

@@ -59,7 +59,9 @@ export async function get(context: Context, options: GetOptions): Promise<number
   }
   const installation = await installationFor(context, options);
   const kept = (name: string) => findKept(kubectl, installation, name, options);
-  const targets = annotatedOnly(await findTargets(kubectl, options, kept), installation.release.annotationKey);
+  const { annotationKey } = installation.release;
+  const asked = await findTargets(kubectl, options, kept);
+  const targets = annotatedOnly(asked, annotationKey);
   const [first] = targets;
   // A name from the cluster is the name of a file, nothing more.
   const name = targets.length === 1 && first !== undefined ? basename(first.name) : "packet-capture";
@@ -67,6 +69,12 @@ export async function get(context: Context, options: GetOptions): Promise<number
   await using output = await OutputFile.create(path, options);
 
   const report = new Report(terminal);
+  for (const target of asked) {
+    if (targets.includes(target)) continue;
+    const words = `left out: it is not captured: it has no annotation ${annotationKey}`;
+    if (options.partial) report.warn(target, words);
+    else report.bad(target, words);
+  }
   const parts = await downloadAll(context, options, installation, targets, output, report);
   const merged = await mergeParts(
     parts.map(({ target, file: { path } }) => ({ name: nameOf(target), path })),
@@ -92,7 +100,7 @@ export async function get(context: Context, options: GetOptions): Promise<number
     }
     const stopped = whole.filter((target) => !target.kept);
     const { waitMs } = options;
-    await stopAll(context, stopped, installation.release.annotationKey, { keep: false, waitMs }, undefined, report);
+    await stopAll(context, stopped, annotationKey, { keep: false, waitMs }, undefined, report);
   }
   return report.exitCode;
 }

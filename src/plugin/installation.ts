@@ -234,10 +234,20 @@ export function checkReadable(controller: Controller): void {
 }
 
 /** The sentence for a node that the DaemonSet does not reach. */
-export function noController({ release }: Installation, node: string): string {
+export function noController(installation: Installation, node: string): string {
+  const { release, controllers } = installation;
+  if (controllers.size === 0) return noControllers(installation);
   return `Node ${node} has no controller: the DaemonSet of release ${
     nameOf(release)
   } does not run there (see its nodeSelector, affinity and tolerations)`;
+}
+
+/** The sentence for an installation whose DaemonSet has no pod on any node. */
+export function noControllers({ release }: Installation): string {
+  return `Release ${
+    nameOf(release)
+  } has no controller pods: the cluster may refuse them by a LimitRange, a quota or Pod Security ` +
+    `(see: kubectl describe daemonset -n ${release.namespace} ${release.name})`;
 }
 
 /** The sentence for a controller that cannot be asked yet. */

@@ -1,8 +1,8 @@
 /** `list`: the captures of all nodes in one table. */
 import { everyNode, findCaptures, formatBytes, type NodeCapture } from "./captures.ts";
 import { type Context, installationFor } from "./command.ts";
-import { UsageFailure } from "./failure.ts";
-import type { InstallationOptions } from "./installation.ts";
+import { Failure, UsageFailure } from "./failure.ts";
+import { type InstallationOptions, noControllers } from "./installation.ts";
 import { printable } from "../printable.ts";
 import { EITHER_NAMESPACE } from "./targets.ts";
 import { jsonText } from "../quote.ts";
@@ -16,12 +16,14 @@ export interface ListOptions extends InstallationOptions {
 
 /**
  * @returns the exit code: 1 if some controller could not be asked, or not all of its list be read; it then is named.
+ * @throws {Failure} there is no controller to ask.
  * @throws {Refused} the user may not ask, and so has nothing.
  */
 export async function list(context: Context, options: ListOptions): Promise<number> {
   if (options.namespace !== undefined && options.allNamespaces) throw new UsageFailure(EITHER_NAMESPACE);
   const { kubectl, terminal } = context;
   const installation = await installationFor(context, options);
+  if (installation.controllers.size === 0) throw new Failure(noControllers(installation));
   const scope = everyNode(installation, options.namespace);
   const { captures: all, unreachable, damaged, refused } = await findCaptures(kubectl, installation, scope);
   if (refused !== undefined && all.length === 0) throw refused;

@@ -54,12 +54,23 @@ export async function start(context: Context, options: StartOptions): Promise<nu
     if (!isOldNamed) context.terminal.note(controllerTooOld(node ?? ""));
     isOldNamed = true;
   };
+  const pendingBefore = new Set<string>();
   const isMute = installation === undefined && events === undefined;
   const silent = await confirm({
     ...{ kubectl, installation, events, questions },
     waitMs: isMute ? 0 : options.waitMs,
     answers: ({ target, request }, { row, unasked, heard }) => {
-      if (row?.request !== undefined) return row.request === request && tellRow(report, target, row, asked, unchanged);
+      if (row?.request !== undefined && row.request !== request) return false;
+      if (row?.state === "pending") {
+        // A sandbox that has just come is seen a moment later.
+        const isSure = heard?.reason === "CapturePending" || pendingBefore.has(target.uid);
+        pendingBefore.add(target.uid);
+        if (isSure) {
+          report.good(target, `${wordsFor(target, unchanged)}; captured once it runs, until then ${whyOf(row)}`);
+        }
+        return isSure;
+      }
+      if (row?.request !== undefined) return tellRow(report, target, row, asked, unchanged);
       if (unasked !== undefined && unchanged.has(target.uid)) {
         report.bad(target, `${wordsFor(target, unchanged)}, but no word from its controller: ${unasked}`);
         return true;
@@ -132,7 +143,6 @@ function tellRow(
   unchanged: ReadonlySet<string>,
 ): boolean {
   const words = unchanged.has(target.uid) ? "annotated like this already; " : "";
-  const why = reason === "" ? "" : `: ${reason}`;
   switch (state) {
     case "capturing":
       if (listening) report.good(target, `${words}capturing on node ${target.node} (${asked})`);
@@ -140,13 +150,16 @@ function tellRow(
     case "completed":
       report.good(target, `${words}completed on node ${target.node} (${asked}): ${reason || REACHED}`);
       return true;
-    case "pending":
     case "unknown":
       return false;
     default:
-      report.bad(target, `${words}${state}${why}`);
+      report.bad(target, `${words}${whyOf({ state, reason })}`);
       return true;
   }
+}
+
+function whyOf({ state, reason }: Pick<NodeCapture, "state" | "reason">): string {
+  return reason === "" ? state : `${state}: ${reason}`;
 }
 
 /** @returns whether that Event answers the question what became of the request. */
@@ -158,6 +171,9 @@ function tellEvent(report: Report, target: Target, { reason, note }: Announcemen
       return true;
     case "CaptureCompleted":
       report.good(target, `completed on node ${target.node} (${asked}): ${note}`);
+      return true;
+    case "CapturePending":
+      report.good(target, `annotated; captured once it runs, until then pending: ${note}`);
       return true;
     case "CaptureRejected":
     case "CaptureFailed":

@@ -152,6 +152,42 @@ Deno.test("get leaves out a pod without packets and fetches the others", async (
   strictEqual((await packetsIn(sandbox.path("work/packet-capture.pcapng"))).length, 400);
 });
 
+Deno.test("get names each pod of a selector that is not captured: exit code 1, 0 with --partial, the file is there", async () => {
+  await using sandbox = await sandboxWith(WEB, () => {
+    const pods = WEB.map(({ pod, node }) => capturedPod({ name: pod, node }));
+    const plain = capturedPod({ name: "web-9", node: "worker2" });
+    const { annotations: _, ...metadata } = plain.metadata;
+    return [{ when: ["get", " pods", "app=web"], stdout: list([...pods, { ...plain, metadata }]) }];
+  });
+  for (const [more, expected] of [[[], 1], [["--partial"], 0]] as const) {
+    const { code, stderr } = await sandbox.run(["get", "-l", "app=web", "--force", ...more]);
+    strictEqual(code, expected, stderr);
+    match(stderr, /^default\/web-9: left out: it is not captured: it has no annotation tcpdump.antrea.io$/m);
+    strictEqual((await packetsIn(sandbox.path("work/packet-capture.pcapng"))).length, 600);
+  }
+});
+
+Deno.test("get and list name the node whose exec a proxy refuses, and do not try again", async () => {
+  const page = "error: unable to upgrade connection: <html>\n<head><title>403 Forbidden</title></head>\n</html>\n";
+  const status = "Error from server (Forbidden): blocked by the proxy\n";
+  for (
+    const [stderr, words] of [
+      [page, /node worker1 is refused on its way: unable to upgrade connection: 403 Forbidden; a proxy before/],
+      [status, /blocked by the proxy/],
+    ] as const
+  ) {
+    await using sandbox = await sandboxWith([WEB[0]!], () => [{ when: ["exec"], code: 1, stderr }]);
+    const got = await sandbox.run(["get", "web-0"]);
+    deepStrictEqual([got.code, got.stderr.split("\n").length], [1, 2], got.stderr);
+    match(got.stderr, words);
+    strictEqual((await sandbox.calls()).filter(({ args }) => args.includes("cat")).length, 1);
+    const listed = await sandbox.run(["list"]);
+    strictEqual(listed.code, 1);
+    match(listed.stderr, words);
+    match(listed.stderr, /worker1/);
+  }
+});
+
 Deno.test("get ends a connection that delivers nothing, and begins again", async () => {
   await using sandbox = await sandboxWith([WEB[0]!], (path) => [
     { when: ["cat default/web-0"], times: 1, file: path("web-0"), bytes: 3000, hang: true },

@@ -130,7 +130,10 @@ Deno.test("a tenant's DaemonSet with the chart's labels, and its pod, are ignore
   }
 });
 
-Deno.test("several real releases ask to choose, and each option chooses", async () => {
+const NO_PODS = "Release bank/second has no controller pods: the cluster may refuse them by a LimitRange, a quota or " +
+  "Pod Security (see: kubectl describe daemonset -n bank second)";
+
+Deno.test("several real releases ask to choose, each option chooses, and one without pods says so", async () => {
   const { uid: _uid, ...metadata } =
     clusterRole({ release: "second", key: "second.example", namespace: "bank" }).metadata;
   await server.call("POST", `${RBAC}/clusterroles`, { metadata, rules: [] });
@@ -144,8 +147,15 @@ Deno.test("several real releases ask to choose, and each option chooses", async 
     strictEqual(code, 2);
     for (const args of [["--controller-namespace=bank"], ["--release=second"], ["--annotation-key=second.example"]]) {
       const chosen = await run(["list", ...args]);
-      deepStrictEqual([chosen.code, chosen.stderr], [0, "No captures on 0 nodes\n"]);
+      deepStrictEqual([chosen.code, chosen.stderr], [1, `Error: ${NO_PODS}\n`]);
     }
+    await server.createPod({ name: "nowhere", node: "worker1", namespace: "shop" });
+    const started = await run(["start", "-n", "shop", "nowhere", "--release=second"]);
+    deepStrictEqual([started.code, started.text, started.stderr], [
+      1,
+      "",
+      `shop/nowhere: not annotated: ${NO_PODS}\n`,
+    ]);
   } finally {
     await server.call("DELETE", `${RBAC}/clusterroles/${metadata.name}`);
   }

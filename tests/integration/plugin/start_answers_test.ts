@@ -170,6 +170,19 @@ Deno.test("start knows a capture that is completed, and answers at once, without
   ]);
 });
 
+Deno.test("start says at once that a pod without a sandbox is pending, and why", async () => {
+  const { uid } = await pod("late");
+  await rows([row("late", uid, X, { state: "pending", reason: "no ConfigMap" })]);
+  const began = performance.now();
+  const { code, text, stderr } = await start("late", "udp", ["--wait", "60s"]);
+  ok(performance.now() - began < 45_000, "it waited for its whole time");
+  deepStrictEqual([code, text, stderr], [
+    0,
+    "default/late: annotated; captured once it runs, until then pending: no ConfigMap\n",
+    "",
+  ]);
+});
+
 Deno.test("start takes the Events of this request alone where the user may not ask the node", async () => {
   const { uid } = await pod("blind");
   const refusal = 'Error from server (Forbidden): pods "x" is forbidden: User "dev" cannot create resource ' +
