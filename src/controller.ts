@@ -10,6 +10,8 @@ import { getLog } from "./log.ts";
 import { Metrics } from "./metrics.ts";
 import { ApiClient } from "./pods/api.ts";
 import { PodEvents } from "./pods/events.ts";
+import { getPod } from "./pods/get.ts";
+import { statusOf } from "./pods/status.ts";
 import { PodWatch } from "./pods/watch.ts";
 import { Sandboxes } from "./sandboxes/sandboxes.ts";
 import type { Settings } from "./settings.ts";
@@ -23,6 +25,8 @@ export const PATIENCE = {
 };
 /** How often a held directory is tried again. */
 const HELD_RETRY_MS = 1000;
+/** How long the API may take to tell of one pod. */
+const LOOK_TIMEOUT_MS = 10_000;
 /** How long Events that are still to be sent may take when we stop. */
 const EVENTS_CLOSE_MS = 2000;
 
@@ -83,6 +87,10 @@ export async function runController(
       log: getLog("captures"),
       record: (pod, event, request, isAnswer) => events.record(pod, event, request, isAnswer),
       sandboxes,
+      statusOf: async (pod, signal) => {
+        const object = await getPod(api, pod, { signal, timeoutMs: LOOK_TIMEOUT_MS });
+        return object && statusOf(object);
+      },
       signal: stop.signal,
       onDirectoryLost: () => {
         log.error("captureDir was replaced while in use: stopping, to be started anew", { path: directory.path });

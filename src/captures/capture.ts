@@ -7,6 +7,7 @@ import { type Asked, readAnnotations, requestHash } from "../pods/annotations.ts
 import { formatDuration } from "../duration.ts";
 import type { PodEvent } from "../pods/events.ts";
 import { type Pod, podKey } from "../pods/pod.ts";
+import type { PodStatus } from "../pods/status.ts";
 import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
@@ -22,6 +23,7 @@ import { Ledger } from "./ledger.ts";
 import type { ClockStep } from "./manifest.ts";
 import { type Goal, goalOf, plan, type Room, type View } from "./plan.ts";
 import { bytesClaimed, type CaptureRequest, describe, fingerprint, processFingerprint } from "./request.ts";
+import { type LOOK_TIMING, PodLook } from "./pod_look.ts";
 import { listRing, ringFileBase } from "./ring.ts";
 import { Running } from "./running.ts";
 import type { Exit } from "./tcpdump.ts";
@@ -49,6 +51,9 @@ export interface CaptureContext {
   readonly log: Log;
   record(pod: Pod, event: PodEvent, request: string, isAnswer: boolean): void;
   sandboxOf(pod: Pod): Sandbox | undefined;
+  /** Asks the API for the pod's status; undefined: there is no such pod. */
+  statusOf(pod: Pod): Promise<PodStatus | undefined>;
+  readonly lookTiming: typeof LOOK_TIMING;
   /** Has the runtime asked now; never rejects. */
   lookForSandboxes(): Promise<void>;
   /** The first list is complete, and the runtime has said of which pods there is a sandbox. */
@@ -87,8 +92,8 @@ export class Capture {
   /** Where it rests. */
   goal: Goal = { state: "none", reason: "" };
   goalSince = new Date();
-  /** The pod had a READY sandbox here: it is really this node's. */
-  sawSandbox = false;
+  /** The pod is proven to be this node's: by a READY sandbox here, or by the API's word of its node. */
+  isHere = false;
 
   /** Order of first sight among all captures. */
   firstSeen: number;
@@ -112,12 +117,15 @@ export class Capture {
   /** Gives back the turn to start with a filter, which it has. */
   #turn: (() => void) | undefined;
   readonly #backoff: Backoff;
+  readonly #look: PodLook;
   /** What is to be said once it is known that the pod is really on this node. */
   #untold: { readonly event: PodEvent; readonly request: string } | undefined;
   /** Hash of the pod's annotations as last seen. */
   #hash = requestHash({});
   /** The hash for which something was said last. */
   #answered = "";
+  /** The hash for which it was said that the pod has no sandbox: that is no answer yet, and holds back none. */
+  #pendingToldFor = "";
   /** The hash with which it came to rest last. */
   #restedFor = "";
   /** Ends the wait that the work on this key is in, if what it waits for may be of no use any more. */
@@ -139,6 +147,7 @@ export class Capture {
     this.folder = context.directory.folderOf(namespace, name);
     this.files = new CaptureFiles(this.folder, name);
     this.#filter = new PodFilter(context.filters, namespace);
+    this.#look = new PodLook(context.lookTiming);
     this.#backoff = new Backoff(() => context.again(this.key));
   }
 
@@ -157,6 +166,7 @@ export class Capture {
       this.goalSince = new Date(manifest.since);
       this.#answered = this.#restedFor = requestHash(manifest.annotations);
     }
+    if (manifest?.state === "pending") this.#pendingToldFor = requestHash(manifest.annotations);
     if (interrupted) await this.#cutTorn();
     await this.measure();
   }
@@ -166,7 +176,9 @@ export class Capture {
     const isAnother = (this.pod?.uid ?? this.ledger?.manifest?.uid) !== pod.uid;
     if (isAnother) {
       // Nothing that was said, found or counted was of this one.
-      this.sawSandbox = false;
+      this.isHere = false;
+      this.#pendingToldFor = "";
+      this.#look.clear();
       this.#untold = undefined;
       this.goal = { state: "none", reason: "" };
       this.#wishedAt = performance.now();
@@ -186,6 +198,7 @@ export class Capture {
       if (known && this.#print !== before) this.#changed = true;
       this.#wishedAt = performance.now();
       this.#backoff.clear();
+      this.#look.soon();
       // Ahead of need: where a sandbox is still to come, what tcpdump says of the filter is there before it.
       if (asked.kind === "valid") void this.#filter.problemOf(asked.request).catch(() => {});
     }
@@ -232,6 +245,40 @@ export class Capture {
       performance.now() - (this.#lacksSandboxSince ?? performance.now()) < SANDBOX_AWAITED_MS);
   }
 
+  /** Whether the API is to be asked for the pod: it has no sandbox, and perhaps is another node's, or waits for something. */
+  get needsLook(): boolean {
+    return this.pod !== undefined && this.asked.kind !== "nothing" && !this.running && !this.sandbox &&
+      this.#look.isDue && (!this.isHere || this.goal.state === "pending");
+  }
+
+  /** Asks the API for the pod, and enqueues it with what was found. */
+  async look(): Promise<void> {
+    const { pod } = this;
+    const { settings, log } = this.#context;
+    if (!pod) return;
+    this.#look.begin();
+    let status: PodStatus | undefined;
+    try {
+      status = await this.#context.statusOf(pod);
+      this.#look.saidFailed = false;
+    } catch (error) {
+      if (this.#context.stopping()) return;
+      const say = this.#look.saidFailed ? log.debug : log.warn;
+      this.#look.saidFailed = true;
+      say("Cannot get a pod that has no sandbox; it is asked for again later", { ...this.fields(), error });
+      return;
+    }
+    // Of one that is gone, or has a sandbox meanwhile, others tell.
+    if (this.pod?.uid !== pod.uid || status?.uid !== pod.uid || this.sandbox) return;
+    if (status.nodeName !== settings.nodeName) {
+      if (status.nodeName !== undefined) this.#look.end();
+      return;
+    }
+    this.#look.found = status;
+    if (!this.isHere) this.isHere = this.#isNews = true;
+    this.#context.again(this.key);
+  }
+
   /** Whether it asks for a place within the limits: all else that it needs is there. */
   get applies(): boolean {
     if (this.running) return true;
@@ -270,9 +317,14 @@ export class Capture {
   /** Does what the plan says until there is nothing to be done. */
   async reconcile(): Promise<void> {
     for (let steps = 0; steps < MAX_STEPS; steps++) {
-      if (this.sandbox) this.#lacksSandboxSince = undefined;
-      else this.#lacksSandboxSince ??= performance.now();
-      if (!this.sawSandbox && this.sandbox) this.sawSandbox = this.#isNews = true;
+      if (this.sandbox) {
+        this.#lacksSandboxSince = undefined;
+        this.#look.clear();
+        if (!this.isHere) this.isHere = this.#isNews = true;
+      } else {
+        this.#lacksSandboxSince ??= performance.now();
+        this.#look.lacksSandbox();
+      }
       if (this.#changed) this.ledger?.rearm();
       this.#changed = false;
       this.#recount();
@@ -354,6 +406,7 @@ export class Capture {
       room,
       ...(pod ? { pod: { uid: pod.uid, asked, isMirror: pod.staticUid !== undefined } } : {}),
       ...(sandbox ? { sandbox } : {}),
+      ...(this.#look.found ? { awaits: this.#look.found.why } : {}),
       ...(ledger
         ? {
           folder: {
@@ -691,7 +744,9 @@ export class Capture {
     const isNews = this.#isNews;
     this.#isNews = false;
     const request = this.#hash;
-    const isAnswer = this.#answered !== request;
+    const isPending = goal.state === "pending";
+    const isAnswer = this.#answered !== request &&
+      !(isPending && (!this.isHere || this.#pendingToldFor === request));
     const isAnother = this.#restedFor !== request;
     this.#restedFor = request;
     if (!this.running && goal.state !== "paused" && goal.state !== "failing") {
@@ -704,12 +759,14 @@ export class Capture {
       await this.#save();
     }
     if (this.#untold) this.#tell(this.#untold.request, this.#untold.event);
-    if (goal.state === this.goal.state && goal.reason === this.goal.reason && !isAnother) {
+    const isFound = isNews && isPending && isAnswer;
+    if (goal.state === this.goal.state && goal.reason === this.goal.reason && !isAnother && !isFound) {
       if (had !== this.place || isNews) this.#context.roomChanged();
       return;
     }
     const before = this.goal;
-    if (goal.state !== before.state || goal.reason !== before.reason) this.goalSince = new Date();
+    // A pod that waits does so since it began, whatever is found out about it.
+    if (goal.state !== before.state || (goal.reason !== before.reason && !isPending)) this.goalSince = new Date();
     this.goal = goal;
     if (this.pod && this.pod.uid === this.ledger?.manifest?.uid) {
       const request = this.asked.kind === "valid" ? this.asked.request : undefined;
@@ -722,8 +779,12 @@ export class Capture {
     else if (goal.state !== "none") this.#context.log.info(`capture ${goal.state}`, line);
     // Other reasons for the same state are numbers that have changed: no news, but for what is wrong with a request.
     const news = goal.state !== before.state || goal.state === "rejected" || isAnswer;
-    const isGoing = this.pod?.terminating === true || this.#context.stopping();
-    const event = news ? eventFor(goal, before.state, isGoing, isAnswer) : undefined;
+    const about = {
+      podIsGoing: this.pod?.terminating === true || this.#context.stopping(),
+      podHasFinished: this.#look.found?.hasFinished === true,
+      isAnswer,
+    };
+    const event = news ? eventFor(goal, before.state, about) : undefined;
     this.#untold = undefined;
     if (event) this.#tell(request, event);
     else if (isAnswer && goal.state === "capturing" && this.running) this.#serve(this.running, request);
@@ -742,10 +803,11 @@ export class Capture {
 
   /** An Event, once the pod is known to be on this node: a server that ignores the field selector shows others' pods too. */
   #tell(request: string, event: PodEvent): void {
-    this.#untold = this.sawSandbox ? undefined : { event, request };
-    if (!this.pod || !this.sawSandbox) return;
+    this.#untold = this.isHere ? undefined : { event, request };
+    if (!this.pod || !this.isHere) return;
     this.#context.record(this.pod, event, request, this.#answered !== request);
-    this.#answered = request;
+    if (event.reason === "CapturePending") this.#pendingToldFor = request;
+    else this.#answered = request;
   }
 
   /** Looks at the files: how much they take, and no more of them than N, whether it runs or not. */

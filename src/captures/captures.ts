@@ -10,6 +10,7 @@ import { requestHash } from "../pods/annotations.ts";
 import type { PodEvent } from "../pods/events.ts";
 import type { Pod } from "../pods/pod.ts";
 import { podKey } from "../pods/pod.ts";
+import type { PodStatus } from "../pods/status.ts";
 import type { Sandbox, SandboxOwner } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
 import { Turns } from "../turns.ts";
@@ -22,6 +23,7 @@ import { FilterChecks } from "./filter_checks.ts";
 import { watchHealth } from "./health.ts";
 import type { CaptureState } from "./manifest.ts";
 import type { Room } from "./plan.ts";
+import { LOOK_TIMING } from "./pod_look.ts";
 import { KeyedQueue } from "./queue.ts";
 import { Retention } from "./retention.ts";
 import { writeNotCapturing } from "./not_capturing.ts";
@@ -35,6 +37,8 @@ const STOP_MS = 10_000;
 const STOP_FLUSH_MS = 8000;
 /** So many folders are taken over at a time: of each a file is read whole, if it ended in the middle of a run. */
 const ADOPTED_AT_ONCE = 8;
+/** So many pods without a sandbox are looked at in the API at a time. */
+const LOOKS_AT_ONCE = 4;
 /** Every so many ticks tcpdump is asked for its counters; a tick later they are written: at most 5 s old when read. */
 const COUNTER_TICKS = 3;
 
@@ -49,6 +53,10 @@ export interface CapturesOptions {
     refresh(): Promise<void>;
     setUrgent(on: boolean): void;
   };
+  /** Asks the API for the pod's status; undefined: there is no such pod. */
+  readonly statusOf: (pod: Pod, signal: AbortSignal) => Promise<PodStatus | undefined>;
+  /** @default LOOK_TIMING */
+  readonly lookTiming?: typeof LOOK_TIMING;
   readonly signal: AbortSignal;
   /** Called once when the directory is no longer the one that is held: nothing can be right any more. */
   readonly onDirectoryLost: () => void;
@@ -63,6 +71,7 @@ export class Captures {
   readonly #queue: KeyedQueue;
   readonly #disk: DiskFloor;
   readonly #retention: Retention;
+  readonly #looks = new Turns(LOOKS_AT_ONCE);
   #seen = 0;
   #synced = false;
   #settled = false;
@@ -92,6 +101,8 @@ export class Captures {
       log,
       record: options.record,
       sandboxOf: (pod) => this.#sandboxOf(pod),
+      statusOf: (pod) => this.#looks.take(() => options.statusOf(pod, signal)),
+      lookTiming: options.lookTiming ?? LOOK_TIMING,
       lookForSandboxes: () => sandboxes.refresh().catch(() => {}),
       settled: () => this.#settled,
       stopping: () => this.#stopping,
@@ -332,10 +343,10 @@ export class Captures {
   async #writeReport(): Promise<void> {
     for (;;) {
       const requests = [];
-      for (const { ledger, bytes, pod, sawSandbox, goal, goalSince } of this.#captures.values()) {
+      for (const { ledger, bytes, pod, isHere, goal, goalSince } of this.#captures.values()) {
         if ((ledger?.manifest ?? bytes > 0) || !pod || goal.state === "none") continue;
         // A server that ignores the field selector shows others' pods too; a mirror without its static pod is to be seen.
-        if (!sawSandbox && pod.staticUid === undefined) continue;
+        if (!isHere && pod.staticUid === undefined) continue;
         const { namespace, name, uid } = pod;
         const request = requestHash(pod.annotations);
         requests.push({ namespace, pod: name, uid, ...goal, since: goalSince.toISOString(), request });
@@ -358,6 +369,7 @@ export class Captures {
     let urgent = false;
     for (const capture of this.#captures.values()) {
       urgent ||= capture.needsRuntime;
+      if (capture.needsLook && !this.#stopping) this.#begin(capture, "pod status", () => capture.look());
       if (!capture.running && !capture.files.hasSurplus) continue;
       this.#begin(capture, "files", async () => {
         if (phase === 0 || capture.files.hasSurplus || await capture.files.haveEarlier()) await capture.measure();

@@ -30,6 +30,8 @@ export interface View {
   };
   /** The pod's newest READY sandbox, if the runtime has one. */
   readonly sandbox?: { readonly id: string; readonly hostNetwork: boolean };
+  /** Why there is none, as the API says. */
+  readonly awaits?: string;
   readonly allowHostNetworkPods: boolean;
   /** A deleted pod's files are kept for a while. */
   readonly retains: boolean;
@@ -105,7 +107,7 @@ function goalWithout(view: View): Goal {
       state: "pending",
       reason: view.pod?.isMirror
         ? "no static pod of this namespace and name runs here with the UID that annotation kubernetes.io/config.mirror names"
-        : "the pod has no running sandbox on this node",
+        : view.awaits ?? "the pod has no running sandbox on this node",
     };
   }
   if (view.stopping) return { state: "pending", reason: "the controller is stopping" };

@@ -7,20 +7,23 @@ const KEPT = "its files are kept while the annotation is there";
 /**
  * The Event for a new state; undefined where there is nothing to say.
  *
- * @param isAnswer whether nothing has been said of the pod's present request yet.
+ * @param about.podIsGoing whether the pod is being deleted, or the controller stops.
+ * @param about.podHasFinished whether the pod never gets a sandbox again.
+ * @param about.isAnswer whether nothing has been said of the pod's present request yet.
  */
 export function eventFor(
   goal: Goal,
   before: Goal["state"],
-  podIsGoing: boolean,
-  isAnswer: boolean,
+  about: { readonly podIsGoing: boolean; readonly podHasFinished: boolean; readonly isAnswer: boolean },
 ): PodEvent | undefined {
+  const { podIsGoing, podHasFinished, isAnswer } = about;
+  const sentence = goal.reason.charAt(0).toUpperCase() + goal.reason.slice(1);
   switch (goal.state) {
     case "rejected":
       return {
         type: "Warning",
         reason: "CaptureRejected",
-        note: goal.reason.charAt(0).toUpperCase() + goal.reason.slice(1),
+        note: sentence,
       };
     case "waiting":
       return { type: "Warning", reason: "CaptureWaiting", note: `Waiting for room: ${goal.reason}` };
@@ -33,9 +36,12 @@ export function eventFor(
         ? { type: "Normal", reason: "CaptureStopped", note: `Held: stopped and flushed, ${KEPT}` }
         : undefined;
     case "pending":
-      return before === "capturing" && !podIsGoing
-        ? { type: "Normal", reason: "CaptureStopped", note: `The pod's sandbox has ended: ${KEPT}` }
-        : undefined;
+      if (podIsGoing) return undefined;
+      if (before === "capturing") {
+        return { type: "Normal", reason: "CaptureStopped", note: `The pod's sandbox has ended: ${KEPT}` };
+      }
+      if (!isAnswer) return undefined;
+      return { type: "Normal", reason: podHasFinished ? "CaptureStopped" : "CapturePending", note: sentence };
     default:
       return undefined;
   }

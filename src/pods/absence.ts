@@ -5,11 +5,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Log } from "../log.ts";
 import type { ApiClient } from "./api.ts";
+import { getMetadata } from "./get.ts";
 import type { ObjectMeta } from "./known.ts";
 import { podKey } from "./pod.ts";
-import { endOf, WatchEnd } from "./watch_end.ts";
+import { endOf, type WatchEnd } from "./watch_end.ts";
 
-const ACCEPT = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 /** So many are asked for at once. */
 const AT_ONCE = 8;
 
@@ -81,8 +81,9 @@ export class AbsenceChecks {
   /** @returns after a failure, how many milliseconds the server wants to be left alone at least; undefined after an answer. */
   async #ask(pod: KeptPod, signal: AbortSignal): Promise<number | undefined> {
     const key = podKey(pod);
+    const { api, timeoutMs } = this.#options;
     try {
-      const meta = await this.#get(pod, signal);
+      const meta = await getMetadata(api, pod, { signal, timeoutMs });
       // What an event has told meanwhile is newer.
       if (this.#doubts.get(key) !== pod) return undefined;
       this.#doubts.delete(key);
@@ -96,23 +97,6 @@ export class AbsenceChecks {
       if (this.#doubts.get(key) === pod && this.#doubts.delete(key)) this.#doubts.set(key, pod);
       return end.retryAfterMs ?? 0;
     }
-  }
-
-  /** @returns undefined if the API server says that there is no such pod. */
-  async #get({ namespace, name }: KeptPod, signal: AbortSignal): Promise<ObjectMeta | undefined> {
-    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
-    const { timeoutMs } = this.#options;
-    const response = await this.#options.api.fetch(path, { headers: { "Accept": ACCEPT }, signal, timeoutMs });
-    if (!response.ok && response.status !== 404) throw await WatchEnd.ofResponse(response, false);
-    const answer: Answer | null = await response.json().catch(() => null);
-    if (response.ok) {
-      const { metadata } = answer ?? {};
-      if (metadata?.uid && metadata.namespace === namespace && metadata.name === name) return metadata;
-    } else if (answer?.reason === "NotFound" && answer.details?.kind === "pods" && answer.details.name === name) {
-      return undefined;
-    }
-    // A load balancer, a proxy or a wrong path has a 404, too.
-    throw new WatchEnd("refused", `${response.status}, which is no answer about pod ${namespace}/${name}`);
   }
 
   #failed(pod: KeptPod, end: WatchEnd): void {
@@ -130,11 +114,4 @@ export class AbsenceChecks {
       ...(end.reason === "forbidden" ? { needs: "verb get on pods, in the controller's ClusterRole" } : {}),
     });
   }
-}
-
-interface Answer {
-  readonly metadata?: ObjectMeta;
-  /** Of a Status. */
-  readonly reason?: string;
-  readonly details?: { readonly kind?: string; readonly name?: string };
 }

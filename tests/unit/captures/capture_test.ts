@@ -424,11 +424,17 @@ Deno.test("a refused edit says that it has stopped the capture and what becomes 
   assert(!says.test(other), other);
 
   const dir = await world.leave();
-  await using again = await World.start({ dir, before: (world) => world.sandbox("web") });
-  again.annotate("web", { "": "3", filter: "tcp prot 80" });
+  await using again = await World.start({
+    dir,
+    before: (world) => {
+      world.sandbox("web");
+      world.annotate("web", { "": "3", filter: "tcp prot 80" });
+    },
+  });
   again.sandbox("late");
   again.annotate("late", { "": "no number" });
   await again.told(/uid-late CaptureRejected/);
   await again.inState("web", "rejected");
+  assert(says.test((await again.manifest("web"))?.reason ?? ""));
   assertEquals(again.events.filter((event) => event.startsWith("uid-web")), []);
 });

@@ -8,9 +8,11 @@ import { CaptureDir } from "../../../src/captures/capture_dir.ts";
 import { Captures } from "../../../src/captures/captures.ts";
 import type { DiskFloor } from "../../../src/captures/disk.ts";
 import type { Manifest } from "../../../src/captures/manifest.ts";
+import { LOOK_TIMING } from "../../../src/captures/pod_look.ts";
 import type { Log } from "../../../src/log.ts";
 import { Metrics } from "../../../src/metrics.ts";
 import { type Pod, podKey } from "../../../src/pods/pod.ts";
+import type { PodStatus } from "../../../src/pods/status.ts";
 import type { Sandbox, SandboxOwner } from "../../../src/sandboxes/sandbox.ts";
 import { readSettings } from "../../../src/settings.ts";
 
@@ -76,6 +78,7 @@ export interface WorldOptions {
   readonly disk?: Pick<DiskFloor, "paused" | "freeBytes" | "look">;
   /** Whether pods that nothing was told of are proven to be gone. @default true */
   readonly proves?: boolean;
+  readonly lookTiming?: typeof LOOK_TIMING;
   /** Told to the captures before the first list is complete. */
   readonly before?: (world: World) => void;
 }
@@ -92,6 +95,10 @@ export class World implements AsyncDisposable {
   readonly abort = new AbortController();
   /** What `refresh` of the sandboxes waits for. */
   looking: Promise<void> = Promise.resolve();
+  /** What the API says of a pod; by default that there is none. */
+  statusOf: (pod: Pod) => Promise<PodStatus | undefined> = () => Promise.resolve(undefined);
+  /** Names of the pods that the API was asked for. */
+  readonly looks: string[] = [];
   urgent = false;
   directoryLost = false;
   readonly captures: Captures;
@@ -129,6 +136,11 @@ export class World implements AsyncDisposable {
         refresh: () => this.looking,
         setUrgent: (on) => this.urgent = on,
       },
+      statusOf: (pod) => {
+        this.looks.push(pod.name);
+        return this.statusOf(pod);
+      },
+      lookTiming: options.lookTiming ?? LOOK_TIMING,
       signal: this.abort.signal,
       onDirectoryLost: () => this.directoryLost = true,
       disk: (options.disk ?? { paused: undefined, freeBytes: 1, look: () => Promise.resolve(false) }) as DiskFloor,

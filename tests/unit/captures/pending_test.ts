@@ -1,0 +1,129 @@
+/** Pods without a sandbox: whose they are and what they wait for is asked of the API, seldom. */
+import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
+import { waitFor } from "../../cluster/wait.ts";
+import type { Pod } from "../../../src/pods/pod.ts";
+import { requestHash } from "../../../src/pods/annotations.ts";
+import { World, type WorldOptions } from "./world.ts";
+
+/** The loop looks once a second: what is shorter is due with its next turn. */
+const QUICK = { first: 10, again: 100, most: 100 };
+const WAITS = "the pod has no running sandbox on this node (phase Pending); see: kubectl describe pod -n default web";
+const FINISHED = "the pod has finished (Succeeded): nothing more is captured";
+
+function start(nodeName: string | undefined, options: WorldOptions & { why?: string; hasFinished?: boolean } = {}) {
+  const { why = WAITS, hasFinished = false } = options;
+  return World.start({
+    lookTiming: QUICK,
+    ...options,
+    before: (world) => {
+      world.statusOf = ({ uid }: Pod) => Promise.resolve({ uid, nodeName, hasFinished, why });
+      options.before?.(world);
+    },
+  });
+}
+
+const reason = async (world: World) =>
+  JSON.parse(await Deno.readTextFile(`${world.directory.path}/.not-capturing.json`));
+
+Deno.test("a pod of this node that waits for its sandbox is listed and told why, once a request, and then captured", async () => {
+  await using world = await start("node-1");
+  world.annotate("web", { "": "3" });
+  assertEquals(await world.told(/CapturePending/), `uid-web CapturePending: T${WAITS.slice(1)}`);
+  await world.inState("web", "pending");
+  const [{ reason: why, since }] = await reason(world);
+  assertEquals(why, WAITS);
+  // Another reason is for list; the same request is told once, another one again, at once.
+  world.statusOf = ({ uid }) => Promise.resolve({ uid, nodeName: "node-1", hasFinished: false, why: "another" });
+  await waitFor("the other reason", async () => (await reason(world))[0].reason === "another");
+  assertEquals((await reason(world))[0].since, since);
+  world.annotate("web", { "": "4" });
+  await world.told(/CapturePending: Another/);
+  world.sandbox("web");
+  await world.capturing("web");
+  const hash = (value: string) => requestHash(world.pod("web", { "": value }).annotations);
+  // Word that it waits is no answer that would hold back the one that comes after.
+  assertEquals(world.answers, [
+    `CapturePending ${hash("3")} first`,
+    `CapturePending ${hash("4")} first`,
+    `CaptureStarted ${hash("4")} first`,
+  ]);
+  const looks = world.looks.length;
+  await world.annotate("web", { "": "5" });
+  await world.told(/CaptureRestarted/);
+  assertEquals(world.looks.length, looks);
+});
+
+Deno.test("a pod that has its sandbox soon, or is another node's, is neither told nor listed nor asked for again", async () => {
+  await using world = await start("node-2");
+  world.annotate("web", { "": "3" });
+  world.annotate("bad", { "": "no number" });
+  await waitFor("the looks", () => world.looks.length === 2);
+  world.annotate("web", { "": "4" });
+  world.sandbox("quick");
+  world.annotate("quick", { "": "3" });
+  await world.capturing("quick");
+  await new Promise((resolve) => setTimeout(resolve, 2500)); // two turns of the loop
+  assertEquals(world.looks.sort(), ["bad", "web"]);
+  assertEquals(world.events.filter((event) => !event.startsWith("uid-quick CaptureStarted")), []);
+  assertEquals(await world.listed(), []);
+});
+
+Deno.test("a request that is refused is told so though its pod has no sandbox", async () => {
+  await using world = await start("node-1");
+  world.annotate("bad", { "": "no number" });
+  await world.told(/uid-bad CaptureRejected/);
+  await world.inState("bad", "rejected");
+  assertEquals(world.events.length, 1);
+});
+
+Deno.test("a finished pod is told so as an answer, asked for once, and not told again after its capture or a restart", async () => {
+  const world = await start("node-1", { why: FINISHED, hasFinished: true });
+  world.annotate("late", { "": "3" });
+  assertEquals(await world.told(/uid-late/), `uid-late CaptureStopped: T${FINISHED.slice(1)}`);
+  world.sandbox("job");
+  world.annotate("job", { "": "3" });
+  await world.capturing("job");
+  world.noSandbox("job");
+  await waitFor("its end", async () => (await world.manifest("job"))?.reason === FINISHED);
+  assertEquals((await world.manifest("job"))?.state, "pending");
+  assert(world.files("job").length > 0);
+  const events = [/late CaptureStopped/, /job CaptureStarted/, /job CaptureStopped: The pod's sandbox has ended/];
+  assert(
+    world.events.length === 3 && events.every((event, i) => event.test(world.events[i]!)),
+    world.events.join("\n"),
+  );
+  assertEquals(world.looks, ["late", "job"]);
+
+  const dir = await world.leave();
+  await using again = await start("node-1", {
+    why: FINISHED,
+    hasFinished: true,
+    dir,
+    before: (world) => world.annotate("job", { "": "3" }),
+  });
+  await waitFor("its end", async () => {
+    return again.looks.length === 1 && (await again.manifest("job"))?.reason === FINISHED;
+  });
+  assertEquals(again.events, []);
+});
+
+Deno.test("pods are asked for a few at a time, later and later, and what fails is tried again and logged once", async () => {
+  await using world = await start("node-1", { lookTiming: { first: 10, again: 1500, most: 1500 } });
+  let now = 0, most = 0;
+  world.statusOf = async () => {
+    most = Math.max(most, ++now);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    now--;
+    throw new Error("no answer within 10 s");
+  };
+  const names = Array.from({ length: 12 }, (_, i) => `pod-${i}`);
+  for (const name of names) world.annotate(name, { "": "1" });
+  await waitFor(
+    "two looks of each",
+    () => names.every((name) => world.looks.filter((one) => one === name).length >= 2),
+  );
+  assertEquals(most, 4);
+  assert(world.looks.length <= 36, `${world.looks.length} looks`);
+  assertEquals(world.events, []);
+  assert(world.lines.some((line) => line.startsWith("Cannot get a pod that has no sandbox")));
+});
