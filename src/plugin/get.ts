@@ -10,7 +10,7 @@ import { findKept } from "./kept.ts";
 import { mergeParts } from "./merge_parts.ts";
 import { OutputFile, type PartFile } from "./output_file.ts";
 import { type Progress, showProgress } from "./progress.ts";
-import { annotatedOnly, stopAll } from "./stop.ts";
+import { annotatedOnly, notCaptured, stopAll } from "./stop.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
 
 export interface GetOptions extends TargetOptions, InstallationOptions {
@@ -71,9 +71,8 @@ export async function get(context: Context, options: GetOptions): Promise<number
   const report = new Report(terminal);
   for (const target of asked) {
     if (targets.includes(target)) continue;
-    const words = `left out: it is not captured: it has no annotation ${annotationKey}`;
-    if (options.partial) report.warn(target, words);
-    else report.bad(target, words);
+    if (options.partial) report.warn(target, notCaptured(annotationKey));
+    else report.bad(target, notCaptured(annotationKey));
   }
   const parts = await downloadAll(context, options, installation, targets, output, report);
   const merged = await mergeParts(

@@ -61,6 +61,11 @@ export function annotatedOnly(targets: readonly Target[], key: string): Target[]
   return annotated;
 }
 
+/** The words for a pod of a workload or selector that `annotatedOnly` passes over, where that makes an answer less than whole. */
+export function notCaptured(key: string): string {
+  return `left out: it is not captured: it has no annotation ${key}`;
+}
+
 /**
  * Un-annotates pods, or holds their captures, and reports what their controllers say to it.
  *

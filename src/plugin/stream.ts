@@ -6,7 +6,7 @@ import { Failure, Interrupted, reasonOf, UsageFailure } from "./failure.ts";
 import { type Controller, controllerOn, type Installation, type InstallationOptions } from "./installation.ts";
 import type { Delivery } from "./kubectl.ts";
 import { mergeLive } from "./live_merge.ts";
-import { annotatedOnly } from "./stop.ts";
+import { annotatedOnly, notCaptured } from "./stop.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
 import { openViewer, type Sink, standardOutput, type Viewer } from "./viewer.ts";
 
@@ -29,7 +29,12 @@ export async function stream(context: Context, options: StreamOptions): Promise<
   }
   try {
     const installation = await installationFor(context, options);
-    const targets = annotatedOnly(await findTargets(kubectl, options), installation.release.annotationKey);
+    const { annotationKey } = installation.release;
+    const asked = await findTargets(kubectl, options);
+    const targets = annotatedOnly(asked, annotationKey);
+    for (const target of asked) {
+      if (!targets.includes(target)) context.terminal.note(`${nameOf(target)}: ${notCaptured(annotationKey)}`);
+    }
     const controllers = targets.map((target) => controllerOf(installation, target));
     for (const [node, { length }] of Map.groupBy(targets, ({ node }) => node)) {
       if (length > MOST_ON_A_NODE) {

@@ -341,6 +341,64 @@ Deno.test("start answers its own request only, however fast one follows another,
   assert.match(stopped.stdout, /: Annotation removed: /, stopped.stderr);
 });
 
+Deno.test("get of a deployment names its pods that are not captured: exit code 1, 0 with --partial", async () => {
+  const [pod, ...others] = await pods();
+  assert.equal((await plugin(["start", "-n", namespace, pod!.name])).code, 0);
+  await waitFor("packets", async () => (await list()).some(({ packets }) => packets > 0));
+  for (const [more, code] of [[[], 1], [["--partial"], 0]] as const) {
+    const args = ["get", "-n", namespace, "deployment/web", "--force", "-o", "one.pcapng", ...more];
+    const got = await plugin(args);
+    assert.equal(got.code, code, got.stderr);
+    for (const { name } of others) {
+      assert.ok(got.stderr.includes(`${namespace}/${name}: left out: it is not captured: `));
+    }
+    assert.deepEqual([...(await requestsIn(join(dir, "one.pcapng"))).keys()], [
+      `${namespace}/${pod!.name}@${pod!.node}`,
+    ]);
+  }
+  assert.equal((await plugin(["stop", "-n", namespace, pod!.name, "--yes"])).code, 0);
+});
+
+Deno.test("list and start say that the quota refuses all controllers of an installation, and where to look", async () => {
+  const [pod] = await pods();
+  const quota = `${namespace}-quota`;
+  const labels = { "app.kubernetes.io/name": "packet-capture", "app.kubernetes.io/instance": "refused" };
+  const annotations = {
+    "packet-capture.antrea.io/namespace": quota,
+    "packet-capture.antrea.io/annotation-key": "refused.example",
+  };
+  const template = { metadata: { labels }, spec: { containers: [{ name: "reader", image: "localhost/busybox:1" }] } };
+  const daemonSet = {
+    metadata: { name: "refused", namespace: quota, labels },
+    spec: { selector: { matchLabels: labels }, template },
+  };
+  await using _installation = await kube.having(
+    { apiVersion: "v1", kind: "Namespace", metadata: { name: quota } } as KubeObject,
+    {
+      apiVersion: "v1",
+      kind: "ResourceQuota",
+      metadata: { name: "none", namespace: quota },
+      spec: { hard: { pods: "0" } },
+    } as KubeObject,
+    {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRole",
+      metadata: { name: "refused-read", labels, annotations },
+      rules: [],
+    } as KubeObject,
+    { apiVersion: "apps/v1", kind: "DaemonSet", ...daemonSet } as KubeObject,
+  );
+  const words =
+    `Release ${quota}/refused has no controller pods: the cluster may refuse them by a LimitRange, a quota or ` +
+    `Pod Security (see: kubectl describe daemonset -n ${quota} refused)\n`;
+  const listed = await plugin(["list", "--release", "refused"]);
+  assert.deepEqual([listed.code, listed.stdout, listed.stderr], [1, "", `Error: ${words}`]);
+  const started = await plugin(["start", "-n", namespace, pod!.name, "--release", "refused"]);
+  assert.deepEqual([started.code, started.stdout, started.stderr], [
+    ...[1, "", `${namespace}/${pod!.name}: not annotated: ${words}`],
+  ]);
+});
+
 Deno.test("what a user may not do is said with verb and resource, by the real API server", async () => {
   const [pod] = await pods();
   await kube.annotate(namespace, pod!.name, { "tcpdump.antrea.io": "2" });

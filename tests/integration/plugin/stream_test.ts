@@ -3,7 +3,7 @@ import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { blocksIn } from "../reading/rig.ts";
 import { capinfos, type Made, makeCapture, packetsIn } from "./captures.ts";
 import type { Rule } from "./fake_kubectl.ts";
-import { clusterRules, eventually, pluginCommand, type Result, Sandbox } from "./rig.ts";
+import { capturedPod, clusterRules, eventually, list, pluginCommand, type Result, Sandbox } from "./rig.ts";
 
 const WEB: readonly Made[] = [
   { pod: "web-0", node: "worker1", packets: 300 },
@@ -60,6 +60,21 @@ Deno.test("stream merges several pods in order of time, each packet once, also w
     match(blocks[1 + i]!.text, new RegExp(`Comment = default/${pod}`));
     match(blocks.at(i - 2)!.text, new RegExp(`delivered[^\n]*\\b${count}\\b`, "i"));
   }
+});
+
+Deno.test("stream names each pod of a selector that is not captured", async () => {
+  await using sandbox = await sandboxWith([WEB[0]!]);
+  const plain = capturedPod({ name: "web-9", node: "worker2" });
+  const { annotations: _, ...metadata } = plain.metadata;
+  const pods = list([capturedPod({ name: "web-0", node: "worker1" }), { ...plain, metadata }]);
+  await sandbox.follow([
+    { when: ["get", " pods", "app=web"], stdout: pods },
+    ...clusterRules(["worker1", "worker2"], []),
+    { when: ["exec", "worker1", "stream default/web-0"], file: sandbox.path("web-0") },
+  ]);
+  const { code, stderr } = await sandbox.run(["stream", "-l", "app=web"]);
+  strictEqual(code, 0, stderr);
+  match(stderr, /^default\/web-9: left out: it is not captured: it has no annotation tcpdump.antrea.io$/m);
 });
 
 Deno.test("stream does not wait for ever for a pod that is quiet", async () => {
