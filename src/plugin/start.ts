@@ -86,8 +86,10 @@ export async function start(context: Context, options: StartOptions): Promise<nu
     const words = wordsFor(target, unchanged);
     const seconds = options.waitMs / 1000;
     const describePod = `(see: kubectl describe pod -n ${target.namespace} ${target.name})`;
-    if (row?.request === request) {
+    if (row?.request === request && row.state === "capturing") {
       report.bad(target, `${words}, but tcpdump does not listen after ${seconds} s ${describePod}`);
+    } else if (row?.request === request) {
+      report.bad(target, `${words}; ${whyOf(row)}`);
     } else if (row?.request !== undefined) {
       report.bad(
         target,
@@ -95,7 +97,8 @@ export async function start(context: Context, options: StartOptions): Promise<nu
       );
     } else if (row !== undefined) {
       sayThatItIsOld(target.node);
-      tellRow(report, target, { ...row, listening: true }, asked, unchanged);
+      const isTold = tellRow(report, target, { ...row, listening: true }, asked, unchanged);
+      if (!isTold) report.bad(target, `${words}; ${whyOf(row)}`);
     } else if (installation === undefined) {
       const silence = events === undefined
         ? "what its controller makes of it cannot be seen"

@@ -216,6 +216,14 @@ Deno.test("start takes an older controller's Events as they are, and says so onc
   ]);
 });
 
+Deno.test("start never passes over what an older controller lists, whatever the state", async () => {
+  const { uid } = await pod("older");
+  await rows([row("older", uid, undefined, { state: "unknown" })]);
+  const { code, text, stderr } = await start("older", "udp", ["--wait", "1s"]);
+  match(stderr, /^default\/older: annotated; unknown$/m);
+  deepStrictEqual([code, text], [1, ""]);
+});
+
 Deno.test("stop waits for the Event that answers it, not for an earlier one", async () => {
   const { uid } = await pod("end", X);
   await rows([row("end", uid, X, { listening: true })]);
