@@ -41,7 +41,9 @@ export function eventFor(
         return { type: "Normal", reason: "CaptureStopped", note: `The pod's sandbox has ended: ${KEPT}` };
       }
       if (!isAnswer) return undefined;
-      return { type: "Normal", reason: podHasFinished ? "CaptureStopped" : "CapturePending", note: sentence };
+      return podHasFinished
+        ? { type: "Normal", reason: "CaptureStopped", note: sentence }
+        : { type: "Normal", reason: "CapturePending", note: sentence };
     default:
       return undefined;
   }
