@@ -265,7 +265,7 @@ export class Capture {
       if (this.#context.stopping()) return;
       const say = this.#look.saidFailed ? log.debug : log.warn;
       this.#look.saidFailed = true;
-      say("Cannot get a pod that has no sandbox; it is asked for again later", { ...this.fields(), error });
+      say("Cannot find out why a pod has no sandbox; it is tried again later", { ...this.fields(), error });
       return;
     }
     // Of one that is gone, or has a sandbox meanwhile, others tell.

@@ -101,7 +101,12 @@ export class Captures {
       log,
       record: options.record,
       sandboxOf: (pod) => this.#sandboxOf(pod),
-      statusOf: (pod) => this.#looks.take(() => options.statusOf(pod, signal)),
+      statusOf: (pod) =>
+        this.#looks.take(async () => {
+          // A runtime that does not answer says of no pod that it has no sandbox.
+          await sandboxes.refresh();
+          return await options.statusOf(pod, signal);
+        }),
       lookTiming: options.lookTiming ?? LOOK_TIMING,
       lookForSandboxes: () => sandboxes.refresh().catch(() => {}),
       settled: () => this.#settled,

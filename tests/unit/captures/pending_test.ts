@@ -125,5 +125,19 @@ Deno.test("pods are asked for a few at a time, later and later, and what fails i
   assertEquals(most, 4);
   assert(world.looks.length <= 36, `${world.looks.length} looks`);
   assertEquals(world.events, []);
-  assert(world.lines.some((line) => line.startsWith("Cannot get a pod that has no sandbox")));
+  assert(world.lines.some((line) => line.startsWith("Cannot find out why a pod has no sandbox")));
+});
+
+Deno.test("while the runtime does not answer, no pod is said to have no sandbox", async () => {
+  await using world = await start("node-1", {
+    before: (world) => {
+      world.looking = Promise.reject(new Error("the runtime does not answer"));
+      world.looking.catch(() => {});
+    },
+  });
+  world.annotate("web", { "": "3" });
+  await waitFor("the first try", () => world.lines.some((line) => /why a pod has no sandbox.*not answer/.test(line)));
+  assertEquals([world.looks, world.events, await world.listed()], [[], [], []]);
+  world.looking = Promise.resolve();
+  await world.told(/uid-web CapturePending/);
 });
