@@ -36,6 +36,11 @@ fmt:
 guards: install
 	@tools/deno run --allow-all tools/mutants.ts $(GUARDS)
 
+## nightly: what takes long and guards little: all guards (5 min), all faults at length (30 min), a flood on the cluster (4 min)
+.PHONY: nightly
+nightly: guards faults-full
+	@tools/deno run --allow-all tests/e2e/suite.ts tests/nightly
+
 ## soak: pods come and go for SOAK=10m, on the cluster if one is up (make deploy), else on a test node; what the controllers take must be flat
 .PHONY: soak
 soak: install

@@ -1,9 +1,9 @@
 /** A pod of another namespace floods the controller's HTTP port: captures go on, and the kubelet restarts nothing. */
 import assert from "node:assert/strict";
-import { fixture } from "./fixture.ts";
-import { type KubeObject, type PodObject, waitFor } from "./kube.ts";
-import { sendToken, testPod } from "./pods.ts";
-import { hasToken, token } from "./tokens.ts";
+import { fixture } from "../e2e/fixture.ts";
+import { type KubeObject, type PodObject, waitFor } from "../e2e/kube.ts";
+import { sendToken, testPod } from "../e2e/pods.ts";
+import { hasToken, token } from "../e2e/tokens.ts";
 
 const KEY = "tcpdump.antrea.io";
 const CONNECTIONS = 500;
