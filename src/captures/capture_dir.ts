@@ -8,6 +8,7 @@
  *     <captureDir>/.retained/<uid>/    a deleted pod's files
  */
 import { join } from "@std/path";
+import { ignoreGone } from "../ignore_gone.ts";
 import { CONTROL } from "./control_path.ts";
 import { deleteFile } from "./delete_file.ts";
 import { MANIFEST } from "./manifest_file.ts";
@@ -302,9 +303,4 @@ async function readAll(file: Deno.FsFile): Promise<Uint8Array<ArrayBuffer>> {
 function isNotEmpty(error: unknown): boolean {
   const { code } = error as { code?: unknown };
   return code === "ENOTEMPTY" || code === "EEXIST";
-}
-
-function ignoreGone(error: unknown): undefined {
-  if (error instanceof Deno.errors.NotFound) return undefined;
-  throw error;
 }

@@ -7,6 +7,7 @@
 import { join } from "@std/path";
 import type { Log } from "../log.ts";
 import { quote } from "../quote.ts";
+import { ignoreGone } from "../ignore_gone.ts";
 import { atControlPath, CONTROL } from "./control_path.ts";
 import { isNamespace, isPodName } from "./names.ts";
 
@@ -143,9 +144,4 @@ function close(socket: Deno.UnixConn | Deno.UnixListener): void {
   } catch {
     // It is closed already.
   }
-}
-
-function ignoreGone(error: unknown): undefined {
-  if (error instanceof Deno.errors.NotFound) return undefined;
-  throw error;
 }

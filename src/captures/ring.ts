@@ -9,6 +9,7 @@
  * then makes a new one. So a run's files are set aside ("promoted") by rename, both before a new run and for a reader.
  */
 import { join } from "@std/path";
+import { ignoreGone } from "../ignore_gone.ts";
 import { deleteFile } from "./delete_file.ts";
 
 /** A pcap file without packets is this long: the global header alone (pcap-savefile(5)). */
@@ -268,9 +269,4 @@ function lstatSync({ path }: { path: string }): Deno.FileInfo | undefined {
   } catch (error) {
     return ignoreGone(error);
   }
-}
-
-function ignoreGone(error: unknown): undefined {
-  if (error instanceof Deno.errors.NotFound) return undefined;
-  throw error;
 }

@@ -5,6 +5,7 @@
  * has been read is noticed and counted; nothing can protect it, since a follower has no claim on the disk.
  */
 import { listRing, type RingFile, runNumber } from "../captures/ring.ts";
+import { ignoreGone } from "../ignore_gone.ts";
 import { CaptureFile, startsWith } from "./capture_file.ts";
 
 /** How often a folder is looked at again within one look, because files were renamed meanwhile. */
@@ -179,9 +180,4 @@ function openSync(path: string): Deno.FsFile | undefined {
   } catch (error) {
     return ignoreGone(error);
   }
-}
-
-function ignoreGone(error: unknown): undefined {
-  if (error instanceof Deno.errors.NotFound) return undefined;
-  throw error;
 }
