@@ -49,6 +49,8 @@ interface Series {
   count: number;
   /** How many of them the API server knows of. */
   sent: number;
+  /** Up to this repeat somebody waits for the news: it is sent at once. */
+  awaited: number;
   /** Of the event object; kept while it is not known to exist, so that a try whose answer was lost makes no second one. */
   name: string;
   exists: boolean;
@@ -91,7 +93,10 @@ export class PodEvents {
       series.count++;
       series.last = new Date();
       series.lastAt = now;
-      if (isAnswer && series.tries === 0 && this.#allowed(`${uid} ${event.reason}`, now)) series.notBefore = now;
+      if (isAnswer && series.tries === 0 && this.#allowed(`${uid} ${event.reason}`, now)) {
+        series.awaited = series.count;
+        series.notBefore = now;
+      }
     } else {
       if (!this.#allowed(`${uid} ${event.reason}`, now)) {
         this.#options.log.debug("event dropped: too many of this reason for this pod", {
@@ -112,6 +117,7 @@ export class PodEvents {
         lastAt: now,
         count: 1,
         sent: 0,
+        awaited: 0,
         name: eventName(name),
         exists: false,
         tries: 0,
@@ -195,7 +201,8 @@ export class PodEvents {
         series.exists = true;
         series.sent = count;
         series.tries = 0;
-        series.notBefore = performance.now() + REPEAT_MS;
+        // A repeat that somebody waits for may have been recorded while this one was on its way.
+        series.notBefore = performance.now() + (series.awaited > count ? 0 : REPEAT_MS);
         return;
       }
       if (response.status === 404 && series.exists) {

@@ -122,6 +122,17 @@ Deno.test("record() sends a repeat at once where it is the first word on a reque
   await flush(events);
 });
 
+Deno.test("record() sends a repeat at once that was recorded while the event was on its way", async () => {
+  const pod = await newPod("on-its-way");
+  const { events } = recorder();
+  events.record(pod, STARTED, REQUEST, true);
+  events.record(pod, STARTED, REQUEST, true);
+  const since = performance.now();
+  await waitFor("the repeat to be counted", async () => (await eventsOn(pod))[0]?.series?.count === 2);
+  assert(performance.now() - since < 5000, `${performance.now() - since} ms`);
+  await flush(events);
+});
+
 Deno.test("record() makes an event anew that the API server has forgotten", async () => {
   const pod = await newPod("forgotten");
   const { events } = recorder();
