@@ -1,4 +1,5 @@
 /** Who may capture within the limits of the node and of its namespace. Pure. */
+import { count } from "../format.ts";
 import type { Room } from "./plan.ts";
 
 /** How many captures may run at once, and MB (10^6 bytes) that they may take of the disk, all together. */
@@ -125,8 +126,8 @@ class Taken {
   excludes(claim: number): string | undefined {
     const { diskBudgetMB } = this.#share;
     if (claim <= diskBudgetMB * MB) return undefined;
-    return `it may take ${mb(claim)} of disk (2 × files × file size), accepted is at most ` +
-      `${this.#value}.diskBudgetMB, ${diskBudgetMB} MB`;
+    return `the capture may take ${mb(claim)} of disk (2 × files × file size); ` +
+      `it must be at most ${this.limit("diskBudgetMB")} MB`;
   }
 
   /** Says why an applicant does not fit now, beside all others; undefined: it does. */
@@ -136,7 +137,8 @@ class Taken {
     const { claim } = applicant;
     const [, bytes] = held(applicant);
     return lacks === "maxCaptures"
-      ? `${this.#count} captures are running ${this.#bounds}, accepted are at most ${this.limit(lacks)}`
+      ? `${count(this.#count, "capture")} ${this.#count === 1 ? "is" : "are"} running ${this.#bounds}, ` +
+        `and ${this.#value}.${lacks} is ${this.#share[lacks]}`
       : `it may take ${mb(claim)} of disk, and ${mb(this.#bytes - bytes)} of ${this.limit(lacks)} MB, ` +
         `are taken ${this.#bounds}`;
   }

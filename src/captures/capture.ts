@@ -5,6 +5,7 @@
 import { join } from "@std/path";
 import { type Asked, readAnnotations, requestHash } from "../pods/annotations.ts";
 import { formatDuration } from "../duration.ts";
+import { count, formatBytes } from "../format.ts";
 import type { PodEvent } from "../pods/events.ts";
 import { type Pod, podKey } from "../pods/pod.ts";
 import type { PodStatus } from "../pods/status.ts";
@@ -720,7 +721,7 @@ export class Capture {
       log.info("files deleted", { ...this.fields(), uid, ...what, why });
     }
     if (!podGone && (uid !== undefined || files.length > 0)) {
-      const note = `Annotation removed: ${what.files} files with ${what.bytes} bytes were deleted`;
+      const note = `Annotation removed: deleted ${count(what.files, "file")} (${formatBytes(what.bytes)})`;
       this.#tell(request, { type: "Normal", reason: "CaptureStopped", note });
     }
     this.ledger = undefined;

@@ -1,4 +1,5 @@
 /** `packet-capture purge`: empties captureDir, so that nothing is left on the node after an uninstall with hostPath storage. */
+import { count } from "../format.ts";
 import { getLog } from "../log.ts";
 import { CaptureDir, DirectoryHeld, DirectoryRefused } from "./capture_dir.ts";
 
@@ -52,7 +53,7 @@ export async function runPurge(options: PurgeOptions): Promise<number> {
       return 0;
     }
     log.error(
-      `Cannot purge ${captures} captures: the controller is at work on them; remove their annotations first ` +
+      `Cannot purge ${count(captures, "capture")}: the controller is at work on them; remove their annotations first ` +
         `(kubectl annotate pods --all --all-namespaces ${options.annotationKey}-)`,
       { ...path, retained },
     );

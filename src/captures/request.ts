@@ -1,4 +1,5 @@
 import { formatDuration } from "../duration.ts";
+import { count } from "../format.ts";
 
 /** What a pod's annotations ask for, once they have been found valid. */
 export interface CaptureRequest {
@@ -27,13 +28,13 @@ export const DEFAULT_SNAPLEN = 262_144;
 export function describe(request: CaptureRequest): string {
   const { files, fileSizeMB, snaplen, direction, filter, durationSeconds, packets } = request;
   return [
-    `${files} ${files === 1 ? "file" : "files"} of ${fileSizeMB} MB`,
+    `${count(files, "file")} of ${fileSizeMB} MB`,
     request.interface === "any" ? "" : `interface ${request.interface}`,
     direction === "inout" ? "" : `direction ${direction}`,
     snaplen === DEFAULT_SNAPLEN ? "" : `${snaplen} bytes of each packet`,
     filter === undefined ? "" : `filter ${filter}`,
     durationSeconds === undefined ? "" : `for ${formatDuration(durationSeconds)}`,
-    packets === undefined ? "" : `for ${packets} packets`,
+    packets === undefined ? "" : `for ${count(packets, "packet")}`,
   ].filter((word) => word !== "").join(", ");
 }
 

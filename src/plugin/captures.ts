@@ -1,4 +1,5 @@
 /** What the controllers hold: `packet-capture list -o json` of each node, asked in parallel. */
+import { count } from "../format.ts";
 import { ask } from "./ask.ts";
 import { bounded } from "./bounded.ts";
 import { type CaptureRow, rowIn } from "./capture_row.ts";
@@ -98,20 +99,4 @@ async function askOne(
     const refused = error instanceof Refused && !(error instanceof Blocked) ? error : undefined;
     return { captures: [], unreachable: [{ node, reason }], damaged: [], refused };
   }
-}
-
-/** Bytes for people: "512 B", "4.2 kB", "1.3 GB" (powers of 1000, as the annotation's MB). */
-export function formatBytes(bytes: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let value = bytes, unit = 0;
-  while (value >= 999.95 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
-}
-
-/** "3 files", "1 file". */
-export function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }

@@ -2,7 +2,7 @@
 import type { CaptureState } from "../captures/manifest.ts";
 import { EXIT } from "../reading/outcome.ts";
 import { CommandFailed, deliver, remoteLines, whyFailed } from "./ask.ts";
-import { count, formatBytes } from "./captures.ts";
+import { count, formatBytes } from "../format.ts";
 import { nameOf } from "./command.ts";
 import { Refused } from "./explain.ts";
 import { Failure, reasonOf } from "./failure.ts";

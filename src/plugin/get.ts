@@ -1,7 +1,8 @@
 /** `get`: the captures of many pods, from all their nodes, as one file. */
 import { basename } from "node:path";
 import { bounded } from "./bounded.ts";
-import { type Captures, count, findCaptures, formatBytes, NODES_AT_ONCE, nodesOf } from "./captures.ts";
+import { count, formatBytes } from "../format.ts";
+import { type Captures, findCaptures, NODES_AT_ONCE, nodesOf } from "./captures.ts";
 import { type Context, installationFor, nameOf, Report } from "./command.ts";
 import { type Download, download, NothingYet } from "./download.ts";
 import { Failure, reasonOf, UsageFailure } from "./failure.ts";

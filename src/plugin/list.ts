@@ -1,5 +1,6 @@
 /** `list`: the captures of all nodes in one table. */
-import { everyNode, findCaptures, formatBytes, type NodeCapture } from "./captures.ts";
+import { formatBytes } from "../format.ts";
+import { everyNode, findCaptures, type NodeCapture } from "./captures.ts";
 import { type Context, installationFor } from "./command.ts";
 import { Failure, UsageFailure } from "./failure.ts";
 import { type InstallationOptions, noControllers } from "./installation.ts";

@@ -1,6 +1,6 @@
 /** Says how far downloads are: a bar on a terminal, plain lines otherwise. */
 import { MultiBar } from "cli-progress";
-import { formatBytes } from "./captures.ts";
+import { formatBytes } from "../format.ts";
 import { printable } from "../printable.ts";
 import type { Terminal } from "./terminal.ts";
 

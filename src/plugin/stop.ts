@@ -2,7 +2,8 @@
 import { annotate } from "./annotate.ts";
 import { Announcements } from "./announcements.ts";
 import { bounded } from "./bounded.ts";
-import { type Captures, count, findCaptures, formatBytes, type NodeCapture, nodesOf } from "./captures.ts";
+import { count, formatBytes } from "../format.ts";
+import { type Captures, findCaptures, type NodeCapture, nodesOf } from "./captures.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, nameOf, Report } from "./command.ts";
 import type { Question } from "./confirm.ts";
 import { Failure, reasonOf } from "./failure.ts";

@@ -1,6 +1,7 @@
 /** `packet-capture cat NS/POD`: all that a capture holds at one moment, in order of time, as one file on stdout. */
 import type { Manifest } from "../captures/manifest.ts";
 import { readManifest } from "../captures/manifest_file.ts";
+import { count, times } from "../format.ts";
 import { VERSION } from "../version.ts";
 import type { CaptureFile } from "./capture_file.ts";
 import { mayBeWritten } from "./alive.ts";
@@ -153,7 +154,9 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
       const reader = readerOf(file);
       await copy(reader, to, since, output, io);
       notes.push(...missingOf(file, reader));
-    } else if (file.bytes > 0) notes.push(`${file.name} is not a pcap file: its ${file.bytes} bytes are left out`);
+    } else if (file.bytes > 0) {
+      notes.push(`${file.name} is not a pcap file: it is left out (${count(file.bytes, "byte")})`);
+    }
   }
   await output.flush();
   await output.statistics(interfaces.counters(capture.manifest, [...notes, ...disorderRemarks(output)]));
@@ -253,8 +256,8 @@ function missingOf(file: CaptureFile, reader: PcapReader): string[] {
   } else if (reader.loss.bytes > 0) {
     const { bytes, places, records } = reader.loss;
     notes.push(
-      `${file.name} is damaged in ${places} ${places === 1 ? "place" : "places"}: ${bytes} bytes and at least ` +
-        `${records} ${records === 1 ? "packet" : "packets"} are missing`,
+      `${file.name} is damaged in ${count(places, "place")}: ${count(bytes, "byte")} and at least ` +
+        `${count(records, "packet")} are missing`,
     );
   }
   return notes;
@@ -287,14 +290,15 @@ function sectionComments(capture: Capture, { files, unprotected }: Snapshot, opt
 function disorderRemarks({ disorder }: PacketWriter): string[] {
   const remarks: string[] = [];
   if (disorder.steps > 0) {
-    const times = disorder.steps === 1 ? "once" : `${disorder.steps} times`;
     remarks.push(
-      `the clock was set back ${times}, by ${
+      `the clock was set back ${times(disorder.steps)}, by ${
         disorder.stepSeconds.toFixed(3)
       } s in all: packets are in order of capture there`,
     );
   }
-  if (disorder.unsorted > 0) remarks.push(`${disorder.unsorted} packets came too late to be put in order of time`);
+  if (disorder.unsorted > 0) {
+    remarks.push(`${count(disorder.unsorted, "packet")} came too late to be put in order of time`);
+  }
   return remarks;
 }
 

@@ -1,4 +1,5 @@
 /** Merges captures of many pods, each a pcapng file that `cat` made, into one file in order of time. Constant memory. */
+import { count } from "../format.ts";
 import type { ByteSource } from "./bytes.ts";
 import { mixedLinkTypes } from "./interfaces.ts";
 import { PcapngReader } from "./pcapng.ts";
@@ -122,7 +123,9 @@ class Input {
   get note(): string | undefined {
     const { foreign, loss } = this.reader;
     if (foreign) return `${this.#name} is not a pcapng file`;
-    return loss.bytes > 0 ? `${this.#name} is cut or damaged: ${loss.bytes} bytes of it cannot be read` : undefined;
+    return loss.bytes > 0
+      ? `${this.#name} is cut or damaged: ${count(loss.bytes, "byte")} of it cannot be read`
+      : undefined;
   }
 }
 

@@ -1,6 +1,7 @@
 /** `packet-capture stream NS/POD`: what a capture holds, then each packet as it comes, as pcapng on stdout. */
 import type { CaptureState, Manifest } from "../captures/manifest.ts";
 import { readManifest } from "../captures/manifest_file.ts";
+import { count, times } from "../format.ts";
 import { VERSION } from "../version.ts";
 import { mayBeWritten } from "./alive.ts";
 import { askFlush } from "./ask_flush.ts";
@@ -158,7 +159,7 @@ class LiveCapture implements Disposable {
       await this.#output.flush();
       // Nothing came behind it by which it would have been noticed.
       if (this.#follower.missed !== undefined) this.#tellMissed("the end");
-      const comments = this.missed > 0 ? [`${this.missed} times the reader was too slow and missed packets`] : [];
+      const comments = this.missed > 0 ? [`the reader was too slow and missed packets ${times(this.missed)}`] : [];
       await this.#output.statistics(this.#interfaces.counters(this.#manifest, comments));
     })();
     last.catch(() => {});
@@ -248,7 +249,9 @@ class LiveCapture implements Disposable {
         if (!isRead) this.#follower.missed ??= 0;
       } else if (reader.foreign) this.#io.say(`${file.name} is not a pcap file: it is left out`);
       else if (!finished) return bytes;
-      else if (reader.loss.bytes > 0) this.#io.say(`${file.name} is damaged: ${reader.loss.bytes} bytes are left out`);
+      else if (reader.loss.bytes > 0) {
+        this.#io.say(`${file.name} is damaged: ${count(reader.loss.bytes, "byte")} left out`);
+      }
       this.#reader = this.#to = undefined;
       this.#follower.shift(reader.foreign ? Infinity : file.offsetOf(reader.offset));
     }
@@ -279,7 +282,7 @@ class LiveCapture implements Disposable {
     this.#follower.missed = undefined;
     this.missed++;
     const what = `packets between ${this.#last || "the start"} and ${until} are missing` +
-      `${missed > 0 ? `, ${missed} bytes at least` : ""}: the reader was slower than the ring`;
+      `${missed > 0 ? `, at least ${count(missed, "byte")}` : ""}: the reader was slower than the ring`;
     this.#io.say(what);
     return what;
   }

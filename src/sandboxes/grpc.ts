@@ -13,6 +13,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { causeOf, chunksOf } from "../body.ts";
+import { count } from "../format.ts";
 
 /** Those of gRPC's status codes that are told apart here (grpc doc/statuscodes.md). */
 export const GrpcCode = {
@@ -155,7 +156,7 @@ export function unframed(frame: Uint8Array): Uint8Array {
   const length = new DataView(frame.buffer, frame.byteOffset).getUint32(1);
   const message = frame.subarray(PREFIX_BYTES);
   if (message.length !== length) {
-    throw new GrpcError(GrpcCode.INTERNAL, `its answer has ${message.length} bytes where it says ${length}`);
+    throw new GrpcError(GrpcCode.INTERNAL, `its answer has ${count(message.length, "byte")} where it says ${length}`);
   }
   return message;
 }

@@ -270,7 +270,7 @@ Deno.test("stop --keep holds, get reads what is held, stop --yes says what went 
   assert.equal(stopped.code, 0, stopped.stderr);
   assert.match(stopped.stderr, /^This ends the captures of 3 pods and deletes \d+ files, \d+\.\d MB\.$/m);
   assert.equal(
-    stopped.stdout.match(/: Annotation removed: \d+ files with \d+ bytes were deleted$/gm)?.length,
+    stopped.stdout.match(/: Annotation removed: deleted \d+ files? \([0-9.]+ [kM]?B\)$/gm)?.length,
     REPLICAS,
     stopped.stdout,
   );
@@ -293,7 +293,7 @@ Deno.test("get --stop removes the annotation when the file is there, and the fil
   assert.equal((await list()).find((row) => row.pod === pod!.name)!.packets, Number(counted.stdout));
   const { code, stdout, stderr } = await plugin(["get", "-n", namespace, pod!.name, "--stop"]);
   assert.equal(code, 0, stderr);
-  assert.match(stdout, /: Annotation removed: \d+ files with \d+ bytes were deleted\n$/);
+  assert.match(stdout, /: Annotation removed: deleted \d+ files? \([0-9.]+ [kM]?B\)\n$/);
   assert.match(
     await run(["capinfos", "-c", "-M", join(dir, `${pod!.name}.pcapng`)]),
     new RegExp(`packets: +${counted.stdout.trim()}$`, "m"),

@@ -117,7 +117,7 @@ fault("never-fits", async (record) => {
   const large = { [KEY]: "100", [`${KEY}/file-size`]: "100" };
   const pod = await node.startPod("large", { annotations: large });
   const { note } = await node.hasEvent(pod, "CaptureRejected");
-  assert(/20000 MB.*accepted is at most limits.diskBudgetMB, 1500 MB/.test(note), note);
+  assert(/20000 MB.*it must be at most limits.diskBudgetMB, 1500 MB/.test(note), note);
   assertEquals(await node.processOf(pod), undefined);
   record.happened(`Event CaptureRejected: ${note}`);
   // It stands in nobody's way.
@@ -157,7 +157,7 @@ fault("waits-beside-another-namespace", async (record) => {
   await node.annotate(running, { "": "100" });
   await using _second = await node.startController();
   const { note: never } = await node.hasEvent(waiting, "CaptureRejected");
-  assert(/1400 MB of disk .* accepted is at most limits.perNamespace.diskBudgetMB, 750 MB/.test(never), never);
+  assert(/1400 MB of disk .* it must be at most limits.perNamespace.diskBudgetMB, 750 MB/.test(never), never);
   record.happened(`Event CaptureRejected: ${never}`);
   await Promise.all([node.capturing(running), node.capturing(beside)]);
   await node.annotate(waiting, { "file-size": "3" });

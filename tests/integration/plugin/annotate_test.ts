@@ -371,11 +371,11 @@ Deno.test("stop removes all our annotations and nothing else, and passes on what
     answer(
       "done",
       "CaptureStopped",
-      "Annotation removed: 3 files with 2000 bytes were deleted",
+      "Annotation removed: deleted 3 files (2.0 kB)",
       (annotations) => !(KEY in annotations),
     ),
   ]);
-  strictEqual(text, "default/done: Annotation removed: 3 files with 2000 bytes were deleted\n");
+  strictEqual(text, "default/done: Annotation removed: deleted 3 files (2.0 kB)\n");
   match(
     stderr,
     /^This ends the capture of default\/done and deletes 0 files, 0 B; what node worker1 holds cannot be said: /,

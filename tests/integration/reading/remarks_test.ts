@@ -138,7 +138,7 @@ Deno.test("cat writes what is left of damaged files, and says in the statistics 
   const notes = [
     "run-000001-000000.pcap is damaged in 1 place: 41 bytes and at least 1 packet are missing",
     "run-000001-000001.pcap is damaged in 1 place: 30 bytes and at least 1 packet are missing",
-    "run-000001-000002.pcap is not a pcap file: its 36 bytes are left out",
+    "run-000001-000002.pcap is not a pcap file: it is left out (36 bytes)",
   ];
   assertEquals(said, notes.map((note) => `default/web-0: ${note}`));
   const statistics = (await blocksIn(path)).at(-1)!;

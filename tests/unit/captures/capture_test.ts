@@ -203,6 +203,17 @@ Deno.test("an annotation that was removed and is there again begins anew, howeve
   assertEquals((await world.manifest("web"))?.capturedPackets, 7);
 });
 
+Deno.test("a removed annotation is answered with what was deleted, one file as one", async () => {
+  for (
+    const [files, deleted] of [["1", /: deleted 1 file \(\d+ B\)$/], ["3", /: deleted 3 files \(\d+ B\)$/]] as const
+  ) {
+    await using world = await capturing({ "": files });
+    world.annotate("web", {});
+    const stopped = await world.told(/CaptureStopped: Annotation removed/);
+    assert(deleted.test(stopped), stopped);
+  }
+});
+
 Deno.test("a completed request that has been another one meanwhile begins anew, though the other never began", async () => {
   await using world = await capturing({ "": "3", packets: "7" });
   await world.inState("web", "completed");

@@ -122,7 +122,7 @@ Deno.test("cat() leaves out what is damaged, writes the rest, says how much is m
   assertEquals([code, numbers], [1, [1, 3]]);
   assertEquals(said, [
     "default/web-0: run-000001-000000.pcap is damaged in 1 place: 30 bytes and at least 1 packet are missing",
-    "default/web-0: run-000001-000001.pcap is not a pcap file: its 36 bytes are left out",
+    "default/web-0: run-000001-000001.pcap is not a pcap file: it is left out (36 bytes)",
   ]);
   assertEquals(reader.interfaces[0]!.statistics!.comments.length, 2);
 });

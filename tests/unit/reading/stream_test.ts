@@ -216,10 +216,10 @@ Deno.test("stream() tells a reader that was too slow what it missed, in the file
   same(remarks.length, 1);
   match(
     remarks[0]!,
-    /^packet-capture: packets between 2023-11-14T22:13:20\.001Z and 2023-11-14T22:13:20\.004Z are missing(, \d+ bytes at least)?: the reader was slower than the ring/,
+    /^packet-capture: packets between 2023-11-14T22:13:20\.001Z and 2023-11-14T22:13:20\.004Z are missing(, at least \d+ bytes?)?: the reader was slower than the ring/,
   );
   match(running.io.said.join("\n"), /^packets between .* are missing/);
-  match(reader.interfaces[0]!.statistics!.comments.join(), /1 times the reader was too slow/);
+  match(reader.interfaces[0]!.statistics!.comments.join(), /the reader was too slow and missed packets once/);
 });
 
 Deno.test("stream() tells what it missed of the very file that it was reading", async () => {
@@ -461,7 +461,7 @@ Deno.test("stream() says what is damaged in the newest file of a capture that no
   await dir.put("capture-web-0.pcap0", concat(pcap([packet(1)]), record(packet(2)).subarray(0, 30)));
   const running = new Running(dir);
   await until(() => running.io.said.some((line) => line.includes("damaged")));
-  match(running.io.said.join(), /capture-web-0\.pcap0 is damaged: 30 bytes are left out/);
+  match(running.io.said.join(), /capture-web-0\.pcap0 is damaged: 30 bytes left out/);
   // What goes on is a new run, in a file of its own.
   await promote(dir.folder, "web-0", 1);
   await dir.putManifest({ state: "capturing", runs: [run(1, { endedAt: "x" }), run(2)] });
