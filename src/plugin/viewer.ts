@@ -29,15 +29,33 @@ export function standardOutput(): Sink {
   };
 }
 
-/** @throws {Failure} the program is not installed. */
-export function openViewer(viewer: Viewer): Sink {
-  let child: Deno.ChildProcess;
-  try {
-    child = new Deno.Command(viewer, { args: [...ARGS[viewer]], stdin: "piped", stdout: "inherit", stderr: "inherit" })
-      .spawn();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new Failure(`Cannot find ${viewer} in PATH: install it, or send the stream through a pipe`);
+/** Lists what to start a viewer by: its name, found in PATH, then where Wireshark's installers put it without adding it there. Pure. */
+export function programsOf(
+  viewer: Viewer,
+  os: typeof Deno.build.os,
+  env: (name: string) => string | undefined,
+): string[] {
+  const named = viewer === "wireshark" ? "Wireshark" : viewer;
+  if (os === "darwin") return [viewer, `/Applications/Wireshark.app/Contents/MacOS/${named}`];
+  if (os !== "windows") return [viewer];
+  const folders = [env("ProgramFiles") ?? "C:\\Program Files", env("ProgramFiles(x86)") ?? "C:\\Program Files (x86)"];
+  return [viewer, ...folders.map((folder) => `${folder}\\Wireshark\\${named}.exe`)];
+}
+
+/**
+ * Starts a viewer.
+ *
+ * @param programs What to try, in this order.
+ * @throws {Failure} none of them is installed.
+ */
+export function openViewer(
+  viewer: Viewer,
+  programs: readonly string[] = programsOf(viewer, Deno.build.os, (name) => Deno.env.get(name)),
+): Sink {
+  const child = spawnFirst(programs, ARGS[viewer]);
+  if (child === undefined) {
+    const places = programs.map((program) => program === viewer ? "in PATH" : `at ${program}`).join(" or ");
+    throw new Failure(`Cannot find ${viewer} ${places}: install it, or send the stream through a pipe`);
   }
   const input = child.stdin.getWriter();
   const close = () => input.close().catch(() => {});
@@ -56,4 +74,17 @@ export function openViewer(viewer: Viewer): Sink {
       await child.status;
     },
   };
+}
+
+/** Starts the first of the programs that is installed. */
+function spawnFirst(programs: readonly string[], args: readonly string[]): Deno.ChildProcess | undefined {
+  for (const program of programs) {
+    try {
+      return new Deno.Command(program, { args: [...args], stdin: "piped", stdout: "inherit", stderr: "inherit" })
+        .spawn();
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  return undefined;
 }
