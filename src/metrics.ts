@@ -7,6 +7,7 @@ import { VERSION } from "./version.ts";
 const STATES: Readonly<Record<CaptureState, 0>> = {
   capturing: 0,
   pending: 0,
+  finished: 0,
   waiting: 0,
   paused: 0,
   failing: 0,

@@ -41,7 +41,7 @@ const SANDBOX_AWAITED_MS = 60_000;
 const MAX_STEPS = 20;
 
 /** States that are restored after a restart of the controller; the others are found out anew. */
-const RESTED = ["held", "completed", "rejected", "waiting", "paused"] as const;
+const RESTED = ["held", "completed", "rejected", "waiting", "paused", "finished"] as const;
 const YES: Room = { kind: "yes" };
 
 /** What a capture needs of the rest of the program. */
@@ -407,7 +407,7 @@ export class Capture {
       room,
       ...(pod ? { pod: { uid: pod.uid, asked, isMirror: pod.staticUid !== undefined } } : {}),
       ...(sandbox ? { sandbox } : {}),
-      ...(this.#look.found ? { awaits: this.#look.found.why } : {}),
+      ...(this.#look.found ? { awaits: this.#look.found.why, hasFinished: this.#look.found.hasFinished } : {}),
       ...(ledger
         ? {
           folder: {
@@ -782,7 +782,6 @@ export class Capture {
     const news = goal.state !== before.state || goal.state === "rejected" || isAnswer;
     const about = {
       podIsGoing: this.pod?.terminating === true || this.#context.stopping(),
-      podHasFinished: this.#look.found?.hasFinished === true,
       isAnswer,
     };
     const event = news ? eventFor(goal, before.state, about) : undefined;

@@ -8,8 +8,10 @@ import type { CaptureRequest } from "./request.ts";
 export type CaptureState =
   /** tcpdump is running. */
   | "capturing"
-  /** Wanted, but the pod has no READY sandbox (not yet, or it is finished). */
+  /** Wanted, but the pod has no READY sandbox yet. */
   | "pending"
+  /** Wanted, but the pod has finished: it never gets a sandbox again, and its files are kept. */
+  | "finished"
   /** Wanted, but there is no room within the limits now. */
   | "waiting"
   /** Wanted, but the disk is at its free-space floor. */

@@ -32,6 +32,8 @@ export interface View {
   readonly sandbox?: { readonly id: string; readonly hostNetwork: boolean };
   /** Why there is none, as the API says. */
   readonly awaits?: string;
+  /** The API says that the pod has ended for good: it never gets a sandbox again. */
+  readonly hasFinished?: boolean;
   readonly allowHostNetworkPods: boolean;
   /** A deleted pod's files are kept for a while. */
   readonly retains: boolean;
@@ -104,8 +106,8 @@ function goalWithout(view: View): Goal {
   if (view.room.kind === "never") return { state: "rejected", reason: view.room.reason };
   if (!view.sandbox) {
     return {
-      state: "pending",
-      reason: view.pod?.isMirror
+      state: view.hasFinished ? "finished" : "pending",
+      reason: view.pod?.isMirror && !view.hasFinished
         ? "no static pod of this namespace and name runs here with the UID that annotation kubernetes.io/config.mirror names"
         : view.awaits ?? "the pod has no running sandbox on this node",
     };

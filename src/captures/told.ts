@@ -8,15 +8,14 @@ const KEPT = "its files are kept while the annotation is there";
  * The Event for a new state; undefined where there is nothing to say.
  *
  * @param about.podIsGoing whether the pod is being deleted, or the controller stops.
- * @param about.podHasFinished whether the pod never gets a sandbox again.
  * @param about.isAnswer whether nothing has been said of the pod's present request yet.
  */
 export function eventFor(
   goal: Goal,
   before: Goal["state"],
-  about: { readonly podIsGoing: boolean; readonly podHasFinished: boolean; readonly isAnswer: boolean },
+  about: { readonly podIsGoing: boolean; readonly isAnswer: boolean },
 ): PodEvent | undefined {
-  const { podIsGoing, podHasFinished, isAnswer } = about;
+  const { podIsGoing, isAnswer } = about;
   const sentence = goal.reason.charAt(0).toUpperCase() + goal.reason.slice(1);
   switch (goal.state) {
     case "rejected":
@@ -36,12 +35,13 @@ export function eventFor(
         ? { type: "Normal", reason: "CaptureStopped", note: `Held: stopped and flushed, ${KEPT}` }
         : undefined;
     case "pending":
+    case "finished":
       if (podIsGoing) return undefined;
       if (before === "capturing") {
         return { type: "Normal", reason: "CaptureStopped", note: `The pod's sandbox has ended: ${KEPT}` };
       }
       if (!isAnswer) return undefined;
-      return podHasFinished
+      return goal.state === "finished"
         ? { type: "Normal", reason: "CaptureStopped", note: sentence }
         : { type: "Normal", reason: "CapturePending", note: sentence };
     default:

@@ -85,7 +85,9 @@ export class NothingYet extends Failure {
 const NO_PACKET = /: no packet has been captured yet(?:, it is (\w+))?/;
 const NOT_SEEN = /^Cannot find a capture of /;
 /** States in which it is nobody's fault that there are no packets. */
-const QUIET_STATES: readonly (CaptureState | undefined)[] = [undefined, "capturing", "pending", "completed", "held"];
+const QUIET_STATES: readonly (CaptureState | undefined)[] = [
+  ...[undefined, "capturing", "pending", "finished", "completed", "held"] as const,
+];
 
 /** The connection broke, or what came is not whole: another attempt may help. */
 class Broken extends Error {}

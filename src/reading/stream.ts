@@ -30,7 +30,7 @@ const QUIET_MS = 10_000;
 /** What has been read is still written when told to stop, if the reader takes it within so long. */
 const LAST_WRITE_MS = 2000;
 /** In these states nothing comes any more. */
-const ENDED_STATES: readonly string[] = ["completed", "retained"] satisfies CaptureState[];
+const ENDED_STATES: readonly string[] = ["finished", "completed", "retained"] satisfies CaptureState[];
 
 export interface StreamOptions {
   readonly captureDir: string;

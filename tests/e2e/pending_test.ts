@@ -73,7 +73,7 @@ Deno.test("a pod that has finished is listed as finished, with its files", async
     const one = await row(node, "job");
     return one?.reason?.includes("has finished") && one;
   }, { timeoutMs: 90_000 });
-  assert.equal(listed.state, "pending");
+  assert.equal(listed.state, "finished");
   assert.match(
     listed.reason!,
     /^the pod has finished \(Succeeded\): nothing more is captured, and files that are there are kept/,

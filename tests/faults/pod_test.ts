@@ -133,7 +133,7 @@ fault("completed-job", async (record) => {
   const { length } = again.lines.filter((line) => line.includes(pod.uid) && /capture listening|nsenter/.test(line));
   assertEquals(length, 0, again.log);
   assertEquals((await node.processes()).map(({ folder }) => folder), [node.folderOf(marker)]);
-  assertEquals((await node.manifest(pod)).state, "pending");
+  await node.inState(pod, "finished");
   assertEquals((await numbersOf(node, pod, "job")).size, 10);
   record.right({ seconds, packetsLost, leftovers: await cleanUp(node, [pod, marker]) });
 });

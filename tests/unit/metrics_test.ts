@@ -83,7 +83,7 @@ Deno.test("Metrics.setRequests() shows zero for the states that nothing is in", 
   metrics.setRequests({ capturing: 2, rejected: 1 });
   metrics.setRequests({ capturing: 1 });
   const found = [...(await samples(metrics))].filter(([name]) => name.startsWith("packet_capture_requests"));
-  assert.equal(found.length, 9);
+  assert.equal(found.length, 10);
   for (const [name, value] of found) assert.equal(value, name.includes('"capturing"') ? 1 : 0, name);
 });
 

@@ -63,7 +63,7 @@ Deno.test("pods without a sandbox", async (t) => {
       "and files that are there are kept while the annotation is";
     assertEquals(note, `T${why}`);
     const listed = await waitFor("its row", () => row(pod));
-    assertEquals([listed.state, listed.reason], ["pending", `t${why}`]);
+    assertEquals([listed.state, listed.reason], ["finished", `t${why}`]);
     await node.deletePod(pod);
   });
 

@@ -85,7 +85,7 @@ Deno.test("a finished pod is told so as an answer, asked for once, and not told 
   await world.capturing("job");
   world.noSandbox("job");
   await waitFor("its end", async () => (await world.manifest("job"))?.reason === FINISHED);
-  assertEquals((await world.manifest("job"))?.state, "pending");
+  assertEquals((await world.manifest("job"))?.state, "finished");
   assert(world.files("job").length > 0);
   const events = [/late CaptureStopped/, /job CaptureStarted/, /job CaptureStopped: The pod's sandbox has ended/];
   assert(

@@ -183,6 +183,17 @@ Deno.test("plan() kills only where the files go too, and flushes everywhere else
   );
 });
 
+Deno.test("goalOf() says finished of a pod that never gets a sandbox again, also of a mirror, and pending of no such pod", () => {
+  fc.assert(
+    fc.property(outside, fc.boolean(), (around, hasFinished) => {
+      const { state, reason } = goalOf({ ...around, hasFinished, awaits: "as the API says" });
+      assert(state !== (hasFinished && !around.sandbox ? "pending" : "finished"));
+      if (state === "finished") assertEquals(reason, "as the API says");
+    }),
+    { numRuns: 20_000 },
+  );
+});
+
 Deno.test("goalOf() says the reason when a pod uses the node's network", () => {
   const goal = goalOf({
     gone: false,

@@ -264,8 +264,8 @@ Deno.test("stream() tells what it missed of the very file that it was reading", 
   }
 });
 
-Deno.test("stream() ends by itself when the capture is completed or deleted, with all that was captured", async () => {
-  for (const deleted of [false, true]) {
+Deno.test("stream() ends by itself when the capture is completed or deleted or its pod has finished, with all that was captured", async () => {
+  for (const end of ["completed", "finished", "deleted"] as const) {
     await using dir = await captureDir();
     await dir.putManifest({ state: "capturing", runs: [run(1)] });
     using tcpdump = new FakeTcpdump(dir, 5);
@@ -273,8 +273,8 @@ Deno.test("stream() ends by itself when the capture is completed or deleted, wit
     const running = new Running(dir);
     await running.sees(1);
     tcpdump.write(2);
-    if (deleted) await Deno.remove(dir.folder, { recursive: true });
-    else await dir.putManifest({ state: "completed", runs: [run(1, { endedAt: "x" })] });
+    if (end === "deleted") await Deno.remove(dir.folder, { recursive: true });
+    else await dir.putManifest({ state: end, runs: [run(1, { endedAt: "x" })] });
     same(await running.code, 0);
     assertEquals(running.numbers, [1, 2]);
     same(read(running.io.output).reader.interfaces[0]?.statistics?.delivered, 2);
