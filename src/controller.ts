@@ -1,9 +1,9 @@
 /** Builds the parts of the controller, joins them, and stops them in order. */
 import { setTimeout as delay } from "node:timers/promises";
-import { CaptureDir, DirectoryHeld, DirectoryRefused } from "./captures/capture_dir.ts";
+import { CaptureDir, DirectoryHeld, DirectoryRefused } from "./store/capture_dir.ts";
 import { Control } from "./captures/control.ts";
 import { Captures } from "./captures/captures.ts";
-import { jittered } from "./captures/queue.ts";
+import { jittered } from "./base/backoff.ts";
 import { endStrays } from "./captures/tcpdump.ts";
 import { serve } from "./http.ts";
 import { getLog } from "./log.ts";

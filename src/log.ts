@@ -7,8 +7,8 @@ import { BaseHandler } from "@std/log/base-handler";
 import { getLogger } from "@std/log/get-logger";
 import type { LogRecord } from "@std/log/logger";
 import { setup } from "@std/log/setup";
-import { LineWriter } from "./line_writer.ts";
-import { quote } from "./quote.ts";
+import { LineWriter } from "./base/line_writer.ts";
+import { quote } from "./base/quote.ts";
 
 export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
 export const LOG_FORMATS = ["logfmt", "json"] as const;

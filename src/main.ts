@@ -1,8 +1,8 @@
 /** The command line: which command there is, what it takes, and where it is done. Each is loaded only when it is asked for. */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { parseDuration } from "./duration.ts";
+import { parseDuration } from "./base/duration.ts";
 import { getLog, setupLog, stderr } from "./log.ts";
-import { printable } from "./printable.ts";
+import { printable } from "./base/printable.ts";
 import { FLAGS, isReader, logEffective, readSettings, type Settings, UsageError } from "./settings.ts";
 import { VERSION } from "./version.ts";
 
@@ -24,7 +24,7 @@ const WHILE_STDIN = [
   "end when standard input does, as it does when the client of kubectl exec -i is gone",
 ] as const;
 
-/** For whoever may see who speaks to whom, and not what they say; see src/reading/headers.ts. */
+/** For whoever may see who speaks to whom, and not what they say; see src/pcap/headers.ts. */
 const HEADERS_ONLY = [
   "--headers-only",
   "cut each packet behind its TCP, UDP, ICMP or SCTP header; DNS (port 53) is left whole",
@@ -85,7 +85,7 @@ command("stream", "Write one pod's packets to stdout: those captured, then new o
 command("purge", "Delete every capture in captureDir, and its marker.", ["captureDir", "annotationKey", "release"])
   .action((flags) =>
     run(flags, async ({ captureDir, annotationKey, release }) => {
-      const { runPurge } = await import("./captures/purge.ts");
+      const { runPurge } = await import("./purge.ts");
       return runPurge({ captureDir, annotationKey, release });
     })
   );

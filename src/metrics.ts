@@ -1,6 +1,6 @@
 /** The metrics of /metrics, all named `packet_capture_*`. */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { CaptureState } from "./captures/manifest.ts";
+import type { CaptureState } from "./spec/state.ts";
 import { VERSION } from "./version.ts";
 
 /** Every state that a request can be in: all have a sample, so that a missing one is not mistaken for a zero. */

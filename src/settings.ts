@@ -2,9 +2,9 @@
  * Every setting of the controller and of the commands that run beside it, in one table: environment variable, flag,
  * what is accepted, default, help. A flag wins over the environment.
  */
-import { parseDuration } from "./duration.ts";
+import { parseDuration } from "./base/duration.ts";
 import { type Log, LOG_FORMATS, LOG_LEVELS } from "./log.ts";
-import { quote } from "./quote.ts";
+import { quote } from "./base/quote.ts";
 
 /** Something that a person gave was wrong: the message is one sentence for them, the exit status is 2. */
 export class UsageError extends Error {

@@ -1,5 +1,5 @@
 /** Who may capture within the limits of the node and of its namespace. Pure. */
-import { count } from "../format.ts";
+import { count } from "../base/format.ts";
 import type { Room } from "./plan.ts";
 
 /** How many captures may run at once, and MB (10^6 bytes) that they may take of the disk, all together. */

@@ -1,5 +1,5 @@
 /** When what failed may be tried again: later and later, as long as it fails in the same sandbox. */
-import { jittered } from "./queue.ts";
+import { jittered } from "../base/backoff.ts";
 
 /** A tcpdump that listened this long was a good start: when it dies it is started again at once. */
 const HEALTHY_MS = 10_000;

@@ -3,9 +3,9 @@
  * are called by the queue, one at a time for a key.
  */
 import { join } from "@std/path";
-import { type Asked, readAnnotations, requestHash } from "../pods/annotations.ts";
-import { formatDuration } from "../duration.ts";
-import { count, formatBytes } from "../format.ts";
+import { count, formatBytes } from "../base/format.ts";
+import { type Asked, readAnnotations, requestHash } from "../spec/annotations.ts";
+import { formatDuration } from "../base/duration.ts";
 import type { PodEvent } from "../pods/events.ts";
 import { type Pod, podKey } from "../pods/pod.ts";
 import type { PodStatus } from "../pods/status.ts";
@@ -15,23 +15,23 @@ import type { Metrics } from "../metrics.ts";
 import type { Settings } from "../settings.ts";
 import type { Occupant } from "./admission.ts";
 import { Backoff } from "./backoff.ts";
-import type { CaptureDir } from "./capture_dir.ts";
+import type { CaptureDir } from "../store/capture_dir.ts";
 import { withStep } from "./clock_steps.ts";
 import { CaptureFiles } from "./files.ts";
 import { type FilterChecks, PodFilter } from "./filter_checks.ts";
 import { tooComplex } from "./filter_limits.ts";
 import { Ledger } from "./ledger.ts";
-import type { ClockStep } from "./manifest.ts";
+import type { ClockStep } from "../store/manifest.ts";
 import { type Goal, goalOf, plan, type Room, type View } from "./plan.ts";
-import { bytesClaimed, type CaptureRequest, describe, fingerprint, processFingerprint } from "./request.ts";
+import { bytesClaimed, type CaptureRequest, describe, fingerprint, processFingerprint } from "../spec/request.ts";
 import { type LOOK_TIMING, PodLook } from "./pod_look.ts";
-import { listRing, ringFileBase } from "./ring.ts";
+import { listRing, ringFileBase } from "../store/ring.ts";
 import { Running } from "./running.ts";
 import type { Exit } from "./tcpdump.ts";
 import { linkTypeOf, listInterfaces } from "./tcpdump_queries.ts";
 import { namespaceProblem } from "./scope.ts";
 import { eventFor } from "./told.ts";
-import { settlesWithin } from "./within.ts";
+import { settlesWithin } from "../base/timeout.ts";
 
 /** How long the runtime is waited for where tcpdump has ended by itself; it answers within some milliseconds. */
 const RUNTIME_MS = 500;

@@ -6,28 +6,28 @@
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { KeptPod } from "../pods/absence.ts";
-import { requestHash } from "../pods/annotations.ts";
+import { requestHash } from "../spec/annotations.ts";
 import type { PodEvent } from "../pods/events.ts";
 import type { Pod } from "../pods/pod.ts";
 import { podKey } from "../pods/pod.ts";
 import type { PodStatus } from "../pods/status.ts";
 import type { Sandbox, SandboxOwner } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
-import { Turns } from "../turns.ts";
+import { Semaphore } from "../base/semaphore.ts";
 import { admit, type Applicant, type Occupant } from "./admission.ts";
 import { Capture, type CaptureContext } from "./capture.ts";
-import type { CaptureDir } from "./capture_dir.ts";
+import type { CaptureDir } from "../store/capture_dir.ts";
 import { ClockSteps } from "./clock_steps.ts";
 import { DiskFloor } from "./disk.ts";
 import { FilterChecks } from "./filter_checks.ts";
 import { watchHealth } from "./health.ts";
-import type { CaptureState } from "./manifest.ts";
+import type { CaptureState } from "../spec/state.ts";
 import type { Room } from "./plan.ts";
 import { LOOK_TIMING } from "./pod_look.ts";
 import { KeyedQueue } from "./queue.ts";
 import { Retention } from "./retention.ts";
-import { writeNotCapturing } from "./not_capturing.ts";
-import { settlesWithin } from "./within.ts";
+import { writeNotCapturing } from "../store/not_capturing.ts";
+import { settlesWithin } from "../base/timeout.ts";
 
 /** How often the disk is looked at, rings are trimmed and processes are checked (design: "checked every second"). */
 const TICK_MS = 1000;
@@ -71,7 +71,7 @@ export class Captures {
   readonly #queue: KeyedQueue;
   readonly #disk: DiskFloor;
   readonly #retention: Retention;
-  readonly #looks = new Turns(LOOKS_AT_ONCE);
+  readonly #looks = new Semaphore(LOOKS_AT_ONCE);
   #seen = 0;
   #synced = false;
   #settled = false;
@@ -130,7 +130,7 @@ export class Captures {
     await this.#disk.look().catch((error) => log.warn("the disk not seen to", { error }));
     await directory.tidy();
     const captures = (await directory.folders()).map(({ namespace, pod }) => this.#captureOf(namespace, pod));
-    const turns = new Turns(ADOPTED_AT_ONCE);
+    const turns = new Semaphore(ADOPTED_AT_ONCE);
     await Promise.all(captures.map((capture) =>
       turns.take(() => capture.adopt()).catch((error) => {
         log.error("folder not seen to", { ...capture.fields(), error });

@@ -1,5 +1,5 @@
 /** Notices when the wall clock is set: it then runs apart from the monotonic one, which nothing sets. */
-import type { ClockStep } from "./manifest.ts";
+import type { ClockStep } from "../store/manifest.ts";
 
 /** Less is what a clock is slewed by, or what passes between the two looks at it on a busy machine. */
 const LEAST_SECONDS = 1;

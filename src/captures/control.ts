@@ -6,10 +6,10 @@
  */
 import { join } from "@std/path";
 import type { Log } from "../log.ts";
-import { quote } from "../quote.ts";
-import { ignoreGone } from "../ignore_gone.ts";
-import { atControlPath, CONTROL } from "./control_path.ts";
-import { isNamespace, isPodName } from "./names.ts";
+import { quote } from "../base/quote.ts";
+import { ignoreGone } from "../base/ignore_gone.ts";
+import { atControlPath, CONTROL } from "../store/control_path.ts";
+import { isNamespace, isPodName } from "../store/names.ts";
 
 /** Connections at a time; one more is closed at once. */
 const MOST_CONNECTIONS = 16;

@@ -1,8 +1,8 @@
 /** The capture files in one pod's folder: what they take of the disk, and what is done to them before, between and after runs. */
 import type { LogFields } from "../log.ts";
-import type { CaptureRequest } from "./request.ts";
-import { lastRunNumber, lastWritten, listRing, promote, type RingFile, runNumber, trim } from "./ring.ts";
-import { cutTornRecord } from "./torn.ts";
+import type { CaptureRequest } from "../spec/request.ts";
+import { lastRunNumber, lastWritten, listRing, promote, type RingFile, runNumber, trim } from "../store/ring.ts";
+import { cutTornRecord } from "../store/repair.ts";
 
 /** tcpdump begins a new file when one has its size or more: up to a packet of the largest snaplen with its header. */
 const LARGEST_RECORD = 262_144 + 16;

@@ -3,9 +3,9 @@
  * with a filter take turns, since both compile it.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { FairTurns } from "../fair_turns.ts";
+import { FairSemaphore } from "../base/fair_semaphore.ts";
 import { FILTERS_AT_ONCE, FILTERS_OF_NAMESPACE } from "./filter_limits.ts";
-import type { CaptureRequest } from "./request.ts";
+import type { CaptureRequest } from "../spec/request.ts";
 import { checkFilter, LINK_TYPE_OF_ANY } from "./tcpdump_queries.ts";
 
 /** So many verdicts are remembered, the newest. */
@@ -26,7 +26,7 @@ export class FilterChecks {
   readonly #options: { readonly tcpdump: string; readonly unshare: string; readonly signal: AbortSignal };
   readonly #known = new Map<string, string | undefined>();
   readonly #pending = new Map<string, Pending>();
-  readonly #turns = new FairTurns(FILTERS_AT_ONCE, FILTERS_OF_NAMESPACE);
+  readonly #turns = new FairSemaphore(FILTERS_AT_ONCE, FILTERS_OF_NAMESPACE);
 
   /** @param options.unshare the program. @default "unshare" */
   constructor(options: { tcpdump: string; signal: AbortSignal; unshare?: string }) {

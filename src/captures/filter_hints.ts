@@ -1,5 +1,5 @@
 /** What a filter that does not compile looks like, and what to write instead. Pure; the rules know libpcap's words. */
-import { quote } from "../quote.ts";
+import { quote } from "../base/quote.ts";
 
 /** How much of a filter is shown, in characters. */
 const LONGEST_SHOWN = 64;

@@ -2,11 +2,11 @@
 import { join } from "@std/path";
 import { VERSION } from "../version.ts";
 import type { Pod } from "../pods/pod.ts";
-import type { Budget, Manifest, Run } from "./manifest.ts";
-import { MANIFEST, readManifest, writeManifest } from "./manifest_file.ts";
+import type { Budget, Manifest, Run } from "../store/manifest.ts";
+import { MANIFEST, readManifest, writeManifest } from "../store/manifest_file.ts";
 import type { Goal } from "./plan.ts";
-import { type CaptureRequest, fingerprint } from "./request.ts";
-import { runNumber } from "./ring.ts";
+import { type CaptureRequest, fingerprint } from "../spec/request.ts";
+import { runNumber } from "../store/ring.ts";
 
 /** The manifest of a capture that restarts for ever must not grow for ever: sums are kept, the oldest runs' details are not. */
 const MOST_RUNS = 200;

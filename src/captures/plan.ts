@@ -3,9 +3,9 @@
  * invariant can be tested by properties. The caller carries out one step, looks again, and asks again, until the step is
  * `rest`; applying it to a state at rest changes nothing.
  */
-import type { Asked } from "../pods/annotations.ts";
-import type { CaptureState } from "./manifest.ts";
-import { type CaptureRequest, fingerprint, processFingerprint } from "./request.ts";
+import type { Asked } from "../spec/annotations.ts";
+import type { CaptureState } from "../spec/state.ts";
+import { type CaptureRequest, fingerprint, processFingerprint } from "../spec/request.ts";
 
 /** Whether a capture may run within the node's limits. */
 export type Room =

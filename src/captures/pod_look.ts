@@ -1,6 +1,6 @@
 /** When a pod without a sandbox is looked at in the API, and what was found. */
 import type { PodStatus } from "../pods/status.ts";
-import { jittered } from "./queue.ts";
+import { jittered } from "../base/backoff.ts";
 
 /** In milliseconds. */
 export const LOOK_TIMING = {

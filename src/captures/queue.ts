@@ -1,5 +1,6 @@
 /** Work by key: serial for one key, parallel for different ones. A key is worked on until nobody has asked for it since. */
-import { settlesWithin } from "./within.ts";
+import { jittered } from "../base/backoff.ts";
+import { settlesWithin } from "../base/timeout.ts";
 
 /** How a failing key is tried again: 0.2 s, doubling, at most 30 s; each ± 25 % so that many do not come at once. */
 const FIRST_RETRY_MS = 200;
@@ -85,9 +86,4 @@ export class KeyedQueue {
       this.#idle = undefined;
     }
   }
-}
-
-/** ± 25 %. */
-export function jittered(ms: number): number {
-  return ms * (0.75 + Math.random() / 2);
 }

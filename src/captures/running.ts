@@ -1,7 +1,7 @@
 /** A run in progress: a tcpdump with its clock and its health. */
 import { dirname } from "@std/path";
 import { RunHealth } from "./health.ts";
-import type { CaptureRequest } from "./request.ts";
+import type { CaptureRequest } from "../spec/request.ts";
 import { type Exit, hasDeletedFile, isStopped, Tcpdump, type TcpdumpOptions } from "./tcpdump.ts";
 import { CHECK_TIMEOUT_MS } from "./tcpdump_queries.ts";
 

@@ -1,5 +1,5 @@
 /** Whose pods are captured at all. Pure. */
-import { quote } from "../quote.ts";
+import { quote } from "../base/quote.ts";
 
 /** @returns why pods of the namespace are not captured; undefined: they are. The lists themselves are not for everybody to see. */
 export function namespaceProblem(

@@ -3,11 +3,11 @@
  * that this relies on is of 4.99 (measured): it reads its signals only once it says `listening on`, SIGUSR1 prints its counters,
  * SIGTERM loses what the kernel has not handed over yet, which is at most the last second.
  */
-import type { CaptureRequest } from "./request.ts";
+import type { CaptureRequest } from "../spec/request.ts";
 import { confined, enterNetns, ENV } from "./confine.ts";
 import { FILTER_MEMORY_MB } from "./filter_limits.ts";
 import { flushBuffer } from "./tcpdump_buffer.ts";
-import { settlesWithin } from "./within.ts";
+import { settlesWithin } from "../base/timeout.ts";
 
 /** KiB of kernel buffer (-B): without loss in bursts where the 2 MiB default loses; tcpdump maps as much memory. */
 const BUFFER_KIB = 4096;

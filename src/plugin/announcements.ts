@@ -5,7 +5,7 @@ import { Failure } from "./failure.ts";
 import { jsonValues } from "./json_values.ts";
 import type { Kubectl } from "./kubectl.ts";
 import { itemsOf, type ObjectMeta } from "./objects.ts";
-import { REQUEST_ANNOTATION } from "../pods/event_object.ts";
+import { REQUEST_ANNOTATION } from "../spec/event.ts";
 import type { Target } from "./targets.ts";
 import type { Terminal } from "./terminal.ts";
 

@@ -1,5 +1,5 @@
 /** Runs `packet-capture …` in a controller's pod by `kubectl exec`, and says in one sentence why that did not work. */
-import { EXIT, readTrailer, type Trailer } from "../reading/outcome.ts";
+import { EXIT, readTrailer, type Trailer } from "../spec/outcome.ts";
 import { VERSION } from "../version.ts";
 import { Blocked, explain, PolicyRefusal } from "./explain.ts";
 import { Failure } from "./failure.ts";
@@ -26,7 +26,7 @@ const UPGRADE_REFUSED =
 export class CommandFailed extends Failure {
   override readonly name = "CommandFailed";
   /**
-   * @param commandCode The command's own exit code (src/reading/outcome.ts).
+   * @param commandCode The command's own exit code (src/spec/outcome.ts).
    * @param trailer What it says to programs; undefined: version 0.1 says nothing, or the end of it was lost.
    */
   constructor(message: string, readonly commandCode: number, readonly trailer?: Trailer | undefined) {

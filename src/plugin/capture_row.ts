@@ -1,5 +1,5 @@
 /** Rows of a controller's list, believed only as far as they are what they must be. Pure. */
-import type { Row } from "../reading/list.ts";
+import type { Row } from "../spec/row.ts";
 
 /** What an older controller's row lacks. */
 type Newer = Pick<Row, "request" | "listening">;

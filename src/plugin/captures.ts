@@ -1,7 +1,7 @@
 /** What the controllers hold: `packet-capture list -o json` of each node, asked in parallel. */
-import { count } from "../format.ts";
+import { count } from "../base/format.ts";
 import { ask } from "./ask.ts";
-import { bounded } from "./bounded.ts";
+import { mapConcurrent } from "../base/map_concurrent.ts";
 import { type CaptureRow, rowIn } from "./capture_row.ts";
 import { Blocked, Refused } from "./explain.ts";
 import { reasonOf } from "./failure.ts";
@@ -62,7 +62,7 @@ export async function findCaptures(kubectl: Kubectl, installation: Installation,
     const commands = oneByOne ? namespaces.map((one) => ["list", "-n", one, "-o", "json"]) : [["list", "-o", "json"]];
     return [{ controller, commands, namespaces }];
   });
-  const answers = (await bounded(calls, NODES_AT_ONCE, async ({ controller, commands, namespaces }) => {
+  const answers = (await mapConcurrent(calls, NODES_AT_ONCE, async ({ controller, commands, namespaces }) => {
     const answers: Captures[] = [];
     for (const command of commands) answers.push(await askOne(kubectl, controller, command, namespaces));
     return answers;

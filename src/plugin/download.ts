@@ -1,8 +1,8 @@
 /** Fetches one pod's capture from its controller, whole, starting again when the connection breaks. */
-import type { CaptureState } from "../captures/manifest.ts";
-import { EXIT } from "../reading/outcome.ts";
+import type { CaptureState } from "../spec/state.ts";
+import { EXIT } from "../spec/outcome.ts";
 import { CommandFailed, deliver, remoteLines, whyFailed } from "./ask.ts";
-import { count, formatBytes } from "../format.ts";
+import { count, formatBytes } from "../base/format.ts";
 import { nameOf } from "./command.ts";
 import { Refused } from "./explain.ts";
 import { Failure, reasonOf } from "./failure.ts";

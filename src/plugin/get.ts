@@ -1,7 +1,7 @@
 /** `get`: the captures of many pods, from all their nodes, as one file. */
 import { basename } from "node:path";
-import { bounded } from "./bounded.ts";
-import { count, formatBytes } from "../format.ts";
+import { count, formatBytes } from "../base/format.ts";
+import { mapConcurrent } from "../base/map_concurrent.ts";
 import { type Captures, findCaptures, NODES_AT_ONCE, nodesOf } from "./captures.ts";
 import { type Context, installationFor, nameOf, Report } from "./command.ts";
 import { type Download, download, NothingYet } from "./download.ts";
@@ -142,7 +142,7 @@ async function downloadAll(
   };
   // One after the other on a node, where each takes 40 MiB of the reader's memory limit; several nodes at once.
   const nodes = [...Map.groupBy(targets, ({ node }) => node).values()];
-  const parts = await bounded(nodes, NODES_AT_ONCE, async (onNode) => {
+  const parts = await mapConcurrent(nodes, NODES_AT_ONCE, async (onNode) => {
     const done: Part[] = [];
     for (const target of onNode) {
       const part = await one(target);

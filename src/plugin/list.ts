@@ -1,12 +1,12 @@
 /** `list`: the captures of all nodes in one table. */
-import { formatBytes } from "../format.ts";
+import { formatBytes } from "../base/format.ts";
 import { everyNode, findCaptures, type NodeCapture } from "./captures.ts";
 import { type Context, installationFor } from "./command.ts";
 import { Failure, UsageFailure } from "./failure.ts";
 import { type InstallationOptions, noControllers } from "./installation.ts";
-import { printable } from "../printable.ts";
+import { printable } from "../base/printable.ts";
 import { EITHER_NAMESPACE } from "./targets.ts";
-import { jsonText } from "../quote.ts";
+import { jsonText } from "../base/quote.ts";
 
 export interface ListOptions extends InstallationOptions {
   /** Only captures of pods in it. @default all */

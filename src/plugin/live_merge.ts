@@ -1,8 +1,8 @@
 /** Merges captures that are still coming in, from several controllers, into one stream that Wireshark reads as it goes. */
-import type { ByteSource } from "../reading/bytes.ts";
-import { PcapngReader } from "../reading/pcapng.ts";
-import { InterfaceBlocks } from "../reading/interfaces.ts";
-import { interfaceStatistics, PACKET_BLOCK_BYTES, putPacketBlock, sectionHeader } from "../reading/pcapng_blocks.ts";
+import type { ByteSource } from "../pcap/bytes.ts";
+import { PcapngReader } from "../pcap/pcapng.ts";
+import { InterfaceBlocks } from "../pcap/interfaces.ts";
+import { interfaceStatistics, PACKET_BLOCK_BYTES, putPacketBlock, sectionHeader } from "../pcap/pcapng_blocks.ts";
 
 /**
  * Milliseconds for which packets of one pod wait for another pod's, which may be older. Controllers are up to 1.5 s behind, most of it
@@ -13,7 +13,7 @@ const PATIENCE_MS = 1000;
 const START_MS = 4000;
 /** Bytes taken from one controller ahead of the others. */
 const AHEAD = 1024 * 1024;
-/** A block that is longer than this is no block (see src/reading/pcapng.ts): bytes. */
+/** A block that is longer than this is no block (see src/pcap/pcapng.ts): bytes. */
 const LONGEST_BLOCK = 2 * 1024 * 1024;
 const OUTPUT_BYTES = 256 * 1024;
 
@@ -210,7 +210,7 @@ class Input implements ByteSource {
     this.#bytes.set(chunk, this.#length);
     this.#length += chunk.length;
     const view = new DataView(this.#bytes.buffer);
-    // The controller's writer is little-endian (src/reading/pcapng_blocks.ts).
+    // The controller's writer is little-endian (src/pcap/pcapng_blocks.ts).
     while (this.#length - this.#whole >= 8) {
       const block = view.getUint32(this.#whole + 4, true);
       if (block < 12 || block % 4 !== 0 || block > LONGEST_BLOCK) throw new Error("what came is not pcapng");

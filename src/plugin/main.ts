@@ -3,7 +3,7 @@
  * the user's kubectl, kubeconfig and permissions.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { parseDuration } from "../duration.ts";
+import { parseDuration } from "../base/duration.ts";
 import { VERSION } from "../version.ts";
 import type { Context } from "./command.ts";
 import { Failure, Interrupted, reasonOf } from "./failure.ts";

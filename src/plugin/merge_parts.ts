@@ -1,9 +1,9 @@
 /** Makes one file of the downloaded parts. */
-import { FileSource } from "../reading/bytes.ts";
-import { mixedLinkTypes } from "../reading/interfaces.ts";
-import { mergeCaptures } from "../reading/merge.ts";
-import { PcapngReader } from "../reading/pcapng.ts";
-import { Refusal } from "../reading/refusal.ts";
+import { FileSource } from "../pcap/bytes.ts";
+import { mixedLinkTypes } from "../pcap/interfaces.ts";
+import { mergeCaptures } from "../pcap/merge.ts";
+import { PcapngReader } from "../pcap/pcapng.ts";
+import { MixedLinkTypes } from "../pcap/writer.ts";
 import { VERSION } from "../version.ts";
 import { Failure } from "./failure.ts";
 import { fileFailure, type PartFile } from "./output_file.ts";
@@ -53,7 +53,7 @@ export async function mergeParts(
     for (const remark of remarks) note(remark);
     return target.path;
   } catch (error) {
-    if (error instanceof Refusal) throw new Failure(error.message);
+    if (error instanceof MixedLinkTypes) throw new Failure(error.message);
     throw fileFailure(error, target.becomes);
   } finally {
     for (const file of opened) file.close();

@@ -1,7 +1,7 @@
 /** Says how far downloads are: a bar on a terminal, plain lines otherwise. */
 import { MultiBar } from "cli-progress";
-import { formatBytes } from "../format.ts";
-import { printable } from "../printable.ts";
+import { formatBytes } from "../base/format.ts";
+import { printable } from "../base/printable.ts";
 import type { Terminal } from "./terminal.ts";
 
 export interface Progress extends Disposable {

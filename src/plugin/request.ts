@@ -1,7 +1,7 @@
 /** From the flags of `start` to annotations. Pure. */
-import { readAnnotations, requestHash, SUB_KEYS } from "../pods/annotations.ts";
-import type { CaptureRequest } from "../captures/request.ts";
-import { parseDuration } from "../duration.ts";
+import { readAnnotations, requestHash, SUB_KEYS } from "../spec/annotations.ts";
+import type { CaptureRequest } from "../spec/request.ts";
+import { parseDuration } from "../base/duration.ts";
 import { UsageFailure } from "./failure.ts";
 
 /** The sub-keys that a flag of the same name sets; `hold` is for `stop --keep`. */

@@ -1,13 +1,13 @@
 /** `start`: annotates existing pods, then says of each what its controller made of it. */
 import { annotate } from "./annotate.ts";
 import { type Announcement, Announcements } from "./announcements.ts";
-import { bounded } from "./bounded.ts";
+import { mapConcurrent } from "../base/map_concurrent.ts";
 import type { NodeCapture } from "./captures.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, Report } from "./command.ts";
 import { confirm, type Question } from "./confirm.ts";
 import { reasonOf } from "./failure.ts";
 import { controllerNotReady, type Installation, type InstallationOptions, noController } from "./installation.ts";
-import { describe } from "../captures/request.ts";
+import { describe } from "../spec/request.ts";
 import { changesNothing, requestChanges, requestOf, type RequestOptions } from "./request.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
 
@@ -30,7 +30,7 @@ export async function start(context: Context, options: StartOptions): Promise<nu
   const events = options.waitMs > 0 && targets.length > 0 ? await Announcements.ifAllowed(context, targets) : undefined;
   const questions: Question[] = [];
   const unchanged = new Set<string>();
-  await bounded(targets, CHANGES_AT_ONCE, async (target) => {
+  await mapConcurrent(targets, CHANGES_AT_ONCE, async (target) => {
     let { annotations } = target;
     try {
       if (changesNothing(annotations, changes)) unchanged.add(target.uid);

@@ -1,8 +1,8 @@
 /** `stop`: removes the annotations, which deletes the files, or with `--keep` holds the capture and keeps them. */
 import { annotate } from "./annotate.ts";
 import { Announcements } from "./announcements.ts";
-import { bounded } from "./bounded.ts";
-import { count, formatBytes } from "../format.ts";
+import { count, formatBytes } from "../base/format.ts";
+import { mapConcurrent } from "../base/map_concurrent.ts";
 import { type Captures, findCaptures, type NodeCapture, nodesOf } from "./captures.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, nameOf, Report } from "./command.ts";
 import type { Question } from "./confirm.ts";
@@ -84,7 +84,7 @@ export async function stopAll(
   const before = waitMs === 0 ? undefined : await Announcements.ifAllowed(context, targets);
   const waiting = new Map<string, Question>();
   const words = keep ? "capture held, its files are kept" : "annotation removed, its files go";
-  await bounded(targets, CHANGES_AT_ONCE, async (target) => {
+  await mapConcurrent(targets, CHANGES_AT_ONCE, async (target) => {
     const changes: Changes = keep ? { [`${key}/hold`]: "true" } : removalChanges(key, target.annotations);
     let annotations;
     try {

@@ -1,5 +1,5 @@
 /** The user's terminal, or what stands in its place. The only file that writes to stdout and stderr as text. */
-import { printable } from "../printable.ts";
+import { printable } from "../base/printable.ts";
 import { UsageFailure } from "./failure.ts";
 
 export interface Terminal {

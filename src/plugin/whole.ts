@@ -1,6 +1,6 @@
 /** Tells whether a downloaded capture is whole. */
-import { FileSource } from "../reading/bytes.ts";
-import { PcapngReader } from "../reading/pcapng.ts";
+import { FileSource } from "../pcap/bytes.ts";
+import { PcapngReader } from "../pcap/pcapng.ts";
 
 /** Packets read without letting anything else happen: some 20 ms. */
 const PACKETS_AT_A_TIME = 50_000;

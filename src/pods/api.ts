@@ -3,7 +3,7 @@
  * half minute (docs/adr/0040), so only its KubeConfig is used (kubeconfig.ts).
  */
 import { VERSION } from "../version.ts";
-import { bytesOf, causeOf } from "../body.ts";
+import { bytesOf, causeOf } from "../base/body.ts";
 import { type Credentials, CredentialSource, KubeConfigError, type KubeConfigOptions } from "./kubeconfig.ts";
 
 /** client-go re-reads its token files as often (transport/token_source.go: period of 1 min). */

@@ -1,5 +1,6 @@
 /** An event of events.k8s.io/v1 on a pod, within all that the API server checks. */
-import { printable } from "../printable.ts";
+import { printable } from "../base/printable.ts";
+import { type EventReason, REQUEST_ANNOTATION } from "../spec/event.ts";
 import type { PodRef } from "./pod.ts";
 
 /** Kubernetes refuses longer ones (pkg/apis/core/validation/events.go: NoteLengthLimit), in bytes. */
@@ -11,14 +12,10 @@ const NAME_LENGTH = 253;
 
 export interface PodEvent {
   readonly type: "Normal" | "Warning";
-  /** UpperCamelCase, at most 128 characters. */
-  readonly reason: string;
+  readonly reason: EventReason;
   /** For people; made printable and cut to 1024 bytes when it is recorded. */
   readonly note: string;
 }
-
-/** Annotation of an Event: the hash of the request that it answers (`requestHash`). */
-export const REQUEST_ANNOTATION = "packet-capture.antrea.io/request";
 
 export interface Occurrence {
   readonly pod: PodRef;

@@ -1,8 +1,8 @@
 /** One watch request: its bytes as events, and its end, however it comes. */
 import type { ApiClient } from "./api.ts";
-import { chunksOf } from "../body.ts";
+import { chunksOf } from "../base/body.ts";
 import type { ObjectMeta } from "./known.ts";
-import { Lines } from "./lines.ts";
+import { LineSplitter } from "../base/line_splitter.ts";
 import { WatchEnd } from "./watch_end.ts";
 
 /** Half the bytes of whole objects, and none of their fields to keep up with. A server that cannot sends whole ones. */
@@ -58,7 +58,7 @@ export async function followWatch(request: WatchRequest): Promise<WatchEnd> {
       if (performance.now() - last < limit) request.onTurn();
       else abort.abort(new WatchEnd("idle", `nothing came for ${limit / 1000} s`));
     }, timing.tick);
-    const lines = new Lines();
+    const lines = new LineSplitter();
     for await (const chunk of chunksOf(response.body!, abort.signal)) {
       last = performance.now();
       request.onBytes();

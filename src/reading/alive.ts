@@ -1,7 +1,7 @@
 /** Whether somebody may still write to a capture's files: only then may the newest one end in what cannot be read yet. */
 import { basename, dirname, join } from "@std/path";
-import { MARKER, RETAINED } from "../captures/capture_dir.ts";
-import type { Manifest } from "../captures/manifest.ts";
+import { MARKER, RETAINED } from "../store/capture_dir.ts";
+import type { Manifest } from "../store/manifest.ts";
 
 /**
  * Whether a tcpdump of ours may be writing to a capture's folder, which lies two levels below captureDir: a controller holds the

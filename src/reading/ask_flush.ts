@@ -1,5 +1,5 @@
 /** Asks the controller to have tcpdump write what it has buffered, so that it can be read (src/captures/control.ts). */
-import { atControlPath } from "../captures/control_path.ts";
+import { atControlPath } from "../store/control_path.ts";
 
 /** A reader goes on without an answer after this. */
 const TIMEOUT_MS = 1000;

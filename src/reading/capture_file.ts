@@ -1,7 +1,7 @@
 /** One file of a ring, held open while it is read, whatever tcpdump does to it meanwhile. */
-import type { ByteSource } from "./bytes.ts";
-import { newestPacket } from "./newest.ts";
-import { PCAP_HEADER_BYTES, PCAP_RECORD_BYTES, type PcapHeader, peekPcap } from "./pcap_format.ts";
+import type { ByteSource } from "../pcap/bytes.ts";
+import { newestPacket } from "../pcap/newest.ts";
+import { PCAP_HEADER_BYTES, PCAP_RECORD_BYTES, type PcapHeader, peekPcap } from "../pcap/pcap_format.ts";
 
 /** The global header and the first record's: a ring file that has been written anew begins otherwise. */
 const FRONT_BYTES = PCAP_HEADER_BYTES + PCAP_RECORD_BYTES;

@@ -1,23 +1,23 @@
 /** `packet-capture cat NS/POD`: all that a capture holds at one moment, in order of time, as one file on stdout. */
-import type { Manifest } from "../captures/manifest.ts";
-import { readManifest } from "../captures/manifest_file.ts";
-import { count, times } from "../format.ts";
+import { count, times } from "../base/format.ts";
+import type { Manifest } from "../store/manifest.ts";
+import { readManifest } from "../store/manifest_file.ts";
 import { VERSION } from "../version.ts";
 import type { CaptureFile } from "./capture_file.ts";
 import { mayBeWritten } from "./alive.ts";
 import { askFlush } from "./ask_flush.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
-import { mixedLinkTypes } from "./interfaces.ts";
+import { mixedLinkTypes } from "../pcap/interfaces.ts";
 import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
 import { untilReceived } from "./lifeline.ts";
 import { type Capture, findCapture } from "./locate.ts";
-import { WINDOW_SECONDS } from "./order.ts";
-import { EXIT, trailerOf } from "./outcome.ts";
-import { PcapReader } from "./pcap.ts";
-import { PCAP_HEADER_BYTES } from "./pcap_format.ts";
+import { WINDOW_SECONDS } from "../pcap/reorder.ts";
+import { EXIT, trailerOf } from "../spec/outcome.ts";
+import { PcapReader } from "../pcap/pcap.ts";
+import { PCAP_HEADER_BYTES } from "../pcap/pcap_format.ts";
 import { Refusal } from "./refusal.ts";
 import { NO_ROOM, type Snapshot, takeSnapshot } from "./snapshot.ts";
-import { type Format, mixedInPcap, PacketWriter } from "./writer.ts";
+import { type Format, MixedLinkTypes, PacketWriter } from "../pcap/writer.ts";
 
 /** The controller notices a step of the clock within this. */
 const NOTICED_SECONDS = 2;
@@ -138,7 +138,7 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
     if (newest?.header) interfaces.numberOf(capture, newest.header, newest.run);
   }
   const linkTypes = interfaces.all.map(({ described }) => described.linkType);
-  if (format === "pcap" && new Set(linkTypes).size > 1) throw mixedInPcap(linkTypes);
+  if (format === "pcap" && new Set(linkTypes).size > 1) throw new MixedLinkTypes(linkTypes);
   const mixed = mixedLinkTypes(linkTypes);
   if (mixed) io.say(`${target}: ${mixed}`);
   const comments = [...sectionComments(capture, snapshot, options), ...(mixed ? [mixed] : [])];

@@ -1,11 +1,11 @@
 /** How a capture is described in the file written of it: its interfaces, their counters, its comments. */
-import type { Manifest, Run } from "../captures/manifest.ts";
-import { quote } from "../quote.ts";
+import type { Manifest, Run } from "../store/manifest.ts";
+import { quote } from "../base/quote.ts";
 import { VERSION } from "../version.ts";
 import type { Capture } from "./locate.ts";
-import type { Interface } from "./packet.ts";
-import type { PcapHeader } from "./pcap_format.ts";
-import type { Counters } from "./writer.ts";
+import type { Interface } from "../pcap/packet.ts";
+import type { PcapHeader } from "../pcap/pcap_format.ts";
+import type { Counters } from "../pcap/writer.ts";
 
 /** What readers that may see no payload are told of it (headers.ts). */
 export const HEADERS_ONLY = "headers only: packets are cut behind their transport header, DNS (port 53) is whole; " +

@@ -4,8 +4,8 @@
  * Each file is held open from the first look at it on, so that renaming does not matter. What tcpdump overwrites in place before it
  * has been read is noticed and counted; nothing can protect it, since a follower has no claim on the disk.
  */
-import { listRing, type RingFile, runNumber } from "../captures/ring.ts";
-import { ignoreGone } from "../ignore_gone.ts";
+import { listRing, type RingFile, runNumber } from "../store/ring.ts";
+import { ignoreGone } from "../base/ignore_gone.ts";
 import { CaptureFile, startsWith } from "./capture_file.ts";
 
 /** How often a folder is looked at again within one look, because files were renamed meanwhile. */

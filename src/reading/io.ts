@@ -1,6 +1,6 @@
 /** What a reading command has to do with the outside: its stdout, its stderr, and being told to stop. */
-import type { CaptureState } from "../captures/manifest.ts";
-import { printable } from "../printable.ts";
+import type { CaptureState } from "../spec/state.ts";
+import { printable } from "../base/printable.ts";
 
 /** Why a command's output cannot go on: who reads it has closed the pipe, or takes nothing. */
 export class ReaderGone extends Error {

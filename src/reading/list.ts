@@ -1,14 +1,14 @@
 /** `packet-capture list`: what this node captures, from the manifests and the files. */
-import type { CaptureState } from "../captures/manifest.ts";
-import { requestHash } from "../pods/annotations.ts";
-import { listRing, type RingFile } from "../captures/ring.ts";
-import { printable } from "../printable.ts";
-import { jsonText } from "../quote.ts";
+import type { Row } from "../spec/row.ts";
+import { requestHash } from "../spec/annotations.ts";
+import { listRing, type RingFile } from "../store/ring.ts";
+import { printable } from "../base/printable.ts";
+import { jsonText } from "../base/quote.ts";
 import { refusing } from "./cat.ts";
 import { type Io, systemIo } from "./io.ts";
 import { allCaptures, type Capture, readNotCapturing } from "./locate.ts";
-import { newestPacket } from "./newest.ts";
-import { PCAP_HEADER_BYTES, peekPcap } from "./pcap_format.ts";
+import { newestPacket } from "../pcap/newest.ts";
+import { PCAP_HEADER_BYTES, peekPcap } from "../pcap/pcap_format.ts";
 
 /** Bytes that hold a pcap file's header and its first record's. */
 const FRONT_BYTES = 40;
@@ -19,33 +19,6 @@ export interface ListOptions {
   readonly output?: "table" | "json";
   /** Only captures of its pods; undefined: all. */
   readonly namespace?: string;
-}
-
-/** A capture, as `-o json` writes it. Times are ISO 8601 in UTC. */
-export interface Row {
-  readonly namespace: string;
-  readonly pod: string;
-  /** Empty if unknown. */
-  readonly uid: string;
-  /** `unknown` if there are files without a manifest that can be read. */
-  readonly state: CaptureState | "unknown";
-  readonly reason: string;
-  readonly since: string | null;
-  readonly files: number;
-  readonly bytes: number;
-  /** Packets captured since the capture was asked for, by tcpdump's own count, at most 5 s old. */
-  readonly packets: number;
-  /** Packets that the kernel saw and that passed the filter, in the runs of which files are kept. */
-  readonly received: number;
-  /** Packets that the kernel dropped, in the same runs. */
-  readonly dropped: number;
-  readonly oldest: string | null;
-  readonly newest: string | null;
-  readonly filter: string | null;
-  /** Hash of the request that this is the state of (`requestHash`); empty if unknown. */
-  readonly request: string;
-  /** Whether tcpdump listens: what comes now is captured. */
-  readonly listening: boolean;
 }
 
 /** `list` with the process's own stdout and stderr. @returns the exit code. */

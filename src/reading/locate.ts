@@ -1,12 +1,13 @@
 /** Which folder a command means by `NS/POD` or a UID, or why there is none. */
 import { join } from "@std/path";
-import { RETAINED } from "../captures/capture_dir.ts";
-import type { CaptureState, Manifest } from "../captures/manifest.ts";
-import { MANIFEST, readManifest } from "../captures/manifest_file.ts";
-import { NOT_CAPTURING } from "../captures/not_capturing.ts";
-import { runNumber } from "../captures/ring.ts";
-import { quote } from "../quote.ts";
-import { EXIT } from "./outcome.ts";
+import { RETAINED } from "../store/capture_dir.ts";
+import type { Manifest } from "../store/manifest.ts";
+import type { CaptureState } from "../spec/state.ts";
+import { MANIFEST, readManifest } from "../store/manifest_file.ts";
+import { NOT_CAPTURING } from "../store/not_capturing.ts";
+import { runNumber } from "../store/ring.ts";
+import { quote } from "../base/quote.ts";
+import { EXIT } from "../spec/outcome.ts";
 import { Refusal } from "./refusal.ts";
 
 /** A request without a folder. */

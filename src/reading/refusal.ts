@@ -1,5 +1,5 @@
 /** A request that cannot be carried out: one sentence for people, and the exit code that goes with it (outcome.ts). */
-import type { CaptureState } from "../captures/manifest.ts";
+import type { CaptureState } from "../spec/state.ts";
 
 export class Refusal extends Error {
   /** One of outcome.ts. */

@@ -1,15 +1,7 @@
 /** The files of a capture as they are at one moment, so that they can be read at leisure while tcpdump goes on. */
 import { join } from "@std/path";
-import { readManifest } from "../captures/manifest_file.ts";
-import {
-  keepNames,
-  lastRunNumber,
-  listRing,
-  READING_LOCK,
-  type RingFile,
-  runNumber,
-  setAside,
-} from "../captures/ring.ts";
+import { readManifest } from "../store/manifest_file.ts";
+import { keepNames, lastRunNumber, listRing, READING_LOCK, type RingFile, runNumber, setAside } from "../store/ring.ts";
 import { mayBeWritten } from "./alive.ts";
 import { CaptureFile } from "./capture_file.ts";
 import type { Capture } from "./locate.ts";

@@ -1,21 +1,22 @@
 /** `packet-capture stream NS/POD`: what a capture holds, then each packet as it comes, as pcapng on stdout. */
-import type { CaptureState, Manifest } from "../captures/manifest.ts";
-import { readManifest } from "../captures/manifest_file.ts";
-import { count, times } from "../format.ts";
+import { count, times } from "../base/format.ts";
+import type { Manifest } from "../store/manifest.ts";
+import type { CaptureState } from "../spec/state.ts";
+import { readManifest } from "../store/manifest_file.ts";
 import { VERSION } from "../version.ts";
 import { mayBeWritten } from "./alive.ts";
 import { askFlush } from "./ask_flush.ts";
 import { refusing } from "./cat.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { Follower } from "./follow.ts";
-import { mixedLinkTypes } from "./interfaces.ts";
+import { mixedLinkTypes } from "../pcap/interfaces.ts";
 import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
 import { type Capture, findCapture } from "./locate.ts";
-import { trailerOf } from "./outcome.ts";
-import { PcapReader } from "./pcap.ts";
-import { commentOption } from "./pcapng_blocks.ts";
+import { trailerOf } from "../spec/outcome.ts";
+import { PcapReader } from "../pcap/pcap.ts";
+import { commentOption } from "../pcap/pcapng_blocks.ts";
 import { Refusal } from "./refusal.ts";
-import { PacketWriter } from "./writer.ts";
+import { PacketWriter } from "../pcap/writer.ts";
 
 /** Between two looks at a quiet capture. The kernel takes up to 0.8 s to hand a packet to tcpdump, and 1.5 s are promised. */
 const LOOK_MS = 100;

@@ -12,8 +12,8 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { causeOf, chunksOf } from "../body.ts";
-import { count } from "../format.ts";
+import { count } from "../base/format.ts";
+import { causeOf, chunksOf } from "../base/body.ts";
 
 /** Those of gRPC's status codes that are told apart here (grpc doc/statuscodes.md). */
 export const GrpcCode = {

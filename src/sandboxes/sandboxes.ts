@@ -11,7 +11,7 @@
  */
 import { basename, resolve } from "@std/path";
 import type { Log } from "../log.ts";
-import { Turns } from "../turns.ts";
+import { Semaphore } from "../base/semaphore.ts";
 import { GrpcCode, GrpcError } from "./grpc.ts";
 import { networkOf } from "./info.ts";
 import { NetnsDir } from "./netns_dir.ts";
@@ -50,7 +50,7 @@ export class Sandboxes {
   readonly #netnsDir: NetnsDir;
   readonly #view: SandboxView;
   readonly #pace: Pace;
-  readonly #turns = new Turns(ASKED_AT_ONCE);
+  readonly #turns = new Semaphore(ASKED_AT_ONCE);
   /** What the last look said if it failed. */
   #lastError = "";
   #lastAnswer: number | undefined;

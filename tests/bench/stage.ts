@@ -1,8 +1,8 @@
 /** A node for measurements: pods of a usual size with real sandboxes, controllers as the image runs them, and who looks from outside. */
 import { join } from "@std/path";
 import { ROOT } from "../rig/cli.ts";
-import { chunksOf } from "../../src/body.ts";
-import { Lines } from "../../src/pods/lines.ts";
+import { chunksOf } from "../../src/base/body.ts";
+import { LineSplitter } from "../../src/base/line_splitter.ts";
 import { each, ROOMY } from "../faults/crowd.ts";
 import { type Controller, NodeRig, type TestPod } from "../rig/node.ts";
 
@@ -182,7 +182,7 @@ export async function watchPods(
   const path = `/api/v1/pods?watch=1&fieldSelector=spec.nodeName%3Dnode-1&${query}`;
   const response = await stage.node.server.admin.open(path, { headers: { Accept: accept }, signal: end.signal });
   const reading = (async () => {
-    const lines = new Lines();
+    const lines = new LineSplitter();
     for await (const chunk of chunksOf(response.body!, end.signal)) {
       for (const line of lines.take(chunk)) onLine(line);
     }

@@ -5,7 +5,7 @@
  *     SOAK=10m tools/deno run -A tests/faults/soak.ts
  */
 // deno-lint-ignore-file no-console
-import { parseDuration } from "../../src/duration.ts";
+import { parseDuration } from "../../src/base/duration.ts";
 import { inWords } from "./crowd.ts";
 import { since } from "./fault.ts";
 import { rise } from "./rise.ts";

@@ -4,7 +4,7 @@ import { dirname, join, relative } from "@std/path";
 import { load } from "js-yaml";
 import { Metrics } from "../../src/metrics.ts";
 import { runPlugin } from "../../src/plugin/main.ts";
-import { SUB_KEYS } from "../../src/pods/annotations.ts";
+import { SUB_KEYS } from "../../src/spec/annotations.ts";
 import { cli, ROOT, run } from "../rig/cli.ts";
 
 interface Page {

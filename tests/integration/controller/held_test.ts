@@ -1,7 +1,7 @@
 /** A controller beside one that holds captureDir. */
 import assert from "node:assert/strict";
 import { join } from "@std/path";
-import { CaptureDir } from "../../../src/captures/capture_dir.ts";
+import { CaptureDir } from "../../../src/store/capture_dir.ts";
 import { runController } from "../../../src/controller.ts";
 import { setupLog } from "../../../src/log.ts";
 import { readSettings } from "../../../src/settings.ts";

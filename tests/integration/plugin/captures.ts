@@ -1,5 +1,5 @@
 /** Capture files as a controller's `cat` delivers them, and what tshark and capinfos, which know nothing of us, read in the user's. */
-import { PacketWriter } from "../../../src/reading/writer.ts";
+import { PacketWriter } from "../../../src/pcap/writer.ts";
 
 export interface Made {
   readonly namespace?: string;

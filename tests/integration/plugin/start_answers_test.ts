@@ -5,7 +5,7 @@
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
 import { requestOf } from "../../../src/plugin/request.ts";
-import { REQUEST_ANNOTATION } from "../../../src/pods/event_object.ts";
+import { REQUEST_ANNOTATION } from "../../../src/spec/event.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { clusterRole, controllerPod, eventually, Sandbox } from "./rig.ts";
 

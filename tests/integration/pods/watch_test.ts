@@ -1,7 +1,7 @@
 /** PodWatch against a real API server that behaves. */
 import assert from "node:assert/strict";
 import { ApiClient } from "../../../src/pods/api.ts";
-import { Lines } from "../../../src/pods/lines.ts";
+import { LineSplitter } from "../../../src/base/line_splitter.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { Follower, KEY, NODE, QUICK } from "../../rig/follower.ts";
 import { FaultProxy, isWatch } from "../../rig/proxy.ts";
@@ -297,6 +297,6 @@ Deno.test("a pod's status update is at most half as many bytes on our watch as o
 });
 
 async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  const lines = new Lines();
+  const lines = new LineSplitter();
   for await (const chunk of body) yield* lines.take(chunk);
 }

@@ -3,9 +3,9 @@ import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as sa
 import { join } from "@std/path";
 import { run } from "../../cluster/run.ts";
 import { waitFor } from "../../cluster/wait.ts";
-import { FileSource } from "../../../src/reading/bytes.ts";
+import { FileSource } from "../../../src/pcap/bytes.ts";
 import { cat } from "../../../src/reading/cat.ts";
-import { mergeCaptures } from "../../../src/reading/merge.ts";
+import { mergeCaptures } from "../../../src/pcap/merge.ts";
 import { checkWhole } from "../../../src/plugin/whole.ts";
 import { captureDir, concat, run as aRun, testIo } from "../../unit/reading/files.ts";
 import { linesOf } from "./lines.ts";

@@ -1,12 +1,12 @@
 /** 10,000 mutated capture files: the readers neither throw nor hang nor take more memory than they are given. */
 import { ok as assert } from "node:assert/strict";
-import { MemorySource } from "../../../src/reading/bytes.ts";
-import { mergeCaptures } from "../../../src/reading/merge.ts";
-import type { Packet } from "../../../src/reading/packet.ts";
-import { PcapReader } from "../../../src/reading/pcap.ts";
-import { PcapngReader } from "../../../src/reading/pcapng.ts";
-import { commentOption } from "../../../src/reading/pcapng_blocks.ts";
-import { PacketWriter } from "../../../src/reading/writer.ts";
+import { MemorySource } from "../../../src/pcap/bytes.ts";
+import { mergeCaptures } from "../../../src/pcap/merge.ts";
+import type { Packet } from "../../../src/pcap/packet.ts";
+import { PcapReader } from "../../../src/pcap/pcap.ts";
+import { PcapngReader } from "../../../src/pcap/pcapng.ts";
+import { commentOption } from "../../../src/pcap/pcapng_blocks.ts";
+import { PacketWriter } from "../../../src/pcap/writer.ts";
 import { concat, packet, pcap } from "../../unit/reading/files.ts";
 
 /** Each seed gives the same files again. */

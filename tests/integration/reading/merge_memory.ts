@@ -4,8 +4,8 @@
  *     merge_memory.ts FILE…
  */
 // deno-lint-ignore-file no-console
-import { FileSource } from "../../../src/reading/bytes.ts";
-import { mergeCaptures } from "../../../src/reading/merge.ts";
+import { FileSource } from "../../../src/pcap/bytes.ts";
+import { mergeCaptures } from "../../../src/pcap/merge.ts";
 
 const sources = Deno.args.map((name) => ({ name, source: new FileSource(Deno.openSync(name)) }));
 const { notes } = await mergeCaptures(sources, {

@@ -3,9 +3,9 @@ import { deepStrictEqual as assertEquals, fail, match, ok as assert, strictEqual
 import { join } from "@std/path";
 import { run } from "../../cluster/run.ts";
 import { cli, denoArgs } from "../../rig/cli.ts";
-import { MemorySource } from "../../../src/reading/bytes.ts";
-import { readTrailer, type Trailer } from "../../../src/reading/outcome.ts";
-import { PcapngReader } from "../../../src/reading/pcapng.ts";
+import { MemorySource } from "../../../src/pcap/bytes.ts";
+import { readTrailer, type Trailer } from "../../../src/spec/outcome.ts";
+import { PcapngReader } from "../../../src/pcap/pcapng.ts";
 import {
   type CaptureDir,
   captureDir,

@@ -2,9 +2,9 @@
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
 import { run } from "../../cluster/run.ts";
-import { FileSource } from "../../../src/reading/bytes.ts";
+import { FileSource } from "../../../src/pcap/bytes.ts";
 import { cat, type CatOptions } from "../../../src/reading/cat.ts";
-import { mergeCaptures } from "../../../src/reading/merge.ts";
+import { mergeCaptures } from "../../../src/pcap/merge.ts";
 import { stream } from "../../../src/reading/stream.ts";
 import {
   type CaptureDir,

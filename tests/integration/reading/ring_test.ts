@@ -3,7 +3,7 @@ import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as sa
 import { join } from "@std/path";
 import { run } from "../../cluster/run.ts";
 import { waitFor } from "../../cluster/wait.ts";
-import { promote } from "../../../src/captures/ring.ts";
+import { promote } from "../../../src/store/ring.ts";
 import { type CaptureDir, captureDir, REQUEST, run as aRun } from "../../unit/reading/files.ts";
 import { linesOf } from "./lines.ts";
 import {

@@ -3,7 +3,7 @@ import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/stric
 import { join } from "@std/path";
 import { waitFor } from "../../cluster/wait.ts";
 import { Running } from "../../../src/captures/running.ts";
-import { requestHash } from "../../../src/pods/annotations.ts";
+import { requestHash } from "../../../src/spec/annotations.ts";
 import { exists, KEY, World } from "./world.ts";
 
 /** The second words of Events: their reasons. */

@@ -2,7 +2,7 @@
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import { waitFor } from "../../cluster/wait.ts";
-import { CaptureDir } from "../../../src/captures/capture_dir.ts";
+import { CaptureDir } from "../../../src/store/capture_dir.ts";
 import { exists, World } from "./world.ts";
 
 Deno.test("Captures.run() hangs one listener on its signal, however often it turns", async () => {

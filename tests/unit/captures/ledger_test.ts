@@ -1,8 +1,8 @@
 import { deepStrictEqual as assertEquals, rejects } from "node:assert/strict";
 import { join } from "@std/path";
 import { Ledger } from "../../../src/captures/ledger.ts";
-import { readManifest, writeManifest } from "../../../src/captures/manifest_file.ts";
-import type { CaptureRequest } from "../../../src/captures/request.ts";
+import { readManifest, writeManifest } from "../../../src/store/manifest_file.ts";
+import type { CaptureRequest } from "../../../src/spec/request.ts";
 
 const request = { files: 5, fileSizeMB: 1, snaplen: 262_144, interface: "any", direction: "inout" } as const;
 const pod = {

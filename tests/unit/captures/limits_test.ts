@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { DiskFloor, type FileSystem } from "../../../src/captures/disk.ts";
 import { KeyedQueue } from "../../../src/captures/queue.ts";
 import { tcpdumpArgv } from "../../../src/captures/tcpdump.ts";
-import { cutTornRecord } from "../../../src/captures/torn.ts";
+import { cutTornRecord } from "../../../src/store/repair.ts";
 
 Deno.test("DiskFloor pauses below the floor, resumes two percent above it, and does not flutter between", async () => {
   let fs: FileSystem = { bsize: 4096, blocks: 1000, bavail: 500, files: 1000, ffree: 500 };

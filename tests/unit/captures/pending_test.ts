@@ -2,7 +2,7 @@
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { waitFor } from "../../cluster/wait.ts";
 import type { Pod } from "../../../src/pods/pod.ts";
-import { requestHash } from "../../../src/pods/annotations.ts";
+import { requestHash } from "../../../src/spec/annotations.ts";
 import { World, type WorldOptions } from "./world.ts";
 
 /** The loop looks once a second: what is shorter is due with its next turn. */

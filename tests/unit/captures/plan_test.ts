@@ -2,8 +2,8 @@
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import fc from "fast-check";
 import { goalOf, plan, type Step, type View } from "../../../src/captures/plan.ts";
-import { type CaptureRequest, fingerprint } from "../../../src/captures/request.ts";
-import type { Asked } from "../../../src/pods/annotations.ts";
+import { type CaptureRequest, fingerprint } from "../../../src/spec/request.ts";
+import type { Asked } from "../../../src/spec/annotations.ts";
 
 const request = (files: number): CaptureRequest => ({
   files,

@@ -4,10 +4,10 @@
  */
 import { join } from "@std/path";
 import { waitFor } from "../../cluster/wait.ts";
-import { CaptureDir } from "../../../src/captures/capture_dir.ts";
+import { CaptureDir } from "../../../src/store/capture_dir.ts";
 import { Captures } from "../../../src/captures/captures.ts";
 import type { DiskFloor } from "../../../src/captures/disk.ts";
-import type { Manifest } from "../../../src/captures/manifest.ts";
+import type { Manifest } from "../../../src/store/manifest.ts";
 import { LOOK_TIMING } from "../../../src/captures/pod_look.ts";
 import type { Log } from "../../../src/log.ts";
 import { Metrics } from "../../../src/metrics.ts";

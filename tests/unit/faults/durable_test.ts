@@ -1,7 +1,7 @@
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import { join } from "@std/path";
-import type { Manifest } from "../../../src/captures/manifest.ts";
-import { writeManifest } from "../../../src/captures/manifest_file.ts";
+import type { Manifest } from "../../../src/store/manifest.ts";
+import { writeManifest } from "../../../src/store/manifest_file.ts";
 
 Deno.test("writeManifest() has the bytes on the disk before they get their name, unless told not to wait", async () => {
   const { sync } = Deno.FsFile.prototype;

@@ -1,6 +1,6 @@
 import { deepStrictEqual as assertEquals, rejects as assertRejects } from "node:assert/strict";
 import { join } from "@std/path";
-import { NOT_CAPTURING, writeNotCapturing } from "../../../src/captures/not_capturing.ts";
+import { NOT_CAPTURING, writeNotCapturing } from "../../../src/store/not_capturing.ts";
 
 Deno.test("writeNotCapturing() leaves nothing behind when it cannot write", async () => {
   const directory = await Deno.makeTempDir({ prefix: "packet-capture-not-capturing-" });

@@ -1,8 +1,8 @@
 import { deepStrictEqual, ok, strictEqual, throws } from "node:assert";
 import fc from "fast-check";
-import { readAnnotations } from "../../../src/pods/annotations.ts";
+import { readAnnotations } from "../../../src/spec/annotations.ts";
 import { UsageFailure } from "../../../src/plugin/failure.ts";
-import { describe } from "../../../src/captures/request.ts";
+import { describe } from "../../../src/spec/request.ts";
 import { changesNothing, removalChanges, requestChanges } from "../../../src/plugin/request.ts";
 
 const KEY = "tcpdump.antrea.io";

@@ -1,13 +1,13 @@
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { deleteFile } from "../../../src/captures/delete_file.ts";
-import type { Manifest } from "../../../src/captures/manifest.ts";
-import { keepNames } from "../../../src/captures/ring.ts";
-import { MemorySource } from "../../../src/reading/bytes.ts";
+import { deleteFile } from "../../../src/store/delete_file.ts";
+import type { Manifest } from "../../../src/store/manifest.ts";
+import { keepNames } from "../../../src/store/ring.ts";
+import { MemorySource } from "../../../src/pcap/bytes.ts";
 import { cat, type CatOptions } from "../../../src/reading/cat.ts";
 import { ReaderGone } from "../../../src/reading/io.ts";
-import { PcapReader } from "../../../src/reading/pcap.ts";
-import { PcapngReader } from "../../../src/reading/pcapng.ts";
+import { PcapReader } from "../../../src/pcap/pcap.ts";
+import { PcapngReader } from "../../../src/pcap/pcapng.ts";
 import {
   type CaptureDir,
   captureDir,

@@ -1,7 +1,7 @@
 /** Capture files and folders for tests, made by hand so that the product's own writers do not vouch for its readers. */
 import { join } from "@std/path";
-import type { Manifest } from "../../../src/captures/manifest.ts";
-import type { CaptureRequest } from "../../../src/captures/request.ts";
+import type { Manifest } from "../../../src/store/manifest.ts";
+import type { CaptureRequest } from "../../../src/spec/request.ts";
 import type { Io } from "../../../src/reading/io.ts";
 
 export interface TestPacket {

@@ -1,8 +1,8 @@
 import { deepStrictEqual as assertEquals, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { promote, trim } from "../../../src/captures/ring.ts";
+import { promote, trim } from "../../../src/store/ring.ts";
 import { Follower } from "../../../src/reading/follow.ts";
-import { PcapReader } from "../../../src/reading/pcap.ts";
+import { PcapReader } from "../../../src/pcap/pcap.ts";
 import { captureDir, header, packet, pcap } from "./files.ts";
 
 /** A follower of a folder, with what it has to be read by the first bytes' packet numbers. */

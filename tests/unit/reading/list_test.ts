@@ -1,8 +1,9 @@
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { dirname, join } from "@std/path";
-import { requestHash } from "../../../src/pods/annotations.ts";
+import { requestHash } from "../../../src/spec/annotations.ts";
 import { cat } from "../../../src/reading/cat.ts";
-import { list, type Row } from "../../../src/reading/list.ts";
+import { list } from "../../../src/reading/list.ts";
+import type { Row } from "../../../src/spec/row.ts";
 import { captureDir, concat, header, manifest, packet, pcap, record, REQUEST, run, START, testIo } from "./files.ts";
 
 async function rows(path: string, code = 0): Promise<Row[]> {

@@ -1,10 +1,10 @@
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { deleteFile } from "../../../src/captures/delete_file.ts";
-import { promote } from "../../../src/captures/ring.ts";
-import { MemorySource } from "../../../src/reading/bytes.ts";
+import { deleteFile } from "../../../src/store/delete_file.ts";
+import { promote } from "../../../src/store/ring.ts";
+import { MemorySource } from "../../../src/pcap/bytes.ts";
 import { ReaderGone } from "../../../src/reading/io.ts";
-import { PcapngReader } from "../../../src/reading/pcapng.ts";
+import { PcapngReader } from "../../../src/pcap/pcapng.ts";
 import { stream } from "../../../src/reading/stream.ts";
 import {
   type CaptureDir,

@@ -1,0 +1,171 @@
+/** Merges captures of many pods, each a pcapng file that `cat` made, into one file in order of time. Constant memory. */
+import { count } from "../base/format.ts";
+import type { ByteSource } from "./bytes.ts";
+import { mixedLinkTypes } from "./interfaces.ts";
+import { PcapngReader } from "./pcapng.ts";
+import { type Format, PacketWriter } from "./writer.ts";
+
+/** With 250 pods at once the buffers take 16 MiB; a larger packet makes its own buffer grow. */
+const BUFFER_BYTES = 64 * 1024;
+/** The sources come sorted, so little has to be held back. */
+const WINDOW_BYTES = 2 * 1024 * 1024;
+
+export interface MergeSource {
+  /** For people: a pod or a file. */
+  readonly name: string;
+  readonly source: ByteSource;
+}
+
+export interface MergeOptions {
+  /** Where the bytes go; awaited before it is called again. */
+  readonly write: (bytes: Uint8Array) => Promise<void>;
+  /** @default "pcapng" */
+  readonly format?: Format;
+  /** The program that merges, for the section header. */
+  readonly application: string;
+  /** The first comments of the file; the sources' own follow. */
+  readonly comments?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+export interface Merged {
+  readonly packets: number;
+  /** What could not be read, one sentence each; empty if all was. */
+  readonly notes: readonly string[];
+  /** What else the file's user should know, one sentence each. */
+  readonly remarks: readonly string[];
+}
+
+/**
+ * Writes the packets of all sources as one file, with every interface of every source, its counters and comments.
+ *
+ * Where a source is itself out of order, since a clock was set back, its packets stay in the source's order.
+ *
+ * @throws MixedLinkTypes if it is to be a pcap file and the link types of the packets differ.
+ * @throws the signal's reason, when aborted.
+ */
+export async function mergeCaptures(sources: readonly MergeSource[], options: MergeOptions): Promise<Merged> {
+  const { signal } = options;
+  const inputs = sources.map(({ name, source }) => new Input(name, source));
+  // What a source says of itself stands before its first packet.
+  const queue = new Queue(inputs.filter((input) => input.reader.next()));
+  const interfaces = inputs.flatMap(({ reader }) => reader.interfaces);
+  const mixed = options.format === "pcap" ? undefined : mixedLinkTypes(interfaces.map(({ linkType }) => linkType));
+  const output = new PacketWriter({
+    write: options.write,
+    windowBytes: WINDOW_BYTES,
+    ...(options.format === undefined ? {} : { format: options.format }),
+  });
+  await output.begin(
+    {
+      application: options.application,
+      comments: [
+        ...options.comments ?? [],
+        ...mixed ? [mixed] : [],
+        ...inputs.flatMap(({ reader }) => reader.comments),
+      ],
+    },
+    interfaces,
+  );
+  for (const input of inputs) await input.addInterfaces(output);
+
+  for (let input; (input = queue.first);) {
+    const { reader, numbers } = input;
+    if (reader.interface >= numbers.length) await input.addInterfaces(output);
+    const { optionsStart, optionsEnd } = reader;
+    const packetOptions = optionsEnd > optionsStart ? reader.bytes.subarray(optionsStart, optionsEnd) : undefined;
+    output.add(reader, numbers[reader.interface]!, packetOptions);
+    queue.replaceFirst(reader.next());
+    if (output.isFull) {
+      signal?.throwIfAborted();
+      await output.drain();
+    }
+  }
+  await output.flush();
+
+  // A source can describe interfaces behind its last packet.
+  for (const input of inputs) await input.addInterfaces(output);
+  await output.statistics(
+    inputs.flatMap((input) =>
+      input.numbers.map((number, i) => ({ number, statistics: input.reader.interfaces[i]?.statistics }))
+    ).sort((a, b) => a.number - b.number).map(({ statistics }) => ({
+      received: statistics?.received,
+      dropped: statistics?.dropped,
+      comments: statistics?.comments ?? [],
+    })),
+  );
+  return {
+    packets: output.delivered.reduce((sum, n) => sum + n, 0),
+    notes: inputs.flatMap(({ note }) => note ?? []),
+    remarks: mixed ? [mixed] : [],
+  };
+}
+
+class Input {
+  readonly reader: PcapngReader;
+  /** The writer's number of each of the reader's interfaces. */
+  readonly numbers: number[] = [];
+  readonly #name: string;
+
+  constructor(name: string, source: ByteSource) {
+    this.#name = name;
+    this.reader = new PcapngReader(source, { buffer: BUFFER_BYTES });
+  }
+
+  async addInterfaces(output: PacketWriter): Promise<void> {
+    const { interfaces } = this.reader;
+    while (this.numbers.length < interfaces.length) {
+      const described = interfaces[this.numbers.length]!;
+      this.numbers.push(await output.addInterface(described, described.comments));
+    }
+  }
+
+  get note(): string | undefined {
+    const { foreign, loss } = this.reader;
+    if (foreign) return `${this.#name} is not a pcapng file`;
+    return loss.bytes > 0
+      ? `${this.#name} is cut or damaged: ${count(loss.bytes, "byte")} of it cannot be read`
+      : undefined;
+  }
+}
+
+/** The inputs that stand at a packet, the one with the oldest first: a binary heap. */
+class Queue {
+  readonly #heap: Input[];
+
+  constructor(inputs: Input[]) {
+    this.#heap = inputs;
+    for (let i = inputs.length >> 1; i >= 0; i--) this.#sink(i);
+  }
+
+  get first(): Input | undefined {
+    return this.#heap[0];
+  }
+
+  /** To be called when the first input has gone on. @param hasPacket whether it stands at another packet. */
+  replaceFirst(hasPacket: boolean): void {
+    if (!hasPacket) {
+      const last = this.#heap.pop()!;
+      if (this.#heap.length === 0) return;
+      this.#heap[0] = last;
+    }
+    this.#sink(0);
+  }
+
+  #sink(at: number): void {
+    const heap = this.#heap;
+    for (const input = heap[at]; input !== undefined;) {
+      let child = 2 * at + 1;
+      if (child >= heap.length) return;
+      if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++;
+      if (!isBefore(heap[child]!, input)) return;
+      heap[at] = heap[child]!;
+      heap[child] = input;
+      at = child;
+    }
+  }
+}
+
+function isBefore({ reader: a }: Input, { reader: b }: Input): boolean {
+  return a.seconds < b.seconds || (a.seconds === b.seconds && a.nanos < b.nanos);
+}

@@ -1,0 +1,28 @@
+/** What Events on pods say to a program: their reasons, and the request that they answer. Their notes are for people. */
+
+/** Annotation of an Event: the hash of the request that it answers (`requestHash`). */
+export const REQUEST_ANNOTATION = "packet-capture.antrea.io/request";
+
+export type EventReason =
+  /** tcpdump listens. */
+  | "CaptureStarted"
+  /** tcpdump listens again, after an interruption. */
+  | "CaptureRestarted"
+  /** Nothing is captured any more; the note says why, and what became of the files. */
+  | "CaptureStopped"
+  /** Duration or packet count reached. */
+  | "CaptureCompleted"
+  /** The pod has no sandbox yet. */
+  | "CapturePending"
+  /** There is no room within the limits now. */
+  | "CaptureWaiting"
+  /** The disk is at its free-space floor. */
+  | "CapturePaused"
+  /** The annotations are invalid, or can never be carried out here. */
+  | "CaptureRejected"
+  /** It failed, and is tried again. */
+  | "CaptureFailed"
+  /** The kernel dropped packets. */
+  | "CapturePacketsDropped"
+  /** Nothing was captured for a while. */
+  | "CaptureNoPackets";

@@ -1,0 +1,52 @@
+/**
+ * How the reading commands tell a program what became of them: by exit code, and with `--while-stdin` by a trailer, the last line that they
+ * write to stderr. No program needs to read their sentences. The plugin imports this file too.
+ */
+import type { CaptureState } from "./state.ts";
+
+export const EXIT = {
+  /** All is written. */
+  done: 0,
+  /** Something could not be done or had, as stderr says. */
+  failed: 1,
+  /** The command line or a setting cannot be carried out. */
+  usage: 2,
+  /** There is a capture, or a request for one, without a packet so far. */
+  nothingYet: 3,
+  /** There is no such capture on this node. */
+  notHere: 4,
+  /** Ended by SIGTERM, or by the end of standard input: another attempt may do better. */
+  ended: 143,
+} as const;
+
+export type Outcome = keyof typeof EXIT | "partial";
+
+/** What the last line says, as JSON. */
+export interface Trailer {
+  /** Version of this format. */
+  readonly trailer: 1;
+  /** `partial`: written, but not all that was captured. */
+  readonly outcome: Outcome;
+  /** Bytes on stdout in all. */
+  readonly bytes: number;
+  /** The capture's, if it is known. */
+  readonly state?: CaptureState;
+}
+
+/** @param code The command's exit code. @param bytes What it wrote to stdout. */
+export function trailerOf(code: number, bytes: number, state: CaptureState | undefined): Trailer {
+  const known = (Object.keys(EXIT) as (keyof typeof EXIT)[]).find((name) => EXIT[name] === code) ?? "failed";
+  const outcome = known === "failed" && bytes > 0 ? "partial" : known;
+  return { trailer: 1, outcome, bytes, ...(state === undefined ? {} : { state }) };
+}
+
+/** Reads a line of stderr, without its prefix. @returns undefined if it is not a trailer. */
+export function readTrailer(line: string): Trailer | undefined {
+  if (!line.startsWith('{"trailer":')) return undefined;
+  try {
+    const value = JSON.parse(line) as Trailer;
+    return value.trailer === 1 && Number.isSafeInteger(value.bytes) && value.bytes >= 0 ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,28 @@
+import type { CaptureState } from "./state.ts";
+
+/** A capture, as `-o json` writes it. Times are ISO 8601 in UTC. */
+export interface Row {
+  readonly namespace: string;
+  readonly pod: string;
+  /** Empty if unknown. */
+  readonly uid: string;
+  /** `unknown` if there are files without a manifest that can be read. */
+  readonly state: CaptureState | "unknown";
+  readonly reason: string;
+  readonly since: string | null;
+  readonly files: number;
+  readonly bytes: number;
+  /** Packets captured since the capture was asked for, by tcpdump's own count, at most 5 s old. */
+  readonly packets: number;
+  /** Packets that the kernel saw and that passed the filter, in the runs of which files are kept. */
+  readonly received: number;
+  /** Packets that the kernel dropped, in the same runs. */
+  readonly dropped: number;
+  readonly oldest: string | null;
+  readonly newest: string | null;
+  readonly filter: string | null;
+  /** Hash of the request that this is the state of (`requestHash`); empty if unknown. */
+  readonly request: string;
+  /** Whether tcpdump listens: what comes now is captured. */
+  readonly listening: boolean;
+}

@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { LineSplitter } from "../../../src/base/line_splitter.ts";
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+Deno.test("take() gives each line once, however the bytes are cut into chunks", () => {
+  const line = fc.array(fc.constantFrom("a", "\r", "é", "€", "🦈")).map((characters) => characters.join(""));
+  fc.assert(fc.property(fc.array(line), line, fc.array(fc.nat(400)), (whole, rest, cuts) => {
+    const all = bytes(whole.map((one) => one + "\n").join("") + rest);
+    const lines = new LineSplitter();
+    const got: string[] = [];
+    let from = 0;
+    for (const cut of [...cuts.map((one) => Math.min(one, all.length)).sort((a, b) => a - b), all.length]) {
+      got.push(...lines.take(all.subarray(from, cut)));
+      from = cut;
+    }
+    assert.deepEqual(got, whole.filter((one) => one !== ""));
+    assert.equal(lines.rest, bytes(rest).length);
+  }));
+});
+
+Deno.test("take() gives a line as soon as it is whole", () => {
+  const lines = new LineSplitter();
+  const chunk = lines.take(bytes("a\nb\nc"));
+  assert.equal(chunk.next().value, "a");
+  assert.equal(chunk.next().value, "b");
+  assert.equal(chunk.next().done, true);
+  assert.deepEqual([...lines.take(bytes("d\n"))], ["cd"]);
+});
+
+Deno.test("take() refuses a line that no API server sends, and passes one of 15 MiB", () => {
+  const lines = new LineSplitter();
+  const chunk = new Uint8Array(1024 * 1024).fill(120);
+  for (let i = 0; i < 15; i++) assert.deepEqual([...lines.take(chunk)], []);
+  assert.equal([...lines.take(bytes("\n"))][0]!.length, 15 * chunk.length);
+  assert.throws(() => {
+    for (let i = 0; i < 17; i++) assert.deepEqual([...lines.take(chunk)], []);
+  }, RangeError);
+});

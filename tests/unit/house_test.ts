@@ -1,0 +1,107 @@
+/** The layout of src/: which room may import which, and how long a file may be. */
+import assert from "node:assert/strict";
+import { join, relative } from "@std/path";
+import { ROOT, run } from "../rig/cli.ts";
+
+/**
+ * The rooms that each room may import, lowest first. A room is a folder of src/, or a file there. An import of a room that stands at
+ * the same place or further down would be an arrow up, so that there can be no circle.
+ */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  version: [],
+  base: [],
+  log: ["base"],
+  spec: ["base"],
+  pcap: ["base"],
+  store: ["base", "spec", "pcap"],
+  settings: ["base", "log"],
+  metrics: ["version", "spec"],
+  http: ["log", "metrics"],
+  pods: ["version", "base", "log", "spec", "settings", "metrics"],
+  sandboxes: ["base", "log"],
+  captures: ["version", "base", "log", "spec", "store", "settings", "metrics", "pods", "sandboxes"],
+  reading: ["version", "base", "spec", "pcap", "store"],
+  plugin: ["version", "base", "spec", "pcap"],
+  check: ["settings", "pods"],
+  purge: ["base", "log", "store"],
+  controller: ["base", "log", "store", "settings", "metrics", "http", "pods", "sandboxes", "captures"],
+  main: ["version", "base", "log", "settings", "reading", "check", "purge", "controller"],
+};
+
+/** A file of more lines is to be split. Generated files are as long as they are. */
+const MOST_LINES = 300;
+const GENERATED = ["src/sandboxes/cri_pb.ts"];
+/** Files that are still longer, each with the lines that it may have. Entries only go. */
+const STILL_LONGER: Readonly<Record<string, number>> = {
+  "src/captures/capture.ts": 870,
+  "src/captures/captures.ts": 420,
+  "src/pods/watch.ts": 310,
+  "src/reading/cat.ts": 310,
+  "src/reading/stream.ts": 320,
+  "src/settings.ts": 310,
+  "src/store/capture_dir.ts": 310,
+};
+
+interface Source {
+  /** Relative to the project's root. */
+  readonly path: string;
+  readonly text: string;
+}
+
+const sources = await allSources();
+
+async function allSources(): Promise<Source[]> {
+  const { code, stdout, stderr } = await run("git", ["ls-files", "--cached", "--others", "--exclude-standard", "src"], {
+    cwd: ROOT,
+  });
+  assert.equal(code, 0, stderr);
+  const paths = stdout.split("\n").filter((path) => path.endsWith(".ts"));
+  const texts = await Promise.all(paths.map((path) => Deno.readTextFile(join(ROOT, path)).catch(() => undefined)));
+  return paths.flatMap((path, i) => texts[i] === undefined ? [] : [{ path, text: texts[i] }]);
+}
+
+function roomOf(path: string): string {
+  return path.replace(/^src\//, "").replace(/\.ts$/, "").split("/")[0]!;
+}
+
+/** The files of src/ that a file imports, statically or not. */
+function importsOf({ path, text }: Source): string[] {
+  return [...text.matchAll(/(?:from|import|import\() ?"(\.[^"]+)"/g)]
+    .map(([, spec]) => relative(ROOT, join(ROOT, path, "..", spec!)))
+    .filter((imported) => imported.startsWith("src/"));
+}
+
+Deno.test("a room imports only what lies below it", () => {
+  const rooms = Object.keys(MAY_IMPORT);
+  for (const [room, allowed] of Object.entries(MAY_IMPORT)) {
+    const up = allowed.filter((other) => rooms.indexOf(other) >= rooms.indexOf(room));
+    assert.deepEqual(up, [], `the table itself lets ${room} import what does not lie below it`);
+  }
+  const wrong = sources.flatMap((source) => {
+    const room = roomOf(source.path);
+    const allowed = MAY_IMPORT[room];
+    if (allowed === undefined) return [`${source.path}: its room is not in the table`];
+    return importsOf(source)
+      .filter((imported) => roomOf(imported) !== room && !allowed.includes(roomOf(imported)))
+      .map((imported) => `${source.path} imports ${imported}`);
+  });
+  assert.deepEqual(wrong, []);
+});
+
+Deno.test("each import that the table allows is needed", () => {
+  const needed = new Set(
+    sources.flatMap((source) => importsOf(source).map((imported) => `${roomOf(source.path)} ${roomOf(imported)}`)),
+  );
+  const idle = Object.entries(MAY_IMPORT).flatMap(([room, allowed]) =>
+    allowed.filter((other) => !needed.has(`${room} ${other}`)).map((other) => `${room} imports nothing of ${other}`)
+  );
+  assert.deepEqual(idle, []);
+});
+
+Deno.test("no file of src/ is longer than can be read at once", () => {
+  const long = sources
+    .filter(({ path }) => !GENERATED.includes(path))
+    .map(({ path, text }) => ({ path, lines: text.split("\n").length - 1 }))
+    .filter(({ path, lines }) => lines > (STILL_LONGER[path] ?? MOST_LINES));
+  assert.deepEqual(long, []);
+});

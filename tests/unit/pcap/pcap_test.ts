@@ -1,0 +1,207 @@
+import { deepStrictEqual as assertEquals, ok as assert, strictEqual as same } from "node:assert/strict";
+import fc from "fast-check";
+import { type ByteSource, MemorySource } from "../../../src/pcap/bytes.ts";
+import { PcapReader } from "../../../src/pcap/pcap.ts";
+import { pcapHeader, peekPcap, putPcapRecord } from "../../../src/pcap/pcap_format.ts";
+import { concat, header, packet, pcap, type PcapOptions, record, START, type TestPacket } from "../reading/files.ts";
+
+function read(reader: PcapReader): TestPacket[] {
+  const packets: TestPacket[] = [];
+  while (reader.next()) {
+    packets.push({
+      time: BigInt(reader.seconds) * 1_000_000_000n + BigInt(reader.nanos),
+      data: reader.bytes.slice(reader.start, reader.start + reader.captured),
+      original: reader.original,
+    });
+  }
+  return packets;
+}
+
+const numbers = (packets: readonly TestPacket[]) => packets.map(({ data }) => data[0]);
+const readAll = (bytes: Uint8Array) => {
+  const reader = new PcapReader(new MemorySource(bytes));
+  return { packets: read(reader), loss: reader.loss };
+};
+const WHOLE = { bytes: 0, records: 0, places: 0 };
+
+/** Gives at most `most` bytes at a time. */
+function slowly(bytes: Uint8Array, most: number): ByteSource {
+  const source = new MemorySource(bytes);
+  return { read: (into) => source.read(into.subarray(0, most)) };
+}
+
+const anyOptions: fc.Arbitrary<PcapOptions> = fc.record({
+  littleEndian: fc.boolean(),
+  digits: fc.constantFrom(6, 9),
+  linkType: fc.constantFrom(1, 101, 113, 276),
+  snaplen: fc.integer({ min: 64, max: 262_144 }),
+});
+const anyPackets = (digits: 6 | 9) =>
+  fc.array(
+    fc.tuple(fc.bigInt(1n, 4_294_967_295_999_999_999n), fc.uint8Array({ minLength: 1, maxLength: 300 }), fc.nat(100)),
+    { maxLength: 40 },
+  ).map((all) =>
+    all.map(([time, data, more]) => ({
+      time: digits === 9 ? time : time - time % 1000n,
+      data,
+      original: data.length + more,
+    }))
+  );
+
+Deno.test("PcapReader gives back what was put in, in both byte orders, both resolutions, in pieces of any size", () => {
+  fc.assert(fc.property(
+    anyOptions.chain((options) =>
+      fc.tuple(fc.constant(options), anyPackets(options.digits!), fc.integer({ min: 1, max: 500 }))
+    ),
+    ([options, packets, piece]) => {
+      const reader = new PcapReader(slowly(pcap(packets, options), piece), { buffer: 64 });
+      assertEquals(read(reader), packets);
+      assertEquals(reader.loss, WHOLE);
+      const { linkType, digits, snaplen } = reader.header!;
+      assertEquals({ linkType, digits, snaplen }, {
+        linkType: options.linkType,
+        digits: options.digits,
+        snaplen: options.snaplen,
+      });
+    },
+  ));
+});
+
+Deno.test("putPcapRecord() and pcapHeader() write the bytes that the format asks for", () => {
+  fc.assert(
+    fc.property(
+      fc.constantFrom<(6 | 9)[]>(6, 9).chain((digits) => fc.tuple(fc.constant(digits), anyPackets(digits))),
+      ([digits, packets]) => {
+        const bytes = new Uint8Array(20_000);
+        const view = new DataView(bytes.buffer);
+        const written = packets.map(({ time, data, original }) => {
+          const end = putPcapRecord(bytes, view, 100, {
+            bytes: concat(Uint8Array.of(1, 2, 3), data),
+            start: 3,
+            captured: data.length,
+            original: original!,
+            seconds: Number(time / 1_000_000_000n),
+            nanos: Number(time % 1_000_000_000n),
+          }, digits);
+          return bytes.slice(100, end);
+        });
+        const options = { linkType: 113, snaplen: 96, digits };
+        assertEquals(concat(pcapHeader(options), ...written), pcap(packets, options));
+      },
+    ),
+  );
+});
+
+Deno.test("PcapReader gives all whole records of a file cut anywhere, and says what is missing", () => {
+  const packets = [1, 2, 3, 4, 5].map((n) => packet(n));
+  const whole = pcap(packets);
+  for (let cut = 24; cut < whole.length; cut++) {
+    const { packets: got, loss } = readAll(whole.subarray(0, cut));
+    const complete = Math.floor((cut - 24) / 76);
+    assertEquals(numbers(got), [1, 2, 3, 4, 5].slice(0, complete), `cut at ${cut}`);
+    const tail = (cut - 24) % 76;
+    assertEquals(loss, tail === 0 ? WHOLE : { bytes: tail, records: 1, places: 1 }, `cut at ${cut}`);
+  }
+});
+
+Deno.test("PcapReader waits for the rest of a record in a growing file, wherever it was seen", () => {
+  // The second one is itself a piece of a capture file, whose records are not to be taken for the next ones.
+  const inner = concat(Uint8Array.of(2), pcap([10, 11, 12, 13].map((n) => packet(n))));
+  const whole = pcap([packet(1), { ...packet(2), data: inner }, packet(3)]);
+  for (let cut = 0; cut < whole.length; cut++) {
+    let available = cut;
+    let at = 0;
+    const reader = new PcapReader({
+      read(into) {
+        const n = Math.min(into.length, available - at);
+        into.set(whole.subarray(at, at + n));
+        at += n;
+        return n;
+      },
+    }, { growing: true });
+    const first = read(reader);
+    assertEquals(reader.loss, WHOLE);
+    available = whole.length;
+    assertEquals(numbers([...first, ...read(reader)]), [1, 2, 3], `seen first with ${cut} bytes`);
+    assertEquals(reader.loss, WHOLE);
+  }
+});
+
+Deno.test("PcapReader finds the next record after one that is torn anywhere, and loses no other", () => {
+  const before = [1, 2, 3].map((n) => packet(n));
+  const torn = record(packet(4, 400));
+  const after = [5, 6, 7, 8].map((n) => packet(n));
+  for (let length = 1; length < torn.length; length++) {
+    // Where what follows is just as long as the rest of the record, nobody could tell.
+    if ((torn.length - length) % 76 === 0) continue;
+    const bytes = concat(pcap(before), torn.subarray(0, length), ...after.map((each) => record(each)));
+    const { packets, loss } = readAll(bytes);
+    assertEquals(numbers(packets), [1, 2, 3, 5, 6, 7, 8], `torn after ${length} bytes`);
+    assertEquals(loss, { bytes: length, records: 1, places: 1 }, `torn after ${length} bytes`);
+  }
+});
+
+Deno.test("PcapReader finds the one whole record behind a torn one at the file's end", () => {
+  const bytes = concat(pcap([packet(1)]), record(packet(2, 1400)).subarray(0, 700), record(packet(3)));
+  const { packets, loss } = readAll(bytes);
+  assertEquals(numbers(packets), [1, 3]);
+  assertEquals(loss.bytes, 700);
+});
+
+Deno.test("PcapReader passes over zeros that a crash of the node has left in a file", () => {
+  const { packets, loss } = readAll(
+    concat(pcap([packet(1)]), new Uint8Array(5000), record(packet(2)), record(packet(3))),
+  );
+  assertEquals(numbers(packets), [1, 2, 3]);
+  assertEquals(loss, { bytes: 5000, records: 1, places: 1 });
+});
+
+Deno.test("PcapReader is not led astray by packets that are themselves pieces of pcap files", () => {
+  const inner = pcap([10, 11, 12, 13].map((n) => packet(n)));
+  const outer = [1, 2, 3].map((n) => ({ ...packet(n), data: concat(Uint8Array.of(n), inner) }));
+  assertEquals(numbers(readAll(pcap(outer)).packets), [1, 2, 3]);
+  // Damage behind such a packet: a run of records inside it does not reach beyond it.
+  const damaged = concat(pcap(outer.slice(0, 2)), new Uint8Array(100).fill(0xee), record(outer[2]!), record(packet(4)));
+  assertEquals(numbers(readAll(damaged).packets), [1, 2, 3, 4]);
+});
+
+Deno.test("PcapReader says of another file that it is none, and of an empty one nothing", () => {
+  const foreign = new PcapReader(new MemorySource(new TextEncoder().encode("this is not a capture file at all")));
+  same(foreign.next(), false);
+  assert(foreign.foreign);
+  const empty = new PcapReader(new MemorySource(new Uint8Array()));
+  same(empty.next(), false);
+  assertEquals([empty.foreign, empty.header, empty.loss], [false, undefined, WHOLE]);
+});
+
+Deno.test("PcapReader takes the link type from the lower half of its field", () => {
+  const bytes = pcap([packet(1)]);
+  // A frame check sequence of four bytes, as some cards add it.
+  new DataView(bytes.buffer).setUint32(20, 0x4400_0001, true);
+  const reader = new PcapReader(new MemorySource(bytes));
+  reader.open();
+  same(reader.header?.linkType, 1);
+});
+
+Deno.test("PcapReader keeps its buffer small, whatever the lengths in a damaged file say", () => {
+  const huge = record(packet(2));
+  // As long as an original packet may be, but longer than a record.
+  new DataView(huge.buffer).setUint32(8, 16 * 1024 * 1024, true);
+  new DataView(huge.buffer).setUint32(12, 16 * 1024 * 1024, true);
+  const reader = new PcapReader(
+    new MemorySource(concat(pcap([packet(1)]), huge, record(packet(3)), record(packet(4)))),
+  );
+  assertEquals(numbers(read(reader)), [1, 3, 4]);
+  assert(reader.bytes.length < 4 * 1024 * 1024, String(reader.bytes.length));
+});
+
+Deno.test("peekPcap() tells the first packet's time from a file's first 40 bytes", () => {
+  const [first] = [{ time: START + 123_456_789n, data: new Uint8Array(9) }];
+  for (const littleEndian of [true, false]) {
+    const front = pcap([first!], { digits: 9, littleEndian }).subarray(0, 40);
+    assertEquals(peekPcap(front).first, { seconds: 1_700_000_000, nanos: 123_456_789 });
+    assertEquals(peekPcap(front.subarray(0, 39)).first, undefined);
+    same(peekPcap(front.subarray(0, 39)).header?.digits, 9);
+  }
+  assertEquals(peekPcap(header().subarray(0, 23)), {});
+});

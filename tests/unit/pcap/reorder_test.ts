@@ -1,0 +1,139 @@
+import { deepStrictEqual as assertEquals, ok as assert, strictEqual as same } from "node:assert/strict";
+import fc from "fast-check";
+import { Reorder, type Reordering } from "../../../src/pcap/reorder.ts";
+
+/** Puts records of 40 bytes in, each with its index; gives them in the order in which they come out. */
+function reorder(times: readonly number[], options?: Reordering): { order: number[]; reorder: Reorder } {
+  const reorder = new Reorder(options);
+  const order: number[] = [];
+  const take = () => {
+    for (let chunk; (chunk = reorder.take());) {
+      for (let at = 0; at < chunk.used; at += 40) order.push(chunk.view.getUint32(at));
+      reorder.recycle(chunk);
+    }
+  };
+  times.forEach((time, i) => {
+    const chunk = reorder.room(40, Math.floor(time), Math.round((time % 1) * 1e9));
+    chunk.view.setUint32(chunk.used, i);
+    chunk.used += 40;
+    take();
+  });
+  reorder.flush();
+  take();
+  return { order, reorder };
+}
+
+Deno.test("Reorder sorts what is at most 2 s late, keeps equal times in the order of coming, and loses nothing", () => {
+  fc.assert(fc.property(fc.array(fc.integer({ min: 0, max: 1999 }), { maxLength: 400 }), (late) => {
+    const times = late.map((ms, i) => 1000 + i / 100 - ms / 1000);
+    const { order, reorder: { disorder } } = reorder(times);
+    assertEquals(
+      order,
+      times.map((_, i) => i).sort((a, b) => Math.round(times[a]! * 1000) - Math.round(times[b]! * 1000) || a - b),
+    );
+    assertEquals([disorder.steps, disorder.unsorted], [0, 0]);
+  }));
+});
+
+Deno.test("Reorder sorts over many windows what is late by less than half a window", () => {
+  const times = Array.from({ length: 100_000 }, (_, i) => 1000 + i / 1000 + (i % 7 === 0 ? -0.9 : 0));
+  const { order, reorder: { disorder } } = reorder(times, { windowBytes: 1024 * 1024 });
+  same(order.length, times.length);
+  for (let i = 1; i < order.length; i++) assert(times[order[i]!]! > times[order[i - 1]!]! - 1e-6, `at ${i}`);
+  same(disorder.unsorted, 0);
+  assert(disorder.sorted > 14_000);
+});
+
+Deno.test("Reorder puts the one late packet in its place, also if it is the first of a chunk", () => {
+  // A chunk holds 13,107 records.
+  for (let late = 13_100; late < 13_115; late++) {
+    const times = Array.from({ length: 13_200 }, (_, i) => 1000 + i / 1000);
+    times[late] = times[late]! - 0.5005;
+    const { order } = reorder(times);
+    same(order.indexOf(late), late - 500, `record ${late}`);
+  }
+});
+
+Deno.test("Reorder keeps the order of coming where the clock was set back, and says by how much", () => {
+  const times = [100, 101, 50, 51, 50.5, 52, 10, 9.5];
+  const { order, reorder: { disorder } } = reorder(times);
+  assertEquals(order, [0, 1, 2, 4, 3, 5, 7, 6]);
+  assertEquals(disorder, { sorted: 2, unsorted: 0, steps: 2, stepSeconds: 51 + 42 });
+});
+
+Deno.test("Reorder counts what comes too late for its window", () => {
+  const times = Array.from({ length: 60_000 }, (_, i) => 1000 + i / 100_000);
+  times[59_999] = 1000;
+  const { order, reorder: { disorder } } = reorder(times, {
+    windowBytes: 1024 * 1024,
+    maxWindowBytes: 1024 * 1024,
+  });
+  same(order.length, times.length);
+  same(disorder.unsorted, 1);
+});
+
+Deno.test("Reorder widens its window for packets that come later than it holds, up to its limit", () => {
+  // Every second packet is 1.9 s late, and 1.9 s are 4 MB.
+  const times = Array.from({ length: 400_000 }, (_, i) => 1000 + i / 50_000 - (i % 2 === 0 ? 1.9 : 0));
+  const { order, reorder: { disorder } } = reorder(times, { windowBytes: 1024 * 1024 });
+  same(disorder.unsorted, 0);
+  for (let i = 1; i < order.length; i++) assert(times[order[i]!]! > times[order[i - 1]!]! - 1e-6, `at ${i}`);
+});
+
+Deno.test("Reorder sorts without a second window, lest a late packet doubles the memory for good", () => {
+  // The clock is set back by half a second every three, and half a second is 2 MB.
+  const reorder = new Reorder({ windowBytes: 8 * 1024 * 1024 });
+  const chunks = new Set();
+  for (let i = 0; i < 300_000; i++) {
+    const seconds = 1000 + i / 20_000 - Math.floor(i / 60_000) * 0.5;
+    const chunk = reorder.room(200, Math.floor(seconds), Math.round((seconds % 1) * 1e9));
+    chunk.used += 200;
+    chunks.add(chunk);
+    for (let ready; (ready = reorder.take());) {
+      chunks.add(ready);
+      reorder.recycle(ready);
+    }
+  }
+  assert(reorder.disorder.sorted > 30_000);
+  // A window of 16, and those that are half read while they are sorted.
+  assert(chunks.size <= 24, `${chunks.size} chunks`);
+});
+
+Deno.test("Reorder holds no more than its window, however much goes through", () => {
+  const reorder = new Reorder({ windowBytes: 2 * 1024 * 1024 });
+  const chunks = new Set();
+  for (let i = 0; i < 2_000_000; i++) {
+    const chunk = reorder.room(100, 1000 + Math.floor(i / 1e6), i % 1e6);
+    chunk.used += 100;
+    chunks.add(chunk);
+    for (let ready; (ready = reorder.take());) reorder.recycle(ready);
+  }
+  assert(chunks.size <= 8, `${chunks.size} chunks`);
+});
+
+Deno.test("Reorder holds no more than its window of records that are larger than a chunk, in order or not", () => {
+  for (const late of [0, 0.0015]) {
+    const reorder = new Reorder({ windowBytes: 4_000_000, maxWindowBytes: 8_000_000 });
+    const order: number[] = [];
+    let held = 0, most = 0;
+    for (let i = 0; i < 200; i++) {
+      const size = i % 3 === 0 ? 40 : 2_000_000;
+      const time = 1000 + i / 1000 - (i % 4 === 0 ? late : 0);
+      const chunk = reorder.room(size, Math.floor(time), Math.round((time % 1) * 1e9));
+      chunk.view.setUint32(chunk.used, i);
+      chunk.used += size;
+      held += size;
+      for (let taken; (taken = reorder.take()); reorder.recycle(taken)) {
+        held -= taken.used;
+        for (let r = 0; r < taken.count; r++) order.push(taken.view.getUint32(taken.starts[r]!));
+      }
+      most = Math.max(most, held);
+    }
+    assert(most <= 10_100_000, `${most} bytes`);
+    reorder.flush();
+    for (let taken; (taken = reorder.take());) {
+      for (let r = 0; r < taken.count; r++) order.push(taken.view.getUint32(taken.starts[r]!));
+    }
+    same(new Set(order).size, 200);
+  }
+});

@@ -1,0 +1,21 @@
+import { deepStrictEqual, strictEqual } from "node:assert";
+import { EXIT, readTrailer, trailerOf } from "../../../src/spec/outcome.ts";
+
+Deno.test("trailerOf() names the outcome by the exit code, and tells what is partial from what is nothing", () => {
+  const outcomes = [0, 1, 2, 3, 4, 143, 77].map((code) => trailerOf(code, 0, undefined).outcome);
+  deepStrictEqual(outcomes, ["done", "failed", "usage", "nothingYet", "notHere", "ended", "failed"]);
+  strictEqual(trailerOf(EXIT.failed, 5, undefined).outcome, "partial");
+  strictEqual(trailerOf(EXIT.ended, 5, undefined).outcome, "ended");
+});
+
+Deno.test("readTrailer() reads what trailerOf() makes, and nothing else", () => {
+  for (const state of [undefined, "capturing"] as const) {
+    const trailer = trailerOf(EXIT.nothingYet, 0, state);
+    deepStrictEqual(readTrailer(JSON.stringify(trailer)), trailer);
+  }
+  const others = [
+    ...["", "all 7 bytes are written", '{"bytes":1}', '{"trailer":1', '{"trailer":2,"outcome":"done","bytes":1}'],
+    ...['{"trailer":1,"outcome":"done"}', '{"trailer":1,"bytes":-1}', '{"trailer":1,"bytes":1.5}'],
+  ];
+  for (const line of others) strictEqual(readTrailer(line), undefined, line);
+});

@@ -1,0 +1,343 @@
+import { deepStrictEqual as assertEquals, ok as assert, rejects, throws } from "node:assert/strict";
+import { join } from "@std/path";
+import fc from "fast-check";
+import { CaptureDir, DirectoryHeld, DirectoryRefused } from "../../../src/store/capture_dir.ts";
+import { checkNames } from "../../../src/store/names.ts";
+import { runPurge } from "../../../src/purge.ts";
+
+async function temporary(): Promise<AsyncDisposable & { path: string }> {
+  const path = await Deno.makeTempDir({ prefix: "pc-dir-" });
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+}
+
+const take = (path: string, change = {}) =>
+  CaptureDir.take({
+    path,
+    annotationKey: "tcpdump.antrea.io",
+    release: "ns/packet-capture",
+    holder: "pod one",
+    ...change,
+  });
+
+async function listing(path: string): Promise<string[]> {
+  const found: string[] = [];
+  for await (const entry of Deno.readDir(path)) {
+    found.push(entry.name);
+    if (entry.isDirectory) found.push(...(await listing(join(path, entry.name))).map((name) => join(entry.name, name)));
+  }
+  return found.sort();
+}
+
+Deno.test("take() makes the marker in an empty directory, for nobody else to read, and knows it again", async () => {
+  await using tmp = await temporary();
+  const path = join(tmp.path, "new", "captures");
+  {
+    using directory = await take(path);
+    assertEquals(directory.path, path);
+    const marker = JSON.parse(await Deno.readTextFile(join(path, ".packet-capture")));
+    assertEquals(marker, { annotationKey: "tcpdump.antrea.io", release: "ns/packet-capture" });
+    assertEquals(((await Deno.stat(path)).mode ?? 0) & 0o777, 0o700);
+    assertEquals(((await Deno.stat(join(path, ".packet-capture"))).mode ?? 0) & 0o777, 0o600);
+  }
+  using again = await take(path);
+  assert(await again.isIntact());
+});
+
+Deno.test("take() takes a fresh file system with lost+found, and goes on where it was killed before writing the marker", async () => {
+  await using tmp = await temporary();
+  await Deno.mkdir(join(tmp.path, "lost+found"));
+  await Deno.writeTextFile(join(tmp.path, ".packet-capture"), "");
+  using directory = await take(tmp.path);
+  assert(await directory.isIntact());
+});
+
+Deno.test("take() refuses somebody else's files and touches nothing", async () => {
+  await using tmp = await temporary();
+  await Deno.mkdir(join(tmp.path, "default", "web"), { recursive: true });
+  await Deno.writeTextFile(join(tmp.path, "default", "web", "diary"), "mine");
+  await Deno.chmod(tmp.path, 0o755);
+  const before = await listing(tmp.path);
+  await rejects(take(tmp.path), (error: Error) => {
+    assert(error instanceof DirectoryRefused);
+    assert(error.message.includes("not empty") && error.message.includes(tmp.path), error.message);
+    return true;
+  });
+  assertEquals(await listing(tmp.path), before);
+  assertEquals(((await Deno.stat(tmp.path)).mode ?? 0) & 0o777, 0o755);
+});
+
+Deno.test("take() refuses another release's or another key's directory, also an emptied marker with files beside it", async () => {
+  await using tmp = await temporary();
+  (await take(tmp.path))[Symbol.dispose]();
+  for (const change of [{ release: "ns/other" }, { annotationKey: "other.example.com" }]) {
+    await rejects(
+      take(tmp.path, change),
+      (error: Error) => error instanceof DirectoryRefused && error.message.includes("accepted is"),
+    );
+  }
+  await Deno.writeTextFile(join(tmp.path, ".packet-capture"), "");
+  await Deno.mkdir(join(tmp.path, "default"));
+  await rejects(take(tmp.path), DirectoryRefused);
+});
+
+Deno.test("take() names the holder to a second controller, which gets the directory once the first lets go", async () => {
+  await using tmp = await temporary();
+  {
+    using _first = await take(tmp.path, { holder: "pod one on node w1" });
+    await rejects(
+      take(tmp.path),
+      (error: Error) => error instanceof DirectoryHeld && error.message.includes("pod one on node w1"),
+    );
+  }
+  using _second = await take(tmp.path);
+});
+
+Deno.test("isIntact() notices that the directory was replaced", async () => {
+  await using tmp = await temporary();
+  const path = join(tmp.path, "captures");
+  using directory = await take(path);
+  await Deno.rename(path, join(tmp.path, "moved"));
+  assert(!await directory.isIntact());
+  await Deno.mkdir(path);
+  assert(!await directory.isIntact());
+  using _other = await take(path);
+  assert(!await directory.isIntact(), "another directory's marker is not ours");
+});
+
+Deno.test("checkNames() lets no name through that is not one of Kubernetes'", () => {
+  checkNames("default", "web-0");
+  checkNames("a".repeat(63), `${"b".repeat(126)}.${"c".repeat(126)}`);
+  for (
+    const [namespace, pod] of [
+      ["..", "web"],
+      ["default", ".."],
+      ["", "web"],
+      ["default", ""],
+      ["a/b", "web"],
+      ["default", "a/b"],
+      ["default", "web\u0000"],
+      ["Default", "web"],
+      ["default", "-web"],
+      ["a.b", "web"],
+      ["a".repeat(64), "web"],
+      ["default", "b".repeat(254)],
+      ["default", "web\n"],
+      [".retained", "web"],
+      ["default", "$(id)"],
+      ["default", "a..b"],
+    ] as const
+  ) throws(() => checkNames(namespace, pod), RangeError, `${namespace}/${pod}`);
+});
+
+Deno.test("folderOf() never leaves the directory", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  const name = fc.oneof(
+    fc.string(),
+    fc.constantFrom("..", ".", "a/../..", "web", "a.b"),
+    fc.stringMatching(/^[-a-z0-9./]{1,20}$/),
+  );
+  fc.assert(
+    fc.property(name, name, (namespace, pod) => {
+      let folder: string;
+      try {
+        folder = directory.folderOf(namespace, pod);
+      } catch (error) {
+        assert(error instanceof RangeError);
+        return;
+      }
+      assertEquals(folder.split("/").slice(0, -2).join("/"), tmp.path);
+      assert(!folder.slice(tmp.path.length).split("/").some((part) => part === ".." || part === "."));
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+Deno.test("makeFolder() makes 0700 folders and throws out what is not a regular file", async () => {
+  await using tmp = await temporary();
+  using directory = await take(join(tmp.path, "captures"));
+  const folder = await directory.makeFolder("default", "web");
+  for (const path of [folder, join(folder, "..")]) assertEquals(((await Deno.stat(path)).mode ?? 0) & 0o777, 0o700);
+  await Deno.writeTextFile(join(tmp.path, "precious"), "precious");
+  await Deno.symlink(join(tmp.path, "precious"), join(folder, "capture-web.pcap0"));
+  await Deno.symlink(tmp.path, join(folder, "up"));
+  await Deno.mkdir(join(folder, "sub"));
+  await Deno.writeTextFile(join(folder, "capture-web.pcap1"), "kept");
+  await directory.makeFolder("default", "web");
+  assertEquals(await listing(folder), ["capture-web.pcap1"]);
+  assertEquals(await Deno.readTextFile(join(tmp.path, "precious")), "precious");
+});
+
+Deno.test("makeFolder() and removeFolder() do not follow a symlink that has a pod's or a namespace's name", async () => {
+  await using tmp = await temporary();
+  using directory = await take(join(tmp.path, "captures"));
+  const outside = join(tmp.path, "outside");
+  await Deno.mkdir(join(outside, "web"), { recursive: true });
+  await Deno.writeTextFile(join(outside, "web", "precious"), "precious");
+  await Deno.symlink(outside, join(directory.path, "evil"));
+  await Deno.mkdir(join(directory.path, "default"));
+  await Deno.symlink(join(outside, "web"), join(directory.path, "default", "web"));
+  await rejects(directory.makeFolder("evil", "web"), Deno.errors.NotADirectory);
+  await rejects(directory.makeFolder("default", "web"), Deno.errors.NotADirectory);
+  await directory.removeFolder("evil", "web");
+  await directory.removeFolder("default", "web");
+  assertEquals(await directory.folders(), []);
+  assertEquals(await listing(outside), ["web", "web/precious"]);
+});
+
+Deno.test("removeFolder() takes away exactly one pod's folder, and the namespace's with the last", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  for (const pod of ["web", "web-1", "web-10", "web.pcap1"]) {
+    await Deno.writeTextFile(join(await directory.makeFolder("default", pod), `capture-${pod}.pcap1`), "x");
+  }
+  await directory.removeFolder("default", "web-1");
+  await directory.removeFolder("default", "web");
+  assertEquals((await directory.folders()).map(({ pod }) => pod).sort(), ["web-10", "web.pcap1"]);
+  await directory.removeFolder("default", "web-10");
+  await directory.removeFolder("default", "web.pcap1");
+  assertEquals((await listing(tmp.path)).filter((name) => !name.startsWith(".")), []);
+});
+
+Deno.test("retainFolder() keeps a deleted pod's files under its UID, where a new pod of the name does not reach them", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  await Deno.writeTextFile(join(await directory.makeFolder("default", "web"), "capture-web.pcap0"), "old");
+  const kept = await directory.retainFolder("default", "web", "1b4e28ba-2fa1-11d2-883f-0016d3cca427");
+  await Deno.writeTextFile(join(await directory.makeFolder("default", "web"), "capture-web.pcap0"), "new");
+  assertEquals(await Deno.readTextFile(join(kept, "capture-web.pcap0")), "old");
+  assertEquals(await directory.retained(), ["1b4e28ba-2fa1-11d2-883f-0016d3cca427"]);
+  await directory.removeRetained("1b4e28ba-2fa1-11d2-883f-0016d3cca427");
+  assertEquals(await directory.retained(), []);
+  throws(() => directory.retainedFolderOf("../default"), RangeError);
+});
+
+Deno.test("giveUp() leaves an empty directory, and one with files as it is", async () => {
+  await using tmp = await temporary();
+  const path = join(tmp.path, "captures");
+  using directory = await take(path);
+  await Deno.writeTextFile(join(await directory.makeFolder("default", "web"), "capture-web.pcap0"), "x");
+  await Deno.mkdir(join(path, "empty"));
+  const before = await listing(path);
+  await directory.giveUp();
+  assertEquals(await listing(path), before);
+  await directory.removeFolder("default", "web");
+  await directory.giveUp();
+  assertEquals(await listing(path), []);
+});
+
+Deno.test("giveUp() keeps the marker while there is anything that is not ours, so that our next life is not refused", async () => {
+  for (const stray of ["out.pcapng", ".hidden", "default/note", "Not-A-Namespace/x"]) {
+    await using tmp = await temporary();
+    const path = join(tmp.path, "captures");
+    {
+      using directory = await take(path);
+      await Deno.mkdir(join(path, stray, ".."), { recursive: true });
+      await Deno.writeTextFile(join(path, stray), "mine");
+      assertEquals(await directory.giveUp(), [stray.split("/")[0]]);
+    }
+    using _again = await take(path);
+    assertEquals(await Deno.readTextFile(join(path, stray)), "mine");
+  }
+});
+
+Deno.test("giveUp() leaves no empty folders, and lost+found where it is", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  for (const name of ["lost+found", "default", ".retained"]) await Deno.mkdir(join(tmp.path, name));
+  await Deno.writeTextFile(join(tmp.path, ".not-capturing.json"), "[]");
+  assertEquals(await directory.giveUp(), []);
+  assertEquals(await listing(tmp.path), ["lost+found"]);
+});
+
+Deno.test("take() takes a directory in which the holder's name cannot be written", async () => {
+  await using tmp = await temporary();
+  (await take(tmp.path))[Symbol.dispose]();
+  const { writeTextFile } = Deno;
+  Deno.writeTextFile = () => Promise.reject(new Error("No space left on device"));
+  try {
+    using _directory = await take(tmp.path);
+  } finally {
+    Deno.writeTextFile = writeTextFile;
+  }
+});
+
+Deno.test("retained() passes over a symlink that has the directory's name", async () => {
+  await using tmp = await temporary();
+  using directory = await take(join(tmp.path, "captures"));
+  await Deno.mkdir(join(tmp.path, "others", "uid-1"), { recursive: true });
+  await Deno.symlink(join(tmp.path, "others"), join(directory.path, ".retained"));
+  assertEquals(await directory.retained(), []);
+});
+
+Deno.test("removeFolder() takes a folder away in which something appears meanwhile", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  const folder = await directory.makeFolder("default", "web");
+  await Deno.writeTextFile(join(folder, "capture.json"), "{}");
+  const { remove } = Deno;
+  let late = 2;
+  Deno.remove = async (path, options) => {
+    // A reader's lock, just before the folder itself is removed.
+    if (path === folder && late-- > 0) await Deno.writeTextFile(join(folder, ".reading"), "");
+    await remove(path, options);
+  };
+  try {
+    await directory.removeFolder("default", "web");
+  } finally {
+    Deno.remove = remove;
+  }
+  assertEquals(await directory.folders(), []);
+});
+
+Deno.test("removeFolder() removes the manifest last, so that what an interruption leaves is known to be that pod's", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  const folder = await directory.makeFolder("default", "web");
+  for (const name of ["a", "capture.json", "capture-web.pcap0", "z"]) await Deno.writeTextFile(join(folder, name), "x");
+  const { remove } = Deno;
+  let left: string[] | undefined;
+  Deno.remove = async (path, options) => {
+    if (path === join(folder, "capture.json")) left = await listing(folder);
+    await remove(path, options);
+  };
+  try {
+    await directory.removeFolder("default", "web");
+  } finally {
+    Deno.remove = remove;
+  }
+  assertEquals(left, ["capture.json"]);
+});
+
+Deno.test("runPurge() empties the directory, but takes nothing from a controller that is at work", async () => {
+  await using tmp = await temporary();
+  const options = {
+    captureDir: join(tmp.path, "captures"),
+    annotationKey: "tcpdump.antrea.io",
+    release: "ns/packet-capture",
+  };
+  const fill = async (directory: CaptureDir) => {
+    await Deno.writeTextFile(join(await directory.makeFolder("default", "web"), "capture-web.pcap0"), "x");
+    await Deno.writeTextFile(join(await directory.makeFolder("default", "gone"), "capture-gone.pcap0"), "x");
+    await directory.retainFolder("default", "gone", "uid-1");
+  };
+  {
+    using directory = await take(options.captureDir);
+    await fill(directory);
+    assertEquals(await runPurge(options), 1);
+    assertEquals(await directory.folders(), [{ namespace: "default", pod: "web" }]);
+    assertEquals(await directory.retained(), []);
+    await fill(directory);
+  }
+  // The socket of a controller that was killed.
+  const socket = Deno.listen({ transport: "unix", path: join(tmp.path, "old") });
+  await Deno.rename(join(tmp.path, "old"), join(options.captureDir, ".control"));
+  socket.close();
+  assertEquals(await runPurge({ ...options, release: "ns/other" }), 2);
+  await Deno.writeTextFile(join(options.captureDir, "note"), "mine");
+  assertEquals(await runPurge(options), 1);
+  await Deno.remove(join(options.captureDir, "note"));
+  assertEquals(await runPurge(options), 0);
+  assertEquals(await listing(options.captureDir), []);
+  assertEquals(await runPurge({ ...options, captureDir: join(tmp.path, "none") }), 0);
+});
