@@ -1,6 +1,6 @@
 /**
- * The figures of `make bench`: raw samples and what is made of them. docs/benchmarks.json holds them as they were measured; the
- * table of docs/benchmarks.md is generated from it.
+ * The figures of `make bench`: raw samples and what is made of them. tests/bench/benchmarks.json holds the samples;
+ * the table of docs/benchmarks.md is generated from them.
  */
 
 /** One row of the table. */
@@ -112,8 +112,9 @@ export function page({ commit, machine, figures }: Report): string {
   const missed = figures.filter((figure) => met(figure) === false).map(({ id }) => `\`${id}\``);
   return `# Benchmarks
 
-Written by \`make bench\` from the raw samples in [benchmarks.json](benchmarks.json): do not edit it, \`make check\` would notice. What the
-figures mean, what they do not cover, and where the time and memory go is in [performance.md](performance.md).
+Written by \`make bench\` from the raw samples in [tests/bench/benchmarks.json](../tests/bench/benchmarks.json).
+Do not edit it: \`make check\` would notice. What the figures mean, what they do not cover, and where the time
+and memory go is in [performance.md](performance.md).
 
 - Commit: ${commit}
 - Machine: ${machine}

@@ -1,5 +1,5 @@
 /**
- * `make bench`: measures, writes raw samples to docs/benchmarks.json and the table made of them to docs/benchmarks.md.
+ * `make bench`: measures, writes raw samples to tests/bench/benchmarks.json and the table made of them to docs/benchmarks.md.
  *
  *     make bench                       everything, half an hour
  *     make bench ONLY=latency,idle     some parts: nothing is written
@@ -19,7 +19,7 @@ import { reading } from "./reading.ts";
 import { Stage } from "./stage.ts";
 import { image, startUp } from "./start.ts";
 
-export const JSON_FILE = join(ROOT, "docs/benchmarks.json");
+export const JSON_FILE = join(ROOT, "tests/bench/benchmarks.json");
 export const PAGE = join(ROOT, "docs/benchmarks.md");
 
 /** In this order; each with a stage of its own, so that none finds what another has left. */

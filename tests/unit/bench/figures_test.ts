@@ -60,7 +60,7 @@ Deno.test("page() has a row for each figure with its target, and names those tha
   assertMatch(text, /^- Targets missed: `slow`$/m);
 });
 
-Deno.test("docs/benchmarks.md is what docs/benchmarks.json gives, and both are of all parts", async () => {
+Deno.test("docs/benchmarks.md is what tests/bench/benchmarks.json gives, and both are of all parts", async () => {
   const report = JSON.parse(await Deno.readTextFile(JSON_FILE));
   assertEquals(await Deno.readTextFile(PAGE), page(report));
   assertEquals([...new Set(report.figures.map(({ part }: Figure) => part))].sort(), Object.keys(PARTS).sort());
