@@ -1,13 +1,13 @@
 /** When what failed may be tried again: later and later, as long as it fails in the same sandbox. */
 import { jittered } from "../base/backoff.ts";
+import type { CaptureTiming } from "./timing.ts";
 
 /** A tcpdump that listened this long was a good start: when it dies it is started again at once. */
 const HEALTHY_MS = 10_000;
-const FIRST_RETRY_MS = 250;
-const LAST_RETRY_MS = 30_000;
 
 export class Backoff {
   readonly #again: () => void;
+  readonly #timing: CaptureTiming["retry"];
   #last:
     | {
       readonly sandboxId: string | undefined;
@@ -19,8 +19,9 @@ export class Backoff {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** @param again is called when it may be tried again. */
-  constructor(again: () => void) {
+  constructor(again: () => void, timing: CaptureTiming["retry"]) {
     this.#again = again;
+    this.#timing = timing;
   }
 
   /** Why it may not be tried in this sandbox yet; undefined: it may. What went wrong in another one says nothing of this one. */
@@ -35,7 +36,7 @@ export class Backoff {
     this.clear();
     const ms = livedMs >= HEALTHY_MS
       ? 0
-      : jittered(Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(before, 20)));
+      : jittered(Math.min(this.#timing.most, this.#timing.first * 2 ** Math.min(before, 20)));
     this.#last = { sandboxId, failures: before + 1, until: performance.now() + ms, why };
     this.#timer = setTimeout(this.#again, ms + 1);
     return ms;

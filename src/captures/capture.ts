@@ -24,7 +24,7 @@ import { Ledger } from "./ledger.ts";
 import type { ClockStep } from "../store/manifest.ts";
 import { type Goal, goalOf, plan, type Room, type View } from "./plan.ts";
 import { bytesClaimed, type CaptureRequest, describe, fingerprint, processFingerprint } from "../spec/request.ts";
-import { type LOOK_TIMING, PodLook } from "./pod_look.ts";
+import { PodLook } from "./pod_look.ts";
 import { listRing, ringFileBase } from "../store/ring.ts";
 import { Running } from "./running.ts";
 import type { Exit } from "./tcpdump.ts";
@@ -32,6 +32,7 @@ import { linkTypeOf, listInterfaces } from "./tcpdump_queries.ts";
 import { namespaceProblem } from "./scope.ts";
 import { eventFor } from "./told.ts";
 import { settlesWithin } from "../base/timeout.ts";
+import type { CaptureTiming } from "./timing.ts";
 
 /** How long the runtime is waited for where tcpdump has ended by itself; it answers within some milliseconds. */
 const RUNTIME_MS = 500;
@@ -54,7 +55,7 @@ export interface CaptureContext {
   sandboxOf(pod: Pod): Sandbox | undefined;
   /** Asks the API for the pod's status; undefined: there is no such pod. */
   statusOf(pod: Pod): Promise<PodStatus | undefined>;
-  readonly lookTiming: typeof LOOK_TIMING;
+  readonly timing: CaptureTiming;
   /** Has the runtime asked now; never rejects. */
   lookForSandboxes(): Promise<void>;
   /** The first list is complete, and the runtime has said of which pods there is a sandbox. */
@@ -148,8 +149,8 @@ export class Capture {
     this.folder = context.directory.folderOf(namespace, name);
     this.files = new CaptureFiles(this.folder, name);
     this.#filter = new PodFilter(context.filters, namespace);
-    this.#look = new PodLook(context.lookTiming);
-    this.#backoff = new Backoff(() => context.again(this.key));
+    this.#look = new PodLook(context.timing.look);
+    this.#backoff = new Backoff(() => context.again(this.key), context.timing.retry);
   }
 
   /** What an earlier life of the controller left here. */
@@ -536,6 +537,7 @@ export class Capture {
         tcpdump: {
           tcpdump: settings.tcpdump,
           nsenter: settings.nsenter,
+          blockTimeoutMs: this.#context.timing.block,
           request,
           netnsPath: sandbox.netnsPath,
           file: join(this.folder, ringFileBase(this.name)),

@@ -23,14 +23,12 @@ import { FilterChecks } from "./filter_checks.ts";
 import { watchHealth } from "./health.ts";
 import type { CaptureState } from "../spec/state.ts";
 import type { Room } from "./plan.ts";
-import { LOOK_TIMING } from "./pod_look.ts";
 import { KeyedQueue } from "./queue.ts";
 import { Retention } from "./retention.ts";
 import { writeNotCapturing } from "../store/not_capturing.ts";
 import { settlesWithin } from "../base/timeout.ts";
+import { CAPTURE_TIMING, type CaptureTiming } from "./timing.ts";
 
-/** How often the disk is looked at, rings are trimmed and processes are checked (design: "checked every second"). */
-const TICK_MS = 1000;
 /** At the end each capture's work has so long to come to an end (a flush takes 1.1 s, 6.1 s if tcpdump hangs). */
 const STOP_MS = 10_000;
 /** After that whoever still runs is flushed beside it; with this the pod's grace period of 30 s is not used up. */
@@ -55,8 +53,8 @@ export interface CapturesOptions {
   };
   /** Asks the API for the pod's status; undefined: there is no such pod. */
   readonly statusOf: (pod: Pod, signal: AbortSignal) => Promise<PodStatus | undefined>;
-  /** @default LOOK_TIMING */
-  readonly lookTiming?: typeof LOOK_TIMING;
+  /** For tests. @default CAPTURE_TIMING */
+  readonly timing?: CaptureTiming;
   readonly signal: AbortSignal;
   /** Called once when the directory is no longer the one that is held: nothing can be right any more. */
   readonly onDirectoryLost: () => void;
@@ -107,7 +105,7 @@ export class Captures {
           await sandboxes.refresh();
           return await options.statusOf(pod, signal);
         }),
-      lookTiming: options.lookTiming ?? LOOK_TIMING,
+      timing: options.timing ?? CAPTURE_TIMING,
       lookForSandboxes: () => sandboxes.refresh().catch(() => {}),
       settled: () => this.#settled,
       stopping: () => this.#stopping,
@@ -231,7 +229,7 @@ export class Captures {
       while (!signal.aborted) {
         this.#lastTurn = performance.now();
         this.#tick();
-        next = Math.max(next + TICK_MS, performance.now());
+        next = Math.max(next + this.#context.timing.tick, performance.now());
         const { promise, resolve } = Promise.withResolvers<void>();
         const timer = setTimeout(resolve, Math.max(0, next - performance.now()));
         wake = resolve;

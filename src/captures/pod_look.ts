@@ -1,18 +1,10 @@
 /** When a pod without a sandbox is looked at in the API, and what was found. */
 import type { PodStatus } from "../pods/status.ts";
 import { jittered } from "../base/backoff.ts";
-
-/** In milliseconds. */
-export const LOOK_TIMING = {
-  /** Without a sandbox for so long a pod is looked at: most have one by then. */
-  first: 3000,
-  /** Between one look and the next, at first and at most. */
-  again: 30_000,
-  most: 240_000,
-};
+import type { CaptureTiming } from "./timing.ts";
 
 export class PodLook {
-  readonly #timing: typeof LOOK_TIMING;
+  readonly #timing: CaptureTiming["look"];
   /** What was found last; undefined: nothing yet, or there has been a sandbox since. */
   found: PodStatus | undefined;
   /** Whether the log has told that it could not be looked at. */
@@ -22,7 +14,7 @@ export class PodLook {
   #lookedAt = -Infinity;
   #looks = 0;
 
-  constructor(timing: typeof LOOK_TIMING) {
+  constructor(timing: CaptureTiming["look"]) {
     this.#timing = timing;
   }
 

@@ -8,13 +8,12 @@ import { confined, enterNetns, ENV } from "./confine.ts";
 import { FILTER_MEMORY_MB } from "./filter_limits.ts";
 import { flushBuffer } from "./tcpdump_buffer.ts";
 import { settlesWithin } from "../base/timeout.ts";
+import { CAPTURE_TIMING } from "./timing.ts";
 
 /** KiB of kernel buffer (-B): without loss in bursts where the 2 MiB default loses; tcpdump maps as much memory. */
 const BUFFER_KIB = 4096;
 /** How much of what tcpdump says is read at once: it says some lines of some 80 bytes. */
 const STDERR_BYTES = 1024;
-/** libpcap hands a block of packets over after at most 1 s (to_ms in tcpdump.c); then all that came before is in the file. */
-const BLOCK_TIMEOUT_MS = 1100;
 /** After SIGTERM tcpdump writes its last counters and exits; if it has not by then, it hangs. */
 const TERM_TIMEOUT_MS = 5000;
 /** Megabytes that a capture may map besides what its filter's check took and its kernel buffer (measured: under 2). */
@@ -49,6 +48,8 @@ export interface TcpdumpOptions {
   readonly file: string;
   /** Packets after which it ends by itself (-c). */
   readonly packets?: number;
+  /** See {@linkcode CaptureTiming.block}. @default CAPTURE_TIMING.block */
+  readonly blockTimeoutMs?: number;
   /** Called with each line of stderr. */
   readonly onLine: (line: string) => void;
 }
@@ -99,6 +100,7 @@ export class Tcpdump {
   unansweredSince: number | undefined;
 
   readonly #child: Deno.ChildProcess;
+  readonly #blockTimeoutMs: number;
   readonly #lines: string[] = [];
   #hasExited = false;
   #lastFlush: Promise<void> = Promise.resolve();
@@ -117,6 +119,7 @@ export class Tcpdump {
       stderr: "piped",
     }).spawn();
     this.#child = child;
+    this.#blockTimeoutMs = options.blockTimeoutMs ?? CAPTURE_TIMING.block;
     this.pid = child.pid;
     const listening = Promise.withResolvers<string>();
     this.listening = listening.promise;
@@ -170,7 +173,7 @@ export class Tcpdump {
    * 1.1 s, or up to 6.1 s if tcpdump hangs.
    */
   async flush(): Promise<Exit> {
-    if (this.isListening) await settlesWithin(BLOCK_TIMEOUT_MS, this.exited);
+    if (this.isListening) await settlesWithin(this.#blockTimeoutMs, this.exited);
     if (this.#hasExited) return await this.exited;
     this.#signal("SIGTERM");
     if (!await settlesWithin(TERM_TIMEOUT_MS, this.exited)) this.#signal("SIGKILL");

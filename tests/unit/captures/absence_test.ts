@@ -1,6 +1,5 @@
 /** Folders whose pod the first list lacks: nothing of them goes, and nobody takes their room, until it is proven that the pod is gone. */
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
-import { waitFor } from "../../cluster/wait.ts";
 import { exists, World, type WorldOptions } from "./world.ts";
 
 /** A world that an earlier one has left a capture of default/a to, of which the first list says nothing. */
@@ -59,8 +58,7 @@ Deno.test("nobody takes the room of a capture that ran before a restart while it
   world.annotate("b", { "": "3" });
   await world.inState("b", "waiting");
   // Looked at since the runtime has said all it knows: each turn of the loop looks.
-  const { lastTurn } = world.captures;
-  await waitFor("another turn", () => world.captures.lastTurn > lastTurn, { everyMs: 20 });
+  await world.turns(1);
   await world.inState("b", "waiting");
   world.gone("a");
   await world.capturing("b");

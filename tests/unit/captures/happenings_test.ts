@@ -20,8 +20,8 @@ const happening = fc.record({
     { "": "3", packets: "5" },
     { "": "none" },
   ),
-  /** Milliseconds until the next. */
-  pause: fc.oneof(fc.constant(0), fc.constant(0), fc.nat(400)),
+  /** Milliseconds until the next: a start takes some ten, a flush twenty (World's timing). */
+  pause: fc.oneof(fc.constant(0), fc.constant(0), fc.nat(60)),
 });
 
 interface Pod {

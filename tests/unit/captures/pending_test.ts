@@ -5,15 +5,15 @@ import type { Pod } from "../../../src/pods/pod.ts";
 import { requestHash } from "../../../src/spec/annotations.ts";
 import { World, type WorldOptions } from "./world.ts";
 
-/** The loop looks once a second: what is shorter is due with its next turn. */
-const QUICK = { first: 10, again: 100, most: 100 };
+/** What is shorter than a turn of the loop is due with the next one. */
+const QUICK = { first: 1, again: 10, most: 10 };
 const WAITS = "the pod has no running sandbox on this node (phase Pending); see: kubectl describe pod -n default web";
 const FINISHED = "the pod has finished (Succeeded): nothing more is captured";
 
 function start(nodeName: string | undefined, options: WorldOptions & { why?: string; hasFinished?: boolean } = {}) {
   const { why = WAITS, hasFinished = false } = options;
   return World.start({
-    lookTiming: QUICK,
+    timing: { look: QUICK },
     ...options,
     before: (world) => {
       world.statusOf = ({ uid }: Pod) => Promise.resolve({ uid, nodeName, hasFinished, why });
@@ -62,7 +62,7 @@ Deno.test("a pod that has its sandbox soon, or is another node's, is neither tol
   world.sandbox("quick");
   world.annotate("quick", { "": "3" });
   await world.capturing("quick");
-  await new Promise((resolve) => setTimeout(resolve, 2500)); // two turns of the loop
+  await world.turns(3);
   assertEquals(world.looks.sort(), ["bad", "web"]);
   assertEquals(world.events.filter((event) => !event.startsWith("uid-quick CaptureStarted")), []);
   assertEquals(await world.listed(), []);
@@ -108,7 +108,7 @@ Deno.test("a finished pod is told so as an answer, asked for once, and not told 
 });
 
 Deno.test("pods are asked for a few at a time, later and later, and what fails is tried again and logged once", async () => {
-  await using world = await start("node-1", { lookTiming: { first: 10, again: 1500, most: 1500 } });
+  await using world = await start("node-1", { timing: { look: { first: 10, again: 300, most: 300 } } });
   let now = 0, most = 0;
   world.statusOf = async () => {
     most = Math.max(most, ++now);

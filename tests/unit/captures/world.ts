@@ -8,7 +8,7 @@ import { CaptureDir } from "../../../src/store/capture_dir.ts";
 import { Captures } from "../../../src/captures/captures.ts";
 import type { DiskFloor } from "../../../src/captures/disk.ts";
 import type { Manifest } from "../../../src/store/manifest.ts";
-import { LOOK_TIMING } from "../../../src/captures/pod_look.ts";
+import { CAPTURE_TIMING, type CaptureTiming } from "../../../src/captures/timing.ts";
 import type { Log } from "../../../src/log.ts";
 import { Metrics } from "../../../src/metrics.ts";
 import { type Pod, podKey } from "../../../src/pods/pod.ts";
@@ -78,7 +78,8 @@ export interface WorldOptions {
   readonly disk?: Pick<DiskFloor, "paused" | "freeBytes" | "look">;
   /** Whether pods that nothing was told of are proven to be gone. @default true */
   readonly proves?: boolean;
-  readonly lookTiming?: typeof LOOK_TIMING;
+  /** Short ones, for what else than these waits is tried. @default tick 50, block 20 */
+  readonly timing?: Partial<CaptureTiming>;
   /** Told to the captures before the first list is complete. */
   readonly before?: (world: World) => void;
 }
@@ -140,7 +141,7 @@ export class World implements AsyncDisposable {
         this.looks.push(pod.name);
         return this.statusOf(pod);
       },
-      lookTiming: options.lookTiming ?? LOOK_TIMING,
+      timing: { ...CAPTURE_TIMING, tick: 50, block: 20, ...options.timing },
       signal: this.abort.signal,
       onDirectoryLost: () => this.directoryLost = true,
       disk: (options.disk ?? { paused: undefined, freeBytes: 1, look: () => Promise.resolve(false) }) as DiskFloor,
@@ -249,6 +250,14 @@ export class World implements AsyncDisposable {
       timeoutMs: 20_000,
       everyMs: 5,
     });
+  }
+
+  /** Waits until the loop has turned so often. */
+  async turns(count: number): Promise<void> {
+    for (let turn = 0; turn < count; turn++) {
+      const { lastTurn } = this.captures;
+      await waitFor("another turn", () => this.captures.lastTurn > lastTurn, { everyMs: 5 });
+    }
   }
 
   /** Waits until the pod has no folder. */

@@ -2,6 +2,7 @@ import { deepStrictEqual as assertEquals, strictEqual as same } from "node:asser
 import { join } from "@std/path";
 import { Capture } from "../../../src/captures/capture.ts";
 import { cutTornRecord } from "../../../src/store/repair.ts";
+import { CAPTURE_TIMING } from "../../../src/captures/timing.ts";
 import { concat, manifest, packet, pcap, record, run } from "../reading/files.ts";
 
 async function folder(): Promise<AsyncDisposable & { path: string }> {
@@ -54,6 +55,7 @@ Deno.test("a controller that was killed cuts the file that tcpdump wrote to, als
     );
     const context = {
       settings: { nodeName: "worker1" },
+      timing: CAPTURE_TIMING,
       directory: { folderOf: () => dir.path },
       log: { info() {}, warn() {} },
     };

@@ -1,0 +1,24 @@
+/** How long the captures wait of their own accord. The controller waits as long as this page says; tests hand in less. */
+export interface CaptureTiming {
+  /** Milliseconds from one turn of the loop to the next: the disk, the rings and the processes are looked at. */
+  readonly tick: number;
+  /** Milliseconds within which libpcap hands a block of packets over (to_ms in tcpdump.c: 1 s): then all is in the file. */
+  readonly block: number;
+  /** When what failed is tried again, in milliseconds: later and later, as long as it fails in the same sandbox. */
+  readonly retry: { readonly first: number; readonly most: number };
+  /** When a pod without a sandbox is looked at in the API, in milliseconds. */
+  readonly look: {
+    /** Without a sandbox for so long a pod is looked at: most have one by then. */
+    readonly first: number;
+    /** Between one look and the next, at first and at most. */
+    readonly again: number;
+    readonly most: number;
+  };
+}
+
+export const CAPTURE_TIMING: CaptureTiming = {
+  tick: 1000,
+  block: 1100,
+  retry: { first: 250, most: 30_000 },
+  look: { first: 3000, again: 30_000, most: 240_000 },
+};
