@@ -24,19 +24,30 @@ export const CHANGES_AT_ONCE = 8;
 /** Says what became of each pod as soon as it is known, and keeps count of what went wrong. */
 export class Report {
   readonly #terminal: Terminal;
+  /** By UID: what is added to the answer. */
+  readonly #additions = new Map<string, string>();
   failures = 0;
 
   constructor(terminal: Terminal) {
     this.#terminal = terminal;
   }
 
+  /** Adds a clause to the answer that is still to come. */
+  add(target: Target, text: string): void {
+    this.#additions.set(target.uid, `; ${text}`);
+  }
+
   good(target: Target, text: string): void {
-    this.#terminal.line(`${nameOf(target)}: ${text}`);
+    this.#terminal.line(this.#answer(target, text));
   }
 
   bad(target: Target, text: string): void {
     this.failures++;
-    this.#terminal.note(`${nameOf(target)}: ${text}`);
+    this.#terminal.note(this.#answer(target, text));
+  }
+
+  #answer(target: Target, text: string): string {
+    return `${nameOf(target)}: ${text}${this.#additions.get(target.uid) ?? ""}`;
   }
 
   /** Worth knowing, but nothing went wrong. */

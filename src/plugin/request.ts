@@ -1,7 +1,8 @@
 /** From the flags of `start` to annotations. Pure. */
 import { readAnnotations, requestHash, SUB_KEYS } from "../spec/annotations.ts";
-import type { CaptureRequest } from "../spec/request.ts";
+import { type CaptureRequest, DEFAULT_SNAPLEN } from "../spec/request.ts";
 import { parseDuration } from "../base/duration.ts";
+import { quote } from "../base/quote.ts";
 import { UsageFailure } from "./failure.ts";
 
 /** The sub-keys that a flag of the same name sets; `hold` is for `stop --keep`. */
@@ -13,6 +14,18 @@ export interface RequestOptions {
   readonly files: string;
   readonly values: Readonly<Partial<Record<RequestFlag, string>>>;
 }
+
+/** The value of each option that an annotation does not give, as a user reads it. */
+export const DEFAULTS: Readonly<Record<typeof SUB_KEYS[number], string>> = {
+  filter: "none",
+  "file-size": "1",
+  snaplen: String(DEFAULT_SNAPLEN),
+  interface: "any",
+  direction: "inout",
+  duration: "none",
+  packets: "none",
+  hold: "false",
+};
 
 /** Annotations to set, and (null) to remove. */
 export type Changes = Readonly<Record<string, string | null>>;
@@ -66,4 +79,26 @@ function ownAnnotations(key: string, annotations: Readonly<Record<string, string
 /** Whether applying `changes` would leave the annotations as they are. */
 export function changesNothing(annotations: Readonly<Record<string, string>>, changes: Changes): boolean {
   return Object.entries(changes).every(([name, value]) => (annotations[name] ?? null) === value);
+}
+
+/**
+ * Describes what `changes` do to the options of a request that the annotations make already: `files 5 → 8, filter "udp" → none`.
+ *
+ * @returns an empty text if there was no request, or no option changes.
+ */
+export function differences(key: string, annotations: Readonly<Record<string, string>>, changes: Changes): string {
+  if (!(key in annotations)) return "";
+  const options = [
+    ["files", key, "none"],
+    ...SUB_KEYS.map((name) => [name, `${key}/${name}`, DEFAULTS[name]]),
+  ] as const;
+  return options.flatMap(([name, annotation, otherwise]) => {
+    const [was, is] = [annotations[annotation], changes[annotation]].map((value) => shown(name, value) ?? otherwise);
+    return was === is ? [] : [`${name} ${was} → ${is}`];
+  }).join(", ");
+}
+
+function shown(name: string, value: string | null | undefined): string | undefined {
+  const text = value?.trim();
+  return text !== undefined && (name === "filter" || !/^[\w.:-]+$/.test(text)) ? quote(text, 100) : text;
 }

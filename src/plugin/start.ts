@@ -8,7 +8,7 @@ import { confirm, type Question } from "./confirm.ts";
 import { reasonOf } from "./failure.ts";
 import { controllerNotReady, type Installation, type InstallationOptions, noController } from "./installation.ts";
 import { describe } from "../spec/request.ts";
-import { changesNothing, requestChanges, requestOf, type RequestOptions } from "./request.ts";
+import { changesNothing, differences, requestChanges, requestOf, type RequestOptions } from "./request.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
 
 export interface StartOptions extends TargetOptions, InstallationOptions {
@@ -34,7 +34,11 @@ export async function start(context: Context, options: StartOptions): Promise<nu
     let { annotations } = target;
     try {
       if (changesNothing(annotations, changes)) unchanged.add(target.uid);
-      else annotations = await annotate(kubectl, target, changes);
+      else {
+        annotations = await annotate(kubectl, target, changes);
+        const changed = differences(key, target.annotations, changes);
+        if (changed !== "") report.add(target, `changed: ${changed}`);
+      }
     } catch (error) {
       kubectl.signal.throwIfAborted();
       return report.bad(target, `not annotated: ${reasonOf(error)}`);

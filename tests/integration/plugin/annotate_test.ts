@@ -208,7 +208,11 @@ Deno.test("start states a whole request: what an earlier one had goes, a repeate
       });
     }),
   ]);
-  strictEqual(text, "default/again: capturing on node worker1 (5 files of 1 MB, for 10m)\n");
+  strictEqual(
+    text,
+    "default/again: capturing on node worker1 (5 files of 1 MB, for 10m); " +
+      'changed: files 3 → 5, filter "udp" → none, duration none → 10m, hold true → false\n',
+  );
   strictEqual(code, 0);
   deepStrictEqual(await annotationsOf("again"), { [KEY]: "5", [`${KEY}/duration`]: "10m" });
 });

@@ -52,8 +52,11 @@ async function pod(name: string, annotations: Record<string, string> = {}): Prom
 }
 
 function start(name: string, filter: string, more: readonly string[] = []) {
-  const env = { KUBECONFIG: join(server.dir, "admin.kubeconfig") };
-  return sandbox.run(["start", name, "--filter", filter, ...more], { env });
+  return sandbox.run(["start", name, "--filter", filter, ...more], { env: env() });
+}
+
+function env() {
+  return { KUBECONFIG: join(server.dir, "admin.kubeconfig") };
 }
 
 /** Waits until the pod's annotations are those of a request. */
@@ -123,7 +126,11 @@ Deno.test("start never says capturing for a repeat of an earlier request's Event
       await rows([row("web", uid, Y, { state: "failing", reason: "unknown host" })]);
     })(),
   ]);
-  deepStrictEqual([code, text, stderr], [1, "", "default/web: failing: unknown host\n"]);
+  deepStrictEqual([code, text, stderr], [
+    1,
+    "",
+    `default/web: failing: unknown host; changed: filter "udp" → "host no.such.name"\n`,
+  ]);
 });
 
 Deno.test("start says capturing only once tcpdump listens, even where an Event of this request came before", async () => {
@@ -165,7 +172,25 @@ Deno.test("start knows a capture that is completed, and answers at once, without
   deepStrictEqual([code, text, stderr], [
     0,
     "default/ten: completed on node worker1 (5 files of 1 MB, filter udp, for 10 packets): " +
-    "its duration or packet count is reached, its files are kept\n",
+    "its duration or packet count is reached, its files are kept; changed: packets none → 10\n",
+    "",
+  ]);
+});
+
+Deno.test("start that drops options of an earlier request names them, with what they were and are", async () => {
+  const before = {
+    ...{ [KEY]: "5", [`${KEY}/filter`]: "tcp port 80", [`${KEY}/file-size`]: "2", [`${KEY}/snaplen`]: "128" },
+    ...{ [`${KEY}/interface`]: "eth0", [`${KEY}/direction`]: "in", [`${KEY}/duration`]: "10m" },
+    ...{ [`${KEY}/packets`]: "10", [`${KEY}/hold`]: "true" },
+  };
+  const { uid } = await pod("edited", before);
+  await rows([row("edited", uid, { [KEY]: "8" }, { listening: true })]);
+  const { code, text, stderr } = await sandbox.run(["start", "edited", "--files", "8"], { env: env() });
+  deepStrictEqual([code, text, stderr], [
+    0,
+    "default/edited: capturing on node worker1 (8 files of 1 MB); changed: files 5 → 8, " +
+    'filter "tcp port 80" → none, file-size 2 → 1, snaplen 128 → 262144, interface eth0 → any, ' +
+    "direction in → inout, duration 10m → none, packets 10 → none, hold true → false\n",
     "",
   ]);
 });
@@ -197,7 +222,11 @@ Deno.test("start takes the Events of this request alone where the user may not a
       await event("blind", uid, "CaptureFailed", "unknown host", Y);
     })(),
   ]);
-  deepStrictEqual([code, text, stderr], [1, "", "default/blind: failed: unknown host\n"]);
+  deepStrictEqual([code, text, stderr], [
+    1,
+    "",
+    `default/blind: failed: unknown host\n`,
+  ]);
   strictEqual((await Deno.readTextFile(sandbox.path("looks"))).trim(), "look", "it was asked again");
 });
 
@@ -228,7 +257,7 @@ Deno.test("stop waits for the Event that answers it, not for an earlier one", as
   const { uid } = await pod("end", X);
   await rows([row("end", uid, X, { listening: true })]);
   const [{ code, text }] = await Promise.all([
-    sandbox.run(["stop", "end", "--yes"], { env: { KUBECONFIG: join(server.dir, "admin.kubeconfig") } }),
+    sandbox.run(["stop", "end", "--yes"], { env: env() }),
     (async () => {
       await asked("end", {});
       await event("end", uid, "CaptureStopped", "Held: its files are kept", { ...X, [`${KEY}/hold`]: "true" });

@@ -1,9 +1,9 @@
 import { deepStrictEqual, ok, strictEqual, throws } from "node:assert";
 import fc from "fast-check";
-import { readAnnotations } from "../../../src/spec/annotations.ts";
+import { readAnnotations, SUB_KEYS } from "../../../src/spec/annotations.ts";
 import { UsageFailure } from "../../../src/plugin/failure.ts";
 import { describe } from "../../../src/spec/request.ts";
-import { changesNothing, removalChanges, requestChanges } from "../../../src/plugin/request.ts";
+import { changesNothing, DEFAULTS, differences, removalChanges, requestChanges } from "../../../src/plugin/request.ts";
 
 const KEY = "tcpdump.antrea.io";
 
@@ -85,4 +85,76 @@ Deno.test("changesNothing() is true only when every annotation is as it would be
   ok(changesNothing({ [KEY]: "5", [`${KEY}/filter`]: "udp", other: "x" }, changes));
   ok(!changesNothing({ [KEY]: "5", [`${KEY}/filter`]: "udp", [`${KEY}/hold`]: "true" }, changes));
   ok(!changesNothing({ [KEY]: "5" }, changes));
+});
+
+const LIMITS = { maxFiles: 100, maxFileSizeMB: 100, maxDurationSeconds: 86_400 };
+/** Two values of each option, as annotations have them, neither the default. */
+const OPTIONS = {
+  filter: ["udp", "tcp port 80"],
+  "file-size": ["2", "20"],
+  snaplen: ["64", "128"],
+  interface: ["eth0", "lo"],
+  direction: ["in", "out"],
+  duration: ["30s", "10m"],
+  packets: ["10", "100"],
+  hold: ["true", "true"],
+} as const;
+
+/** Annotations of a request, whatever its options. */
+const requests = fc.record({
+  [KEY]: fc.constantFrom("5", "8"),
+  ...Object.fromEntries(SUB_KEYS.map((name) => [`${KEY}/${name}`, fc.constantFrom(undefined, ...OPTIONS[name])])),
+}).map((record: Record<string, string | undefined>) => {
+  const set = Object.entries(record).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  return Object.fromEntries(set);
+});
+
+Deno.test("differences() names every option that start changes or removes, with what it was and is, and no other", () => {
+  fc.assert(fc.property(requests, requests, (before, { [`${KEY}/hold`]: _, ...asked }) => {
+    const values = Object.fromEntries(
+      SUB_KEYS.flatMap((name) => asked[`${KEY}/${name}`] === undefined ? [] : [[name, asked[`${KEY}/${name}`]]]),
+    );
+    const { changes } = requestChanges(KEY, { files: asked[KEY]!, values }, {});
+    const expected = ["files", ...SUB_KEYS].flatMap((name) => {
+      const annotation = name === "files" ? KEY : `${KEY}/${name}`;
+      const words = [before[annotation], asked[annotation]].map((value) =>
+        value === undefined ? DEFAULTS[name as keyof typeof DEFAULTS] : name === "filter" ? `"${value}"` : value
+      );
+      return words[0] === words[1] ? [] : [`${name} ${words[0]} → ${words[1]}`];
+    });
+    strictEqual(differences(KEY, before, changes), expected.join(", "));
+    strictEqual(differences(KEY, { other: "x" }, changes), "");
+  }));
+});
+
+Deno.test("differences() shows what was no valid value as it was, on one line", () => {
+  const { changes } = requestChanges(KEY, { files: "5", values: {} }, {});
+  const before = { [KEY]: "", [`${KEY}/filter`]: "a\nb", [`${KEY}/snaplen`]: " 128 ", [`${KEY}/file-size`]: "1" };
+  strictEqual(
+    differences(KEY, before, changes),
+    'files "" → 5, filter "a\\nb" → none, snaplen 128 → 262144',
+  );
+});
+
+Deno.test("an option that is not given is the default that differences() names", () => {
+  const bare = readAnnotations({ [KEY]: "5" }, KEY, LIMITS);
+  for (const [name, value] of Object.entries(DEFAULTS)) {
+    if (value === "none" || value === "false") continue;
+    deepStrictEqual(readAnnotations({ [KEY]: "5", [`${KEY}/${name}`]: value }, KEY, LIMITS), bare);
+  }
+});
+
+Deno.test("describe() shows every option that is not the default, whatever the others are", () => {
+  const described = (annotations: Record<string, string>) => {
+    const asked = readAnnotations(annotations, KEY, LIMITS);
+    ok(asked.kind === "valid", JSON.stringify(asked));
+    return describe(asked.request);
+  };
+  fc.assert(fc.property(requests, fc.constantFrom(...SUB_KEYS), (annotations, name) => {
+    if (name === "hold") return; // the state says that
+    const { [`${KEY}/${name}`]: _, ...without } = annotations;
+    const [one, other] = OPTIONS[name].map((value) => described({ ...without, [`${KEY}/${name}`]: value }));
+    ok(one!.includes(OPTIONS[name][0]) && other!.includes(OPTIONS[name][1]), `${one} / ${other}`);
+    strictEqual(new Set([one, other, described(without)]).size, 3, name);
+  }));
 });
