@@ -434,9 +434,8 @@ export class Capture {
 
   /** Has the filter of a new request compiled once, before anything starts. */
   async #check(): Promise<"interrupted" | undefined> {
-    const print = this.#print, hash = this.#hash;
+    const print = this.#print, hash = this.#hash, wish = this.#wish;
     const { sandbox } = this;
-    const wish = this.#wish;
     if (!wish || this.#removed || !sandbox || this.#isChecked) return;
     if (this.#context.stopping() || this.#backoff.reason(sandbox.id) !== undefined) return;
     const found = await this.#unlessInterrupted(
@@ -537,7 +536,6 @@ export class Capture {
         tcpdump: {
           tcpdump: settings.tcpdump,
           nsenter: settings.nsenter,
-          blockTimeoutMs: this.#context.timing.block,
           request,
           netnsPath: sandbox.netnsPath,
           file: join(this.folder, ringFileBase(this.name)),
@@ -597,7 +595,7 @@ export class Capture {
       cutShort = step.why;
       void running.kill();
     };
-    const exit = await running.flush().finally(() => this.#interrupt = undefined);
+    const exit = await running.flush(this.#context.timing.block).finally(() => this.#interrupt = undefined);
     if (cutShort !== undefined) {
       this.#forget(cutShort);
       return;

@@ -114,8 +114,8 @@ export class Running {
     return this.#tcpdump.kill();
   }
 
-  flush(): Promise<Exit> {
-    return this.#tcpdump.flush();
+  flush(blockMs?: number): Promise<Exit> {
+    return this.#tcpdump.flush(blockMs);
   }
 
   /** Ends it at once, for another to take its place. */

@@ -48,8 +48,6 @@ export interface TcpdumpOptions {
   readonly file: string;
   /** Packets after which it ends by itself (-c). */
   readonly packets?: number;
-  /** See {@linkcode CaptureTiming.block}. @default CAPTURE_TIMING.block */
-  readonly blockTimeoutMs?: number;
   /** Called with each line of stderr. */
   readonly onLine: (line: string) => void;
 }
@@ -100,7 +98,6 @@ export class Tcpdump {
   unansweredSince: number | undefined;
 
   readonly #child: Deno.ChildProcess;
-  readonly #blockTimeoutMs: number;
   readonly #lines: string[] = [];
   #hasExited = false;
   #lastFlush: Promise<void> = Promise.resolve();
@@ -119,7 +116,6 @@ export class Tcpdump {
       stderr: "piped",
     }).spawn();
     this.#child = child;
-    this.#blockTimeoutMs = options.blockTimeoutMs ?? CAPTURE_TIMING.block;
     this.pid = child.pid;
     const listening = Promise.withResolvers<string>();
     this.listening = listening.promise;
@@ -170,10 +166,10 @@ export class Tcpdump {
 
   /**
    * Stops it with all packets that came before the call: waits until the kernel has handed them over, then ends it. Takes
-   * 1.1 s, or up to 6.1 s if tcpdump hangs.
+   * 1.1 s, or up to 6.1 s if tcpdump hangs. @param blockMs see {@linkcode CaptureTiming.block}
    */
-  async flush(): Promise<Exit> {
-    if (this.isListening) await settlesWithin(this.#blockTimeoutMs, this.exited);
+  async flush(blockMs = CAPTURE_TIMING.block): Promise<Exit> {
+    if (this.isListening) await settlesWithin(blockMs, this.exited);
     if (this.#hasExited) return await this.exited;
     this.#signal("SIGTERM");
     if (!await settlesWithin(TERM_TIMEOUT_MS, this.exited)) this.#signal("SIGKILL");
