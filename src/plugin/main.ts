@@ -6,6 +6,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { parseDuration } from "../base/duration.ts";
 import { VERSION } from "../version.ts";
 import type { Context } from "./command.ts";
+import { canonical, KUBECTL_HELP, kubectlArgs, kubectlOptions } from "./command_line.ts";
 import { Failure, Interrupted, reasonOf } from "./failure.ts";
 import { get } from "./get.ts";
 import { Kubectl } from "./kubectl.ts";
@@ -16,33 +17,14 @@ import { stop } from "./stop.ts";
 import { stream } from "./stream.ts";
 import { type Terminal, terminal } from "./terminal.ts";
 
-/** Flags that go to each call of kubectl as they are. */
-const KUBECTL_FLAGS = {
-  kubeconfig: "--kubeconfig",
-  context: "--context",
-  cluster: "--cluster",
-  user: "--user",
-  as: "--as",
-  asGroup: "--as-group",
-  server: "--server",
-  token: "--token",
-} as const;
 /** setTimeout takes no more than this (2^31 − 1 ms). */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 interface Options {
-  readonly kubeconfig?: string;
-  readonly context?: string;
-  readonly cluster?: string;
-  readonly user?: string;
-  readonly as?: string;
-  readonly asGroup?: readonly string[];
-  readonly server?: string;
-  readonly token?: string;
-  readonly controllerNamespace?: string;
-  readonly release?: string;
-  readonly annotationKey?: string;
-  readonly namespace?: string;
+  readonly controllerNamespace?: string | undefined;
+  readonly release?: string | undefined;
+  readonly annotationKey?: string | undefined;
+  readonly namespace?: string | undefined;
   readonly allNamespaces?: boolean;
   readonly selector?: string;
 }
@@ -71,14 +53,11 @@ export async function runPlugin(
   to: Terminal = terminal,
 ): Promise<number> {
   let exitCode = 0;
-  const program = plugin(to, async (options, work) => {
-    const globalFlags = kubectlFlags().flatMap(([key, flag]) =>
-      [options[key] ?? []].flat().map((value) => `${flag}=${value}`)
-    );
+  const program = plugin(to, async (globalFlags, work) => {
     exitCode = await work({ kubectl: new Kubectl({ globalFlags, signal }), terminal: to });
   });
   try {
-    await program.parseAsync(args, { from: "user" });
+    await program.parseAsync(canonical(args, program), { from: "user" });
     return exitCode;
   } catch (error) {
     // What commander has to say it has said.
@@ -90,20 +69,36 @@ export async function runPlugin(
   }
 }
 
-type Run = (options: Options, work: (context: Context) => Promise<number>) => Promise<void>;
+type CarryOut = (globalFlags: readonly string[], work: (context: Context) => Promise<number>) => Promise<void>;
 
-function plugin(to: Terminal, run: Run): Command {
+function plugin(to: Terminal, carryOut: CarryOut): Command {
+  const kubectlFlags = kubectlOptions();
   const program = new Command("kubectl packet-capture")
     .description("Capture the packets of pods with the packet-capture controller, and fetch them")
     .version(VERSION)
+    .option("-n, --namespace <namespace>", "namespace of the pods (default: the context's; for list: all)")
+    .option("--controller-namespace <namespace>", "where packet-capture is installed (default: looked for)")
+    .option("--release <name>", "Helm release of packet-capture, if there are several")
+    .option("--annotation-key <key>", "its annotation (default: that of the release)")
+    .addHelpText("afterAll", KUBECTL_HELP)
     .exitOverride()
     .configureOutput({
       writeOut: (text) => to.document(text),
       writeErr: (text) => text.trimEnd().split("\n").forEach((line) => to.note(line)),
+      // What is taken for an unknown flag may be a mistyped --token with its value.
+      outputError: (text, write) => write(text.replace(/(unknown option '[^=']*)=.*'/s, "$1'")),
     })
-    .configureHelp({ showGlobalOptions: false });
+    .configureHelp({ showGlobalOptions: true });
+  kubectlFlags.forEach((option) => program.addOption(option));
 
-  const startCommand = cluster(pods(program.command("start"), "pods whose packets are captured"))
+  /** Runs a command with its own flags and those that stand with every command. */
+  const run = <Flags>(own: Flags, work: (context: Context, flags: Flags & Options) => Promise<number>) => {
+    const { namespace, controllerNamespace, release, annotationKey } = program.opts<Options>();
+    const flags = { ...own, namespace, controllerNamespace, release, annotationKey };
+    return carryOut(kubectlArgs(kubectlFlags, program.opts()), (context) => work(context, flags));
+  };
+
+  const startCommand = pods(program.command("start"), "pods whose packets are captured")
     .description("capture the packets of existing pods, by annotating them; says of each what became of it")
     .option("--files <n>", "ring files that are kept of each pod", "5")
     .addOption(new Option("--filter <expression>", "pcap filter, such as 'tcp port 80'"))
@@ -118,7 +113,7 @@ function plugin(to: Terminal, run: Run): Command {
     names: string[],
     flags: Options & { files: string; wait: number } & Record<string, string | undefined>,
   ) =>
-    run(flags, (context) => {
+    run(flags, (context, flags) => {
       const values: Partial<Record<RequestFlag, string>> = {};
       for (const name of REQUEST_FLAGS) {
         const value = flags[name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
@@ -128,16 +123,16 @@ function plugin(to: Terminal, run: Run): Command {
     })
   );
 
-  cluster(pods(program.command("stop"), "pods whose captures end"))
+  pods(program.command("stop"), "pods whose captures end")
     .description("end captures and delete their files, or keep the files for reading")
     .option("-y, --yes", "do not ask", false)
     .option("--keep", "stop capturing, keep the files", false)
     .addOption(waitOption())
     .action((names: string[], flags: Options & { yes: boolean; keep: boolean; wait: number }) =>
-      run(flags, (context) => stop(context, { ...flags, names, waitMs: flags.wait }))
+      run(flags, (context, flags) => stop(context, { ...flags, names, waitMs: flags.wait }))
     );
 
-  cluster(pods(program.command("get"), "pods whose packets are fetched"))
+  pods(program.command("get"), "pods whose packets are fetched")
     .description("fetch the captures of many pods, from all their nodes, as one file in order of time")
     .option("-o, --output <file>", "the file, or - for standard output (default: POD.pcapng, or packet-capture.pcapng)")
     .addOption(new Option("--format <format>", "pcapng or pcap").choices(["pcapng", "pcap"]).default("pcapng"))
@@ -156,27 +151,29 @@ function plugin(to: Terminal, run: Run): Command {
     )
     .addOption(waitOption())
     .action((names: string[], flags: Options & GetFlags) =>
-      run(flags, (context) => get(context, { ...flags, names, idleMs: flags.timeout || undefined, waitMs: flags.wait }))
+      run(
+        flags,
+        (context, flags) => get(context, { ...flags, names, idleMs: flags.timeout || undefined, waitMs: flags.wait }),
+      )
     );
 
-  cluster(pods(program.command("stream"), "pods whose packets are shown"))
+  pods(program.command("stream"), "pods whose packets are shown")
     .description("write what is captured to standard output as it comes, the ring's content first, until interrupted")
     .addOption(new Option("--wireshark", "show it in Wireshark").conflicts("tshark"))
     .addOption(new Option("--tshark", "show it with tshark"))
     .addOption(headersOnlyOption())
     .action((names: string[], flags: Options & { wireshark?: boolean; tshark?: boolean; headersOnly: boolean }) =>
-      run(flags, (context) => {
+      run(flags, (context, flags) => {
         const viewer = flags.wireshark ? "wireshark" : flags.tshark ? "tshark" : undefined;
         return stream(context, { ...flags, names, viewer });
       })
     );
 
-  cluster(program.command("list"))
+  program.command("list")
     .description("show the captures of all nodes")
-    .option("-n, --namespace <namespace>", "only of pods in this namespace, which takes a right there alone")
     .option("-A, --all-namespaces", "of pods in all namespaces, as without -n; for administrators")
     .addOption(new Option("-o, --output <format>", "table or json").choices(["table", "json"]).default("table"))
-    .action((flags: Options & { output: "table" | "json" }) => run(flags, (context) => list(context, flags)));
+    .action((flags: Options & { output: "table" | "json" }) => run(flags, (context, flags) => list(context, flags)));
 
   return program;
 }
@@ -185,30 +182,12 @@ function pods(command: Command, what: string): Command {
   return command
     .argument("[names...]", `${what}: POD, pod/POD, or deployment/NAME and other workloads for their present pods`)
     .option("-l, --selector <labels>", "the pods with these labels")
-    .option("-n, --namespace <namespace>", "namespace of the pods (default: the context's)")
     .option("-A, --all-namespaces", "look in all namespaces", false)
     .addOption(
       new Option("-c, --container <name>").hideHelp().argParser(() => {
         throw new InvalidArgumentError("All containers of a pod share its network: leave it away.");
       }),
     );
-}
-
-function cluster(command: Command): Command {
-  command
-    .option("--controller-namespace <namespace>", "where packet-capture is installed (default: looked for)")
-    .option("--release <name>", "Helm release of packet-capture, if there are several")
-    .option("--annotation-key <key>", "its annotation (default: that of the release)");
-  for (const [key, flag] of kubectlFlags()) {
-    const option = new Option(`${flag} <value>`, "as kubectl's");
-    if (key === "asGroup") option.argParser((value, before: string[] = []) => [...before, value]);
-    command.addOption(option);
-  }
-  return command;
-}
-
-function kubectlFlags() {
-  return Object.entries(KUBECTL_FLAGS) as [keyof typeof KUBECTL_FLAGS, string][];
 }
 
 function headersOnlyOption(): Option {

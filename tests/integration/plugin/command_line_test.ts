@@ -1,0 +1,140 @@
+/** The command line as kubectl's users write it, on a real API server with the real kubectl, whose calls are recorded. */
+import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
+import { join } from "@std/path";
+import { tool } from "../../cluster/tool.ts";
+import { ApiServer } from "../../rig/apiserver.ts";
+import { clusterRole, clusterRules, controllerPod, PATCHED, type Result, Sandbox } from "./rig.ts";
+
+const KEY = "tcpdump.antrea.io";
+
+let server: ApiServer;
+let sandbox: Sandbox;
+/** Has the contexts `nowhere`, which is the current one, and `prod`, whose namespace is `shop`. */
+let kubeconfig: string;
+Deno.test.beforeAll(async () => {
+  server = await ApiServer.start();
+  for (const namespace of ["packet-capture", "shop", "bank"]) await server.createNamespace(namespace);
+  const { uid: _role, ...role } = clusterRole().metadata;
+  await server.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata: role, rules: [] });
+  const { metadata: { uid: _pod, ...metadata }, spec, status } = controllerPod("worker1");
+  const base = "/api/v1/namespaces/packet-capture/pods";
+  await server.call("POST", base, { metadata, spec });
+  await server.call("PATCH", `${base}/${metadata.name}/status`, { status });
+
+  sandbox = await Sandbox.create();
+  await Deno.writeTextFile(
+    sandbox.path("bin/kubectl"),
+    `#!/bin/bash\nprintf '%s\\0' "$@" >>'${sandbox.path("args")}'; echo >>'${sandbox.path("args")}'\n` +
+      `exec '${tool("kubectl")}' "$@"\n`,
+  );
+  const config = JSON.parse(await Deno.readTextFile(join(server.dir, "admin.kubeconfig")));
+  config.clusters.push({ name: "nowhere", cluster: { server: "https://127.0.0.1:1" } });
+  config.contexts = [
+    { name: "nowhere", context: { cluster: "nowhere", user: "admin" } },
+    { name: "prod", context: { cluster: "rig", user: "admin", namespace: "shop" } },
+  ];
+  config.users.push({ name: "token", user: {} });
+  config["current-context"] = "nowhere";
+  kubeconfig = join(server.dir, "two.kubeconfig");
+  await Deno.writeTextFile(kubeconfig, JSON.stringify(config));
+});
+Deno.test.afterAll(async () => {
+  await sandbox?.[Symbol.asyncDispose]();
+  await server?.[Symbol.asyncDispose]();
+});
+
+/** Runs the plugin. @returns its result and the arguments of each call of kubectl */
+async function run(args: readonly string[]): Promise<Result & { readonly calls: string[][] }> {
+  await Deno.writeTextFile(sandbox.path("args"), "");
+  const result = await sandbox.run(args, { env: { KUBECONFIG: kubeconfig } });
+  const calls = (await Deno.readTextFile(sandbox.path("args"))).split("\0\n").filter(Boolean);
+  return { ...result, calls: calls.map((line) => line.split("\0")) };
+}
+
+async function annotationsOf(namespace: string, name: string): Promise<Record<string, string>> {
+  return (await server.call("GET", `/api/v1/namespaces/${namespace}/pods/${name}`)).metadata.annotations ?? {};
+}
+
+Deno.test("kubectl's flags stand before the command or after it, in each form that kubectl takes, and go to each call", async () => {
+  await server.createPod({ namespace: "bank", name: "web-0", node: "worker1" });
+  const forms = [
+    ["-n", "bank", "--context", "prod", "start", "web-0"],
+    ["--context=prod", "--namespace", "bank", "start", "web-0"],
+    ["-n=bank", "start", "web-0", "--context", "prod"],
+    ["start", "-nbank", "--context=prod", "web-0"],
+    ["--insecure-skip-tls-verify=false", "--context=prod", "start", "web-0", "-n", "bank", "--warnings-as-errors=true"],
+  ];
+  for (const [i, form] of forms.entries()) {
+    const { code, text, stderr, calls } = await run([...form, "--wait", "0s", "--files", `${i + 1}`]);
+    deepStrictEqual([code, text, stderr], [0, "bank/web-0: annotated\n", ""], form.join(" "));
+    ok(calls.length >= 4 && calls.every((args) => args.includes("--context=prod")), JSON.stringify(calls));
+    strictEqual((await annotationsOf("bank", "web-0"))[KEY], `${i + 1}`);
+    const strict = calls.filter((args) => args.includes("--warnings-as-errors"));
+    strictEqual(strict.length, i === 4 ? calls.length : 0);
+    ok(!calls.flat().some((word) => word.startsWith("--insecure")));
+  }
+  const nowhere = await run(["-n", "bank", "start", "web-0", "--wait", "0s"]);
+  deepStrictEqual([nowhere.code, nowhere.text], [1, ""]);
+  match(nowhere.stderr, /^Error: The connection to the server 127\.0\.0\.1:1 was refused/);
+});
+
+Deno.test("each flag of `kubectl options` is taken before the command and after it, and handed on", async () => {
+  const { stdout } = await new Deno.Command(tool("kubectl"), { args: ["options"] }).output();
+  const options = [...new TextDecoder().decode(stdout).matchAll(/^ +(-(\w), )?(--[\w-]+)=(.*):$/gm)].map(
+    ([, , short, long = "", value]) => ({ short, long, value }),
+  ).filter(({ long }) => long !== "--namespace");
+  ok(options.length > 25, JSON.stringify(options));
+  const given = options.map(({ long, value }) => value === "false" ? long : `${long}=some${long}`);
+  const twice = options.filter(({ value }) => value === "[]").map(({ long }) => `${long}=other`);
+  const shorts = options.filter(({ short }) => short !== undefined);
+  const separate = shorts.flatMap(({ short, long }) => [`-${short}`, `some${long}`]);
+  const longOnly = given.filter((word) => !shorts.some(({ long }) => word.startsWith(`${long}=`)));
+  await using scripted = await Sandbox.create([
+    ...clusterRules(["worker1"], [{ name: "web-0", node: "worker1" }]),
+    PATCHED,
+  ]);
+  const command = ["start", "web-0", "--files", "7", "--wait", "0s"];
+  for (
+    const args of [
+      [...given, ...twice, ...command],
+      [...command, ...given, ...twice],
+      [...longOnly.flatMap((word) => word.split(/=(.*)/s).slice(0, 2)), ...twice, ...separate, ...command],
+    ]
+  ) {
+    await Deno.remove(scripted.path("calls.jsonl")).catch(() => {});
+    const { code, stderr } = await scripted.run(args);
+    deepStrictEqual([code, stderr], [0, ""], args.join(" "));
+    const calls = await scripted.calls();
+    strictEqual(calls.length, 4);
+    for (const { args: words } of calls) {
+      deepStrictEqual(words.filter((word) => given.includes(word) || twice.includes(word)).sort(), [
+        ...[...given, ...twice].sort(),
+      ]);
+    }
+  }
+});
+
+Deno.test("a token is handed on and shown nowhere: not where it is refused, nor misspelt, nor by -v", async () => {
+  const { token, user } = await server.serviceAccount("reader", "bank");
+  const cluster = ["--context=prod", "--user=token", `--token=${token}`, "-n", "bank"];
+  const refused = await run([...cluster, "start", "web-0", "--wait", "0s"]);
+  match(refused.stderr, new RegExp(`User ${user} lacks the permission "get" on "pods" in namespace bank`));
+  ok(refused.calls.every((args) => args.includes(`--token=${token}`)));
+
+  const secret = "very-secret-token";
+  for (
+    const args of [
+      ["--context=prod", "--user=token", "--token", secret, "list"],
+      ["--context=prod", "--user=token", "list", `--token=${secret}`, "-v=10"],
+      ["--context=nowhere", "list", `--token=${secret}`, "-v", "9"],
+      ["--context=prod", "--user=token", "list", `--token=${secret}`, "--username=me", `--password=${secret}`],
+      ["--context=prod", `--tokn=${secret}`, "list"],
+      ["--context=prod", "list", `--tokens=${secret}`],
+      ["--context=prod", "--user=token", `--token=${secret}\n${secret}`, "list"],
+    ]
+  ) {
+    const { code, text, stderr } = await run(args);
+    ok(code !== 0 && stderr !== "", args.join(" "));
+    ok(!`${text}${stderr}`.includes(secret), stderr);
+  }
+});
