@@ -5,6 +5,8 @@
 # The base images are arguments, so that the same file builds from a mirror, or where no registry can be reached
 # (`make image` makes them from Debian's packages then).
 #
+# Debian 12, because its tcpdump 4.99.3 is the one whose signals, privileges and rotation were measured.
+#
 # Both are pinned by the digest of their index of all architectures: renovate.json has them updated. The digests were read in
 # public Dockerfiles that agree, since no registry can be reached where this was written; the release workflow has the registry
 # confirm them before it builds. Not pinned: the versions of Debian's packages, which tools/image-root takes from Debian as

@@ -1,4 +1,7 @@
-/** `packet-capture check`: whether a Helm release's controllers are up. `helm test` runs it. */
+/**
+ * `packet-capture check`: whether a Helm release's controllers are up. `helm test` runs it with the controllers' own
+ * service account, which may list pods already. A Service would prove one ready controller, whichever it is.
+ */
 import { setTimeout as delay } from "node:timers/promises";
 import { ApiClient } from "./pods/api.ts";
 import { UsageError } from "./settings.ts";

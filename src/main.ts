@@ -1,4 +1,10 @@
-/** The command line: which command there is, what it takes, and where it is done. Each is loaded only when it is asked for. */
+/**
+ * The command line: which command there is, what it takes, and where it is done. Each is loaded only when it is asked for.
+ * Without a command the program is the controller, because that is what the container runs.
+ *
+ * commander parses it: citty accepts unknown flags, cac ignores unknown commands, and node:util's `parseArgs` has neither
+ * sub-commands nor help.
+ */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { parseDuration } from "./base/duration.ts";
 import { getLog, setupLog, stderr } from "./log.ts";

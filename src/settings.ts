@@ -1,6 +1,10 @@
 /**
  * Every setting of the controller and of the commands that run beside it, in one table: environment variable, flag,
  * what is accepted, default, help. A flag wins over the environment.
+ *
+ * Help texts, errors, the log line of effective settings and the program's type all come from the row, so nothing is
+ * parsed in one place and refused in another. Values are refused, never repaired. An empty value is a bad value: it is
+ * more likely a mistake in a template than a wish for the default.
  */
 import { parseDuration } from "./base/duration.ts";
 import { type Log, LOG_FORMATS, LOG_LEVELS } from "./log.ts";

@@ -1,5 +1,9 @@
 {{/* What no schema can say (one value against another), and once more what must never pass, since
---skip-schema-validation exists. All faults are told at once, each in a sentence that names the value. */}}
+--skip-schema-validation exists. All faults are told at once, each in a sentence that names the value.
+
+The schema knows types, keys and ranges, and editors use it; its patterns are short, because Helm prints them. The DaemonSet
+includes this check, and without the DaemonSet nothing is installed. The schema allows `global` (Helm hands it to every subchart)
+and `enabled` (a parent's `condition` needs it). Conditions in the schema were not done: Helm's words for those help nobody. */}}
 {{- define "packet-capture.validate" -}}
 {{- $faults := list -}}
 {{- $v := .Values -}}

@@ -1,4 +1,11 @@
-/** What readers and writers of capture files have in common. */
+/**
+ * What readers and writers of capture files have in common.
+ *
+ * `cat` must keep up with mergecap, which is C, and an object or promise per packet costs more than the
+ * packet. So a reader is a cursor: it holds one buffer (256 KiB, a few megabytes for damaged files),
+ * `next()` moves it, and its fields say where in the buffer the packet is. Reading is synchronous,
+ * because files are local; writing is not. A packet is encoded once, into a chunk that is written as is.
+ */
 
 /** A longer record is not one: tcpdump's MAXIMUM_SNAPLEN (libpcap pcap-int.h), so what a reader holds in memory is bounded. */
 export const MAX_CAPTURED = 262_144;

@@ -1,4 +1,16 @@
-/** Reading the pcap file format (draft-ietf-opsawg-pcap), as tcpdump writes it: whole, growing, cut or torn. */
+/**
+ * Reads the pcap file format (draft-ietf-opsawg-pcap), as tcpdump writes it: whole, growing, cut or torn.
+ *
+ * A disk that was full leaves a torn record, a crash leaves zeros, a killed tcpdump half a record. libpcap
+ * and tshark stop there. This reader skips the damage and counts it; the rest is what the user needs.
+ * A record is trusted if its header and the next header make sense. Otherwise it is torn if a run of
+ * records begins inside it that fit together and lead beyond it, or to the end of the file. A run that
+ * ends inside the record is a packet that carries a piece of a capture file. If it is not torn, the next
+ * such run is searched byte by byte. The work is linear in the file's size.
+ *
+ * Two cases look whole: a torn record followed by exactly the bytes it lacks, and an incomplete record at
+ * the end of a file that is being written.
+ */
 import { type ByteSource, Lookahead } from "./bytes.ts";
 import { headerBytes } from "./headers.ts";
 import { type Loss, MAX_CAPTURED, MAX_ORIGINAL, type Packet } from "./packet.ts";

@@ -1,4 +1,8 @@
-/** Fetches one pod's capture from its controller, whole, starting again when the connection breaks. */
+/**
+ * Fetches one pod's capture from its controller, whole, starting again when the connection breaks. What the controller
+ * itself refuses is not tried again. Each attempt finds the controller anew. One download runs at a time per node,
+ * and at most four streams, because of the reader's memory limit.
+ */
 import type { CaptureState } from "../spec/state.ts";
 import { EXIT } from "../spec/outcome.ts";
 import { CommandFailed, deliver, remoteLines, whyFailed } from "./ask.ts";

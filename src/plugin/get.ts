@@ -1,4 +1,11 @@
-/** `get`: the captures of many pods, from all their nodes, as one file. */
+/**
+ * `get`: the captures of many pods, from all their nodes, as one file.
+ *
+ * Nothing is written if one pod of several cannot be fetched, unless `--partial`. A pod without packets is passed
+ * over, so that a quiet replica does not hide the others. If that pod should have packets (it waits, is paused,
+ * fails or is rejected), the exit code is 1. `--stop` ends only the captures found whole, and is refused with
+ * `--since`, because the rest would be deleted unseen.
+ */
 import { basename } from "node:path";
 import { count, formatBytes } from "../base/format.ts";
 import { mapConcurrent } from "../base/map_concurrent.ts";

@@ -1,4 +1,10 @@
-/** Merges captures that are still coming in, from several controllers, into one stream that Wireshark reads as it goes. */
+/**
+ * Merges captures that are still coming in, from several controllers, into one stream that Wireshark reads as it goes.
+ *
+ * The present content of the rings comes first, in strict order. Later a packet is passed on when every other
+ * pod has shown a later one or was silent for a second. A late packet stands late, with its own timestamp. A
+ * controller's comments are in its first interface's, its last statistics at the end.
+ */
 import type { ByteSource } from "../pcap/bytes.ts";
 import { PcapngReader } from "../pcap/pcapng.ts";
 import { InterfaceBlocks } from "../pcap/interfaces.ts";

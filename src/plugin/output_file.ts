@@ -1,4 +1,10 @@
-/** The file that the user gets: it appears under its name whole, or not at all. */
+/**
+ * The file that the user gets: it appears under its name whole, or not at all.
+ *
+ * It gets its name by a hard link, which unlike a rename never replaces a file that has appeared meanwhile.
+ * With `--force`, and where there are no links, it is renamed. Standard output (`-o -`) goes the same way, because
+ * what was sent cannot be taken back.
+ */
 import { basename, dirname, join } from "node:path";
 import { Failure } from "./failure.ts";
 

@@ -1,6 +1,10 @@
 /**
- * Events on pods (events.k8s.io/v1), for `kubectl describe pod`. They are a courtesy: recording one never waits, never fails,
- * and never holds more than a bounded number back.
+ * Events on pods (events.k8s.io/v1), for `kubectl describe pod`. They are a courtesy: recording one never
+ * waits, never fails, and never holds more than a bounded number back. One worker sends them in order.
+ *
+ * A refused Event is not tried again: in a namespace that is being deleted the answer is 403, like that of
+ * a missing role. At the end, what waits is sent once within the time given. Notes of lasting facts
+ * (`CapturePacketsDropped`) contain no numbers, so that they count as repeats.
  */
 import type { Log } from "../log.ts";
 import type { ApiClient } from "./api.ts";

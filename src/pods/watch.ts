@@ -1,6 +1,6 @@
 /**
  * Follows the metadata of this node's pods, for ever: list, watch, and whatever it takes to come back (docs/adr/0041).
- * What is known stays known while the API server cannot be reached.
+ * What is known stays known while the API server cannot be reached. Each way to end is in watch_end.ts.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Log } from "../log.ts";

@@ -1,4 +1,14 @@
-/** How an attempt to watch ended, in the few words that decide what the next one does. */
+/**
+ * How an attempt to watch ended, in the few words that decide what the next one does.
+ *
+ * - The list is a streaming list (`sendInitialEvents`), for which the server holds no list in memory. A server without it
+ *   answers 422, 400, or an ERROR as the first event: from then on it is a plain GET. After another failure the next list is
+ *   plain, once.
+ * - Missing pods are looked for after the closing bookmark: a list with one damaged line is no list.
+ * - 410 in both forms, and 504 (a resourceVersion from the future, after etcd was restored), list again. So does a line that is no
+ *   event, because it may come again wherever the watch resumes. A line cut by the stream's end resumes.
+ * - Half of each back-off is random. `Retry-After` is followed up to 2 min.
+ */
 
 export type WatchEndReason =
   /** By the server, in order: its time was up, or it shuts down. */

@@ -1,8 +1,16 @@
 /**
- * The files of a ring in the order in which they were written, while tcpdump goes on: those present first, then each new one.
+ * The files of a ring in the order in which they were written, while tcpdump goes on: those present
+ * first, then each new one.
  *
- * Each file is held open from the first look at it on, so that renaming does not matter. What tcpdump overwrites in place before it
- * has been read is noticed and counted; nothing can protect it, since a follower has no claim on the disk.
+ * A stream can last for days, so it holds no lock and no deleted file's space. It looks at the folder every
+ * 100 ms and opens each file once, by inode and first bytes, so renaming does not matter. A waiting file
+ * that is overwritten or trimmed is released and counted; its new content comes in its new place. If the
+ * newest file of one look is gone at the next, the ring has gone around. A file that grows although
+ * it counted as finished is continued where it was read to. A file can be missing from one listing while
+ * others rename it, so the folder is listed again, and what was known is kept for one more look.
+ *
+ * It does not use inotify: the kernel's 0.8 s bound the delay anyway, a look costs a third of a
+ * millisecond, and a mapped ring would give an event per packet.
  */
 import { listRing, type RingFile, runNumber } from "../store/ring.ts";
 import { ignoreGone } from "../base/ignore_gone.ts";

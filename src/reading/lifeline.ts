@@ -1,7 +1,10 @@
 /**
- * Ends a reading command when nobody is there any more to read. `kubectl exec` does not: when the client has gone, containerd leaves the
- * process alone and reads no more from it, so that it would wait for ever to write, hold its memory (40 MiB of the controller's
- * limit) and the lock that keeps the ring from being trimmed. But it closes standard input, if the client had one open (`-i`).
+ * Ends a reading command when nobody reads any more.
+ *
+ * `kubectl exec` does not. When its client goes, containerd (measured: 2.3) leaves the process alone and
+ * reads no more from it. The process would block in a write forever, and hold 40 MiB of memory and the lock
+ * that delays trimming. But containerd closes standard input at once, if the client had one open (`-i`). So
+ * the plugin uses `kubectl exec -i` with an empty input that stays open, and `--while-stdin`.
  */
 
 /** The exit code when standard input ends: until all is written as if ended by SIGTERM, which is no refusal, should somebody be there to ask again. */
@@ -17,7 +20,8 @@ export async function endWithStdin(): Promise<never> {
 /**
  * All is written: from now on the process ends with `success` when standard input does, or the signal is aborted. Not at once: when the process
  * has ended the connection is closed, though a reader that is slower has megabytes of it yet to come, and the next ping of its
- * client resets it: they are lost (docs/adr/0072).
+ * client resets it: they are lost. Measured with Kubernetes 1.36 and kubectl 1.35: a reader of 1 MB/s lost the end of every larger
+ * download, over SPDY even with exit code 0. So the trailer says how many bytes were written, and the client closes the input.
  */
 export async function untilReceived(success: number, signal: AbortSignal): Promise<number> {
   code = success;

@@ -1,4 +1,19 @@
-/** The files of a capture as they are at one moment, so that they can be read at leisure while tcpdump goes on. */
+/**
+ * The files of a capture as they are at one moment, so that they can be read while tcpdump goes on.
+ *
+ * All files are listed, opened, set aside by rename (docs/adr/0002), and measured again: these bytes are
+ * the snapshot, and wrapping no longer reaches it. The lock of renaming is held meanwhile, otherwise a file
+ * that another reader renames would be in no place. The shared lock on `.reading` delays trimming.
+ *
+ * Files are renamed only where they and N new ones fit into 2N, which is what admission granted. The
+ * controller trims within a second after an earlier reader has left, so up to 1.5 s are waited for that.
+ * Without room, or on a disk that takes nothing new, files are read without renaming. After each read
+ * the file's first bytes are compared, and an overwritten file is dropped from there on. That is reported
+ * on stderr, in the file's comments and statistics, and by exit code 1. An ended capture is not renamed.
+ *
+ * Statistics are tcpdump's counters, at most 5 s old, of the whole run. `isb_ifdrop` and `isb_osdrop` both
+ * hold the kernel's drops: Wireshark and capinfos read the first, the format means the second.
+ */
 import { join } from "@std/path";
 import { readManifest } from "../store/manifest_file.ts";
 import { keepNames, lastRunNumber, listRing, READING_LOCK, type RingFile, runNumber, setAside } from "../store/ring.ts";

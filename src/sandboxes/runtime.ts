@@ -1,4 +1,10 @@
-/** The container runtime, as a CRI client: the only file that talks to it. */
+/**
+ * The container runtime, as a CRI client: the only file that talks to it. It makes two calls, with `cri.proto` reduced to
+ * the fields that are read, so it works with containerd ≥ 1.6 and CRI-O.
+ *
+ * `GetContainerEvents` is not used: containerd 1.6 lacks it, and 1.7 gives each event to one subscriber only, so it would
+ * steal the kubelet's.
+ */
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { GrpcClient, GrpcCode, GrpcError } from "./grpc.ts";
 import { type PodSandbox, PodSandboxState, type PodSandboxStatusResponse, RuntimeService } from "./cri_pb.ts";

@@ -1,4 +1,10 @@
-/** `<captureDir>/.not-capturing.json`: what pods ask for that has no folder (rejected, waiting, pending), for `list`. */
+/**
+ * `<captureDir>/.not-capturing.json`: requests that have no folder (rejected, waiting, pending), for `list`.
+ *
+ * Such a request gets no folder, because no file is made for a pod that is not captured. Readers are
+ * other processes, so `list` learns of it from this one small file, which is replaced as a whole. An
+ * HTTP endpoint would be open to anyone who reaches the port.
+ */
 import { join } from "@std/path";
 
 export const NOT_CAPTURING = ".not-capturing.json";

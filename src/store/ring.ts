@@ -7,6 +7,14 @@
  * tcpdump truncates in place when the ring wraps, so neither an open descriptor nor a hard link protects what is read. A
  * renamed file keeps its bytes: tcpdump opens by name, goes on writing to the renamed file only until its next rotation, and
  * then makes a new one. So a run's files are set aside ("promoted") by rename, both before a new run and for a reader.
+ *
+ * The names of the present run are a circle, so one must know which file is the newest. Modification
+ * times mislead when the clock is set back: the file being written then looks oldest and is trimmed.
+ * Sizes tell instead. tcpdump changes files when the present one exceeds `-C`, and checks before it
+ * writes a packet. So every finished file exceeds a multiple of a million bytes by less than a packet,
+ * and the file being written does not. If several look unfinished, the last in the circle is the newest.
+ * If none does (the newest is exactly full), a gap in the names decides, and only then the times.
+ * `/proc/PID/fd` would be exact, but takes a walk over all processes ten times a second.
  */
 import { join } from "@std/path";
 import { ignoreGone } from "../base/ignore_gone.ts";

@@ -5,6 +5,10 @@
  *     Deno.test("…", async () => { await release.exec(…); });
  *
  * Files run one after the other: the releases all use the default annotation key, so there is only one at a time.
+ *
+ * End-to-end tests see the product as a user does, by kubectl and helm: none imports from src/. They enter a node only to kill
+ * what a user cannot kill ({@linkcode Kube.nodeExec}). Each build has the same tag, so the bundle's hash is a pod annotation: other
+ * content is another pod template, and an upgrade replaces the controllers.
  */
 import { Kube, type KubeObject } from "./kube.ts";
 import { Release } from "./release.ts";

@@ -1,6 +1,7 @@
 /**
  * A real etcd and kube-apiserver for one test file: no controllers, no scheduler, no kubelets, so that nothing happens but what
- * the test does. Start one per file, for it takes seconds:
+ * the test does. A fake would have its author's bugs: it would not know that a quiet server leaves out bookmarks, answers 403
+ * for a moment after a restart, or refuses `sendInitialEvents` with 422. Start one per file, because it takes some 3 s:
  *
  *     await using server = await ApiServer.start();
  *

@@ -1,7 +1,9 @@
 /**
  * A node's container runtime for tests: a real containerd with runc and the bridge CNI plugin, in namespaces of its own, so that
  * its socket is /run/containerd/containerd.sock and its netns files are in /run/netns as on a node, and nothing of the machine's
- * is touched. Everything dies with the test process, also when that is killed.
+ * is touched. Everything dies with the test process, also when that is killed (PR_SET_PDEATHSIG of the PID namespace's holder).
+ * It takes 0.3 s, a sandbox 0.1 s. Its /run is a shared tmpfs, so netns files appear as in a DaemonSet's HostToContainer mount. All
+ * other mounts are private: an unmount that propagates would take the machine's own namespaces away.
  *
  *     await using rig = await ContainerdRig.start({ version: "2" });
  *     const pod = await rig.kubelet.runPod({ name: "web-0" });

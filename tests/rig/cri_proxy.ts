@@ -3,6 +3,9 @@
  * passes bytes, so it knows no messages; replies that a real runtime never gives are put in with {@linkcode Fault.reply}.
  *
  *     client ── socket ──► connections (cut) ── loopback ──► calls (answers, delays) ── socket ──► runtime
+ *
+ * Its HTTP/2 is Deno's own server, which sends no trailers; a real runtime's are there when a call is passed on, and grpc_server.ts
+ * makes the frames that neither sends.
  */
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { framed, GrpcClient, GrpcCode, GrpcError, unframed } from "../../src/sandboxes/grpc.ts";

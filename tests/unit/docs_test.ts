@@ -213,14 +213,62 @@ Deno.test("every command of the plugin that is named exists, with its flags", as
   assert.deepEqual(await unknown(/\bkubectl packet-capture (?=[a-z])/, help), []);
 });
 
+const decisions = pages.filter(({ path }) => path.startsWith("docs/adr/"));
+
 Deno.test("decisions have numbers of their own, which are in their titles", () => {
-  const decisions = pages.filter(({ path }) => path.startsWith("docs/adr/"));
   const numbers = decisions.map(({ path }) => /^docs\/adr\/(\d{4})-[a-z0-9-]+\.md$/.exec(path)?.[1] ?? path);
   assert.deepEqual(numbers.filter((n, i) => numbers.indexOf(n) !== i), []);
   assert.deepEqual(
     decisions.filter(({ text }, i) => !text.startsWith(`# ${numbers[i]}: `)).map(({ path }) => path),
     [],
   );
+});
+
+/** More are notes on a module, which belong at its top. */
+const MOST_DECISIONS = 20;
+const DECISION =
+  /^# \d{4}: .+\n\n- Date: 20\d\d-\d\d-\d\d\n- Status: (?:accepted|superseded by \d{4})\n\n## Context\n[^]+\n## Decision\n[^]+\n## Not done\n[^]+$/;
+/** So many lines are a page. */
+const DECISION_LINES = 45;
+
+Deno.test("decisions are few, each on one page with date, status, context, decision and what was not done", () => {
+  assert.ok(decisions.length >= 10 && decisions.length <= MOST_DECISIONS, `there are ${decisions.length} decisions`);
+  const unlike = decisions.filter(({ text }) => !DECISION.test(text) || text.split("\n").length > DECISION_LINES);
+  assert.deepEqual(unlike.map(({ path }) => path), []);
+});
+
+Deno.test("a decision that a source names is there", async () => {
+  const { code, stdout } = await run("git", ["grep", "-noE", "(adr/|ADR )[0-9]{4}", "--", ":!*.md"], { cwd: ROOT });
+  assert.equal(code, 0);
+  const named = stdout.trim().split("\n");
+  assert.ok(named.length >= 5, stdout);
+  const there = decisions.map(({ path }) => path.slice("docs/adr/".length, "docs/adr/".length + 4));
+  assert.deepEqual(named.filter((line) => !there.includes(line.slice(-4))), []);
+});
+
+/** A sentence with more words is hard to read aloud. */
+const MOST_WORDS = 25;
+
+/** The sentences of a page's running text, lists included; a code span is one word. Tables, code and output are left out. */
+function sentences(text: string): string[] {
+  const prose = withoutBlocks(text)
+    .replace(/<!--[^]*?-->/g, "")
+    .replace(/^(?:\||#|!\[| {4}).*$/gm, "")
+    .replace(/`[^`\n]*`/g, "CODE")
+    .replace(/\[([^\]]*)\]\([^)]*\)/g, "$1")
+    .replaceAll("*", "");
+  const paragraphs = prose.split(/\n\s*\n|\n *(?:-|\d+\.) /);
+  return paragraphs.flatMap((p) => p.replace(/\s+/g, " ").split(/(?<=[.!?:])\s+(?=["(]?[A-Z0-9])/)).filter((s) =>
+    s.trim() !== ""
+  );
+}
+
+Deno.test("no sentence of the decisions and CONTRIBUTING is longer than can be read aloud", () => {
+  const read = [...decisions, page("CONTRIBUTING.md")];
+  const all = read.flatMap(({ path, text }) => sentences(text).map((sentence) => ({ path, sentence })));
+  assert.ok(all.length > 100, `only ${all.length} sentences were found`);
+  const long = all.filter(({ sentence }) => (sentence.match(/\p{L}[^\s]*/gu) ?? []).length > MOST_WORDS);
+  assert.deepEqual(long, []);
 });
 
 Deno.test("the Events that the docs explain are those that the code writes", async () => {

@@ -1,5 +1,6 @@
 /**
- * The controller with less patience, so that a fault that lasts seconds shows what one of minutes would. IMPATIENT is JSON, with
+ * The controller with less patience, so that a fault that lasts seconds shows what one of minutes would. Played for 20 s, an API
+ * server that is down shows nothing of a /healthz that waits 60 s. No user needs these numbers as settings. IMPATIENT is JSON, with
  * the names and units of the sources:
  *
  *     { "watch": { "idle": 4000, "tick": 500 }, "controller": { "stalled": 6000 } }

@@ -71,7 +71,7 @@ for (const version of CONTAINERD_VERSIONS) {
         gone.push(await w.has(pod, undefined) - stoppedAt);
       }
       const p95 = made.sort((a, b) => a - b)[18]!;
-      // A poll would be half a second late on average. Real figures are in docs/adr/0052; this is not to fail on a busy machine.
+      // A poll would be half a second late on average. Real figures are in src/sandboxes/sandboxes.ts; this is not to fail on a busy machine.
       assert(p95 < 250, `after READY, ms: ${made.map(Math.round)}`);
       assert(gone.every((ms) => ms < 250), `after the stop, ms: ${gone.map(Math.round)}`);
     });
