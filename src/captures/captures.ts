@@ -346,13 +346,14 @@ export class Captures {
   async #writeReport(): Promise<void> {
     for (;;) {
       const requests = [];
-      for (const { ledger, bytes, pod, isHere, goal, goalSince } of this.#captures.values()) {
+      for (const { ledger, bytes, pod, asked, isHere, goal, goalSince } of this.#captures.values()) {
         if ((ledger?.manifest ?? bytes > 0) || !pod || goal.state === "none") continue;
         // A server that ignores the field selector shows others' pods too; a mirror without its static pod is to be seen.
         if (!isHere && pod.staticUid === undefined) continue;
         const { namespace, name, uid } = pod;
         const request = requestHash(pod.annotations);
-        requests.push({ namespace, pod: name, uid, ...goal, since: goalSince.toISOString(), request });
+        const wanted = asked.kind === "valid" ? { wanted: asked.request } : {};
+        requests.push({ namespace, pod: name, uid, ...goal, since: goalSince.toISOString(), request, ...wanted });
       }
       const text = JSON.stringify(requests);
       if (text === this.#reported) return;

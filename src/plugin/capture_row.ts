@@ -2,7 +2,7 @@
 import type { Row } from "../spec/row.ts";
 
 /** What an older controller's row lacks. */
-type Newer = Pick<Row, "request" | "listening">;
+type Newer = Pick<Row, "request" | "listening" | "options">;
 
 /** What the plugin needs of a row; a newer controller's row has more, which is handed on. */
 export type CaptureRow = Omit<Row, "received" | keyof Newer> & Partial<Newer>;
@@ -14,6 +14,8 @@ const UID = /^([A-Za-z0-9][A-Za-z0-9-]{0,62})?$/;
 const isText = (value: unknown) => typeof value === "string";
 const isName = (value: unknown) => typeof value === "string" && NAME.test(value);
 const isTextOrNull = (value: unknown) => value === null || isText(value);
+const areTexts = (value: unknown) =>
+  typeof value === "object" && value !== null && !Array.isArray(value) && Object.values(value).every(isText);
 const isCount = (value: unknown) => Number.isSafeInteger(value) && Number(value) >= 0;
 
 const FIELDS: Readonly<Record<keyof CaptureRow, (value: unknown) => boolean>> = {
@@ -30,6 +32,7 @@ const FIELDS: Readonly<Record<keyof CaptureRow, (value: unknown) => boolean>> = 
   oldest: isTextOrNull,
   newest: isTextOrNull,
   filter: isTextOrNull,
+  options: (value) => value === undefined || areTexts(value),
   request: (value) => value === undefined || isText(value),
   listening: (value) => value === undefined || typeof value === "boolean",
 };

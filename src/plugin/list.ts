@@ -4,6 +4,7 @@ import { everyNode, findCaptures, type NodeCapture } from "./captures.ts";
 import { type Context, installationFor } from "./command.ts";
 import { Failure, UsageFailure } from "./failure.ts";
 import { type InstallationOptions, noControllers } from "./installation.ts";
+import { optionsCell } from "../spec/row.ts";
 import { printable } from "../base/printable.ts";
 import { EITHER_NAMESPACE } from "./targets.ts";
 import { jsonText } from "../base/quote.ts";
@@ -55,6 +56,7 @@ const HEADINGS = [
   "DROPPED",
   "OLDEST",
   "NEWEST",
+  "OPTIONS",
   "FILTER",
 ];
 
@@ -71,6 +73,7 @@ function cells(capture: NodeCapture, now: number): string[] {
     String(capture.dropped),
     age(capture.oldest, now),
     age(capture.newest, now),
+    optionsCell(capture.options),
     capture.filter ?? "-",
   ];
 }

@@ -1,6 +1,6 @@
 /** From the flags of `start` to annotations. Pure. */
 import { readAnnotations, requestHash, SUB_KEYS } from "../spec/annotations.ts";
-import { type CaptureRequest, DEFAULT_SNAPLEN } from "../spec/request.ts";
+import { type CaptureRequest, DEFAULT_FILE_SIZE_MB, DEFAULT_SNAPLEN } from "../spec/request.ts";
 import { parseDuration } from "../base/duration.ts";
 import { quote } from "../base/quote.ts";
 import { UsageFailure } from "./failure.ts";
@@ -18,7 +18,7 @@ export interface RequestOptions {
 /** The value of each option that an annotation does not give, as a user reads it. */
 export const DEFAULTS: Readonly<Record<typeof SUB_KEYS[number], string>> = {
   filter: "none",
-  "file-size": "1",
+  "file-size": String(DEFAULT_FILE_SIZE_MB),
   snaplen: String(DEFAULT_SNAPLEN),
   interface: "any",
   direction: "inout",

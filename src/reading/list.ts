@@ -1,5 +1,7 @@
 /** `packet-capture list`: what this node captures, from the manifests and the files. */
-import type { Row } from "../spec/row.ts";
+import { formatBytes } from "../base/format.ts";
+import { type CaptureRequest, optionsOf } from "../spec/request.ts";
+import { optionsCell, type Row } from "../spec/row.ts";
 import { requestHash } from "../spec/annotations.ts";
 import { listRing, type RingFile } from "../store/ring.ts";
 import { printable } from "../base/printable.ts";
@@ -63,9 +65,9 @@ async function rowsOf(
       rows.push({ namespace, pod, uid, state: "unknown", reason: "", since: null, ...NOTHING });
     }
   }
-  for (const { namespace, pod, uid, state, reason, since, request } of await readNotCapturing(captureDir)) {
+  for (const { namespace, pod, uid, state, reason, since, request, wanted } of await readNotCapturing(captureDir)) {
     if (rows.some((row) => row.uid === uid) || (only !== undefined && namespace !== only)) continue;
-    rows.push({ namespace, pod, uid, state, reason, since, ...NOTHING, request });
+    rows.push({ namespace, pod, uid, state, reason, since, ...NOTHING, request, ...filterAndOptions(wanted) });
   }
   rows.sort((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));
   return { rows, isWhole };
@@ -80,6 +82,7 @@ const NOTHING = {
   oldest: null,
   newest: null,
   filter: null,
+  options: {},
   request: "",
   listening: false,
 } as const;
@@ -101,10 +104,14 @@ async function rowOf({ folder, namespace, pod, uid, manifest }: Capture): Promis
     dropped: manifest?.runs.reduce((sum, { dropped }) => sum + dropped, 0) ?? 0,
     oldest: firstOf(files, oldestIn),
     newest: firstOf(files.toReversed(), newestIn),
-    filter: manifest?.request?.filter ?? null,
+    ...filterAndOptions(manifest?.request),
     request: manifest ? requestHash(manifest.annotations) : "",
     listening: running.at(-1)?.linkType !== undefined,
   };
+}
+
+function filterAndOptions(request: CaptureRequest | undefined): Pick<Row, "filter" | "options"> {
+  return { filter: request?.filter ?? null, options: request ? optionsOf(request) : {} };
 }
 
 /** The first time that some file gives; files go away and are empty just after a rotation. */
@@ -137,7 +144,9 @@ function milliseconds({ seconds, nanos }: { seconds: number; nanos: number }): n
   return seconds * 1000 + Math.floor(nanos / 1e6);
 }
 
-const HEADINGS = ["POD", "STATE", "SINCE", "FILES", "BYTES", "PACKETS", "DROPPED", "OLDEST", "NEWEST", "FILTER"];
+const HEADINGS = [
+  ...["POD", "STATE", "SINCE", "FILES", "BYTES", "PACKETS", "DROPPED", "OLDEST", "NEWEST", "OPTIONS", "FILTER"],
+];
 
 function table(rows: readonly Row[]): string {
   const lines = [
@@ -146,9 +155,10 @@ function table(rows: readonly Row[]): string {
       `${row.namespace}/${row.pod}`,
       row.state + (row.reason ? `: ${row.reason}` : ""),
       toSeconds(row.since),
-      ...[row.files, row.bytes, row.packets, row.dropped].map(String),
+      ...[row.files, formatBytes(row.bytes), row.packets, row.dropped].map(String),
       toSeconds(row.oldest),
       toSeconds(row.newest),
+      optionsCell(row.options),
       row.filter ?? "-",
     ]),
   ].map((cells) => cells.map(printable));

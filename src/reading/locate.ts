@@ -2,8 +2,9 @@
 import { join } from "@std/path";
 import { RETAINED } from "../store/capture_dir.ts";
 import type { Manifest } from "../store/manifest.ts";
+import type { CaptureRequest } from "../spec/request.ts";
 import type { CaptureState } from "../spec/state.ts";
-import { MANIFEST, readManifest } from "../store/manifest_file.ts";
+import { isRequest, MANIFEST, readManifest } from "../store/manifest_file.ts";
 import { NOT_CAPTURING } from "../store/not_capturing.ts";
 import { runNumber } from "../store/ring.ts";
 import { quote } from "../base/quote.ts";
@@ -21,6 +22,8 @@ export interface NotCapturing {
   readonly since: string;
   /** Hash of the request (`requestHash`); empty in what a former version wrote. */
   readonly request: string;
+  /** Undefined: it is not valid, or a former version wrote this. */
+  readonly wanted: CaptureRequest | undefined;
 }
 
 export interface Capture {
@@ -180,7 +183,11 @@ export async function readNotCapturing(captureDir: string): Promise<NotCapturing
     return value.filter((each) =>
       typeof each === "object" && each !== null &&
       ["namespace", "pod", "uid", "state", "reason", "since"].every((key) => typeof each[key] === "string")
-    ).map((each) => ({ ...each, request: String(each.request ?? "") }));
+    ).map((each) => ({
+      ...each,
+      request: String(each.request ?? ""),
+      wanted: isRequest(each.wanted) ? each.wanted : undefined,
+    }));
   } catch {
     // It says nothing that the folders do not, but for those without one.
     return [];

@@ -1,6 +1,6 @@
 /** What a pod's annotations ask for. The only file that knows their words; pure. */
 import { createHash } from "node:crypto";
-import { type CaptureRequest, DEFAULT_SNAPLEN } from "./request.ts";
+import { type CaptureRequest, DEFAULT_FILE_SIZE_MB, DEFAULT_SNAPLEN } from "./request.ts";
 import { formatDuration, parseDuration } from "../base/duration.ts";
 import { quote } from "../base/quote.ts";
 
@@ -33,7 +33,6 @@ export const SUB_KEYS = [
   "hold",
 ] as const;
 
-const DEFAULT_FILE_SIZE_MB = 1;
 const MIN_SNAPLEN = 64;
 /** tcpdump reads -c into an int. */
 const MAX_PACKETS = 2_147_483_647;

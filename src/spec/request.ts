@@ -24,6 +24,25 @@ export interface CaptureRequest {
 /** What tcpdump is asked for where an annotation does not say (its own default and maximum, MAXIMUM_SNAPLEN in netdissect.h). */
 export const DEFAULT_SNAPLEN = 262_144;
 
+/** Megabytes of each file where an annotation does not say. */
+export const DEFAULT_FILE_SIZE_MB = 1;
+
+/** Lists the options that are not the default, but for the filter, by the names of their annotations. */
+export function optionsOf(request: CaptureRequest): Readonly<Record<string, string>> {
+  const { fileSizeMB, snaplen, direction, durationSeconds, packets } = request;
+  const options = {
+    "file-size": fileSizeMB === DEFAULT_FILE_SIZE_MB ? undefined : fileSizeMB,
+    snaplen: snaplen === DEFAULT_SNAPLEN ? undefined : snaplen,
+    interface: request.interface === "any" ? undefined : request.interface,
+    direction: direction === "inout" ? undefined : direction,
+    duration: durationSeconds === undefined ? undefined : formatDuration(durationSeconds),
+    packets,
+  };
+  return Object.fromEntries(
+    Object.entries(options).flatMap(([name, value]) => value === undefined ? [] : [[name, String(value)]]),
+  );
+}
+
 /** Describes a request in a few words, with every option that is not the default: "5 files of 1 MB, filter tcp port 80, for 10m". */
 export function describe(request: CaptureRequest): string {
   const { files, fileSizeMB, snaplen, direction, filter, durationSeconds, packets } = request;

@@ -21,8 +21,15 @@ export interface Row {
   readonly oldest: string | null;
   readonly newest: string | null;
   readonly filter: string | null;
+  /** The other options that are not the default, by the names of their annotations (`optionsOf`). */
+  readonly options: Readonly<Record<string, string>>;
   /** Hash of the request that this is the state of (`requestHash`); empty if unknown. */
   readonly request: string;
   /** Whether tcpdump listens: what comes now is captured. */
   readonly listening: boolean;
+}
+
+/** Writes a row's options into one cell of a table: `file-size=2 duration=10m`. */
+export function optionsCell(options: Row["options"] = {}): string {
+  return Object.entries(options).map(([name, value]) => `${name}=${value}`).join(" ") || "-";
 }

@@ -9,7 +9,7 @@ import { join } from "@std/path";
 
 export const NOT_CAPTURING = ".not-capturing.json";
 
-/** Replaces the report in one step. @param text a JSON array of {namespace, pod, uid, state, reason, since, request}. */
+/** Replaces the report in one step. @param text a JSON array of {namespace, pod, uid, state, reason, since, request, wanted}. */
 export async function writeNotCapturing(directory: string, text: string): Promise<void> {
   const path = join(directory, NOT_CAPTURING);
   const temporary = `${path}.tmp`;

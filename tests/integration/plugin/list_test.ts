@@ -22,11 +22,18 @@ function row(pod: string, more: Record<string, unknown> = {}) {
   };
 }
 
+const OPTIONS = { options: { "file-size": "2", interface: "e\u001b[2J" } };
 const WORKER1: Rule = {
   when: ["exec", "worker1", "list -o json"],
   stdout: JSON.stringify([
     row("web-1"),
-    row("web-0", { filter: "tcp port \u001b[31m80", newest: null, state: "waiting", reason: "no room\nhere" }),
+    row("web-0", {
+      filter: "tcp port \u001b[31m80",
+      newest: null,
+      state: "waiting",
+      reason: "no room\nhere",
+      ...OPTIONS,
+    }),
   ]),
 };
 const WORKER2: Rule = {
@@ -54,6 +61,7 @@ Deno.test("list shows the captures of all nodes in one table, safe for the termi
     "0",
     "4m",
     "-",
+    "file-size=2 interface=e\\x1b[2J",
     "tcp port \\x1b[31m80",
   ]);
   ok(!text.includes("\u001b"));

@@ -30,7 +30,8 @@ Deno.test("a pod of this node that waits for its sandbox is listed and told why,
   world.annotate("web", { "": "3" });
   assertEquals(await world.told(/CapturePending/), `uid-web CapturePending: T${WAITS.slice(1)}`);
   await world.inState("web", "pending");
-  const [{ reason: why, since }] = await reason(world);
+  const [{ reason: why, since, wanted }] = await reason(world);
+  assertEquals(wanted.files, 3);
   assertEquals(why, WAITS);
   // Another reason is for list; the same request is told once, another one again, at once.
   world.statusOf = ({ uid }) => Promise.resolve({ uid, nodeName: "node-1", hasFinished: false, why: "another" });

@@ -18,7 +18,9 @@ const ROW = {
 };
 
 Deno.test("rowIn() takes a row, also one with more in it, and one of a capture without manifest", () => {
-  for (const more of [{}, { incidents: 3 }, { uid: "", state: "unknown", since: null }]) {
+  for (
+    const more of [{}, { incidents: 3 }, { options: { snaplen: "64" } }, { uid: "", state: "unknown", since: null }]
+  ) {
     const row = { ...ROW, ...more };
     strictEqual(rowIn(row), row);
   }
@@ -33,6 +35,7 @@ Deno.test("rowIn() refuses a row of which any field is missing or not what it mu
     ...["files", "bytes", "packets", "dropped"].flatMap((name) =>
       [-1, 1.5, NaN, "5", null].map((value) => ({ ...ROW, [name]: value }))
     ),
+    ...[null, [], "x", { snaplen: 64 }].map((options) => ({ ...ROW, options })),
     ...[null, undefined, "row", 7, []],
   ];
   for (const value of [...wrong, ...others]) strictEqual(rowIn(value), undefined, JSON.stringify(value));

@@ -1,6 +1,8 @@
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { dirname, join } from "@std/path";
-import { requestHash } from "../../../src/spec/annotations.ts";
+import fc from "fast-check";
+import { readAnnotations, requestHash } from "../../../src/spec/annotations.ts";
+import type { CaptureRequest } from "../../../src/spec/request.ts";
 import { cat } from "../../../src/reading/cat.ts";
 import { list } from "../../../src/reading/list.ts";
 import type { Row } from "../../../src/spec/row.ts";
@@ -44,9 +46,66 @@ Deno.test("list() says of each capture where it stands, what it holds, and from 
     oldest: time(1),
     newest: time(40),
     filter: "udp",
+    options: {},
     request: requestHash(manifest().annotations),
     listening: false,
   }]);
+});
+
+const option = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined });
+const requests = fc.record<Record<keyof CaptureRequest, unknown>>({
+  files: fc.integer({ min: 1, max: 100 }),
+  fileSizeMB: fc.constantFrom(1, 2, 100),
+  snaplen: fc.constantFrom(64, 262_143, 262_144),
+  interface: fc.constantFrom("any", "eth0"),
+  direction: fc.constantFrom("in", "out", "inout"),
+  filter: option(fc.constantFrom("udp", "tcp port 80")),
+  durationSeconds: option(fc.constantFrom(1, 60, 5400)),
+  packets: option(fc.constantFrom(1, 1000)),
+}).map((request) => JSON.parse(JSON.stringify(request)) as CaptureRequest);
+
+Deno.test("list() shows every option that is not the default, and no other, with and without a folder", async () => {
+  await fc.assert(
+    fc.asyncProperty(requests, async (request) => {
+      await using dir = await captureDir();
+      await dir.putManifest({ request });
+      const waits = {
+        namespace: "other",
+        pod: "waits",
+        uid: "u",
+        state: "waiting",
+        reason: "",
+        since: "",
+        request: "",
+      };
+      await Deno.writeTextFile(join(dir.path, ".not-capturing.json"), JSON.stringify([{ ...waits, wanted: request }]));
+      const found = await rows(dir.path);
+      same(found.length, 2);
+      for (const { filter, options } of found) {
+        const asked = (shown: Row["options"]) => {
+          const all = { files: String(request.files), ...shown, ...(filter === null ? {} : { filter }) };
+          const annotations = Object.entries(all).map(([name, value]) => [name === "files" ? "k" : `k/${name}`, value]);
+          return readAnnotations(Object.fromEntries(annotations), "k", {
+            ...{ maxFiles: 100, maxFileSizeMB: 100, maxDurationSeconds: 86_400 },
+          });
+        };
+        assertEquals(asked(options), { kind: "valid", request, hold: false });
+        for (const name of Object.keys(options)) {
+          const { [name]: _, ...fewer } = options;
+          assert(JSON.stringify(asked(fewer)) !== JSON.stringify(asked(options)), `${name} is the default`);
+        }
+      }
+    }),
+    { numRuns: 50 },
+  );
+});
+
+Deno.test("list() writes the options into one column of its table", async () => {
+  await using dir = await captureDir();
+  await dir.putManifest({ request: { ...REQUEST, fileSizeMB: 2, interface: "eth0", durationSeconds: 600 } });
+  const io = testIo();
+  same(await list({ captureDir: dir.path }, io), 0);
+  match(new TextDecoder().decode(io.output), / {2}file-size=2 interface=eth0 duration=10m {2}-\n$/);
 });
 
 Deno.test("list() finds the newest packet of a large file at its end", async () => {
@@ -93,10 +152,10 @@ Deno.test("list() aligns its table, and shows no control character that a user h
   const io = testIo();
   same(await list({ captureDir: dir.path }, io), 0);
   const [head, line, ...rest] = new TextDecoder().decode(io.output).split("\n");
-  match(head!, /^POD +STATE +SINCE +FILES +BYTES +PACKETS +DROPPED +OLDEST +NEWEST +FILTER$/);
+  match(head!, /^POD +STATE +SINCE +FILES +BYTES +PACKETS +DROPPED +OLDEST +NEWEST +OPTIONS +FILTER$/);
   match(
     line!,
-    /^default\/web-0 +held +2026-01-31T12:00:00Z +1 +100 +7 +3 +2023-11-14T22:13:20Z +2023-11-14T22:13:20Z +udp\\x1b\]0;owned\\x07 or tcp\\u202e$/,
+    /^default\/web-0 +held +2026-01-31T12:00:00Z +1 +100 B +7 +3 +2023-11-14T22:13:20Z +2023-11-14T22:13:20Z +- +udp\\x1b\]0;owned\\x07 or tcp\\u202e$/,
   );
   same(head!.indexOf("FILES"), line!.indexOf("1  "));
   assertEquals(rest, [""]);
