@@ -47,11 +47,23 @@ async function programs(code: string): Promise<Tree> {
   return project;
 }
 
+/** Two clones with the bundles that were made there. */
+const bundled: { project: Tree; said: Said }[] = [];
+
+Deno.test.beforeAll(async () => {
+  for (let i = 0; i < 2; i++) {
+    const project = await tree(...tools, "src");
+    bundled.push({ project, said: await bundle(project) });
+  }
+});
+
+Deno.test.afterAll(async () => {
+  for (const { project } of bundled) await project[Symbol.asyncDispose]();
+});
+
 Deno.test("the bundle runs by itself, and its bytes do not depend on where it was made", async () => {
   const bundles: string[] = [];
-  for (let i = 0; i < 2; i++) {
-    await using project = await tree(...tools, "src");
-    const { stdout } = await bundle(project);
+  for (const { project, said: { stdout } } of bundled) {
     const text = await project.read("dist/packet-capture.cjs");
     assert.ok(!text.includes(project.path), "it names the folder it was made in");
     assert.doesNotMatch(text, /sourceMappingURL/);
@@ -76,9 +88,7 @@ interface Bom {
 
 Deno.test("the bundles' bills of materials are valid, the same each time, and name each package whose code is in them", async () => {
   const boms: string[] = [];
-  for (let i = 0; i < 2; i++) {
-    await using project = await tree(...tools, "src");
-    await bundle(project);
+  for (const { project } of bundled) {
     for (const [file, map] of [["packet-capture", "cjs"], ["kubectl-packet_capture", "js"]]) {
       const text = await project.read(`dist/${file}.cdx.json`);
       assert.equal(await new Validation.JsonStrictValidator(Spec.Version.v1dot6).validate(text), null);
