@@ -36,6 +36,11 @@ fmt:
 guards: install
 	@tools/deno run --allow-all tools/mutants.ts $(GUARDS)
 
+## mutants: list the mistakes in changed lines of src/ that the unit tests do not notice (SINCE=commit, or FILES="src/…"; a second or two each)
+.PHONY: mutants
+mutants:
+	@tools/deno run --allow-all tools/mutate.ts $(or $(FILES),$(SINCE))
+
 ## nightly: what takes long and guards little: all guards (5 min), all faults at length (30 min), a flood on the cluster (4 min)
 .PHONY: nightly
 nightly: guards faults-full

@@ -1,0 +1,127 @@
+/**
+ * Shows what the unit tests do not notice: StrykerJS makes mistakes in the lines of src/ that a change touches, runs the unit
+ * test that belongs to the file, and lists the mistakes that survived. Nothing is stored, and a survivor fails nothing: read each, and
+ * write the test that is missing, or leave it if it changes nothing that anybody can see.
+ *
+ *     tools/deno run -A tools/mutate.ts [SINCE | FILE…]
+ *
+ * SINCE: a commit; the lines changed since then, uncommitted ones too. FILE: a file of src/, whole. Default: origin/main, else HEAD.
+ */
+// deno-lint-ignore-file no-console
+import { dirname, join, relative } from "@std/path";
+
+/** Runs on the Deno that runs this. */
+const STRYKER = "@stryker-mutator/core@10.1.1";
+/** A mutant that takes so much longer than the test without it hangs. */
+const TIMEOUT_MS = 20_000;
+
+const root = dirname(import.meta.dirname!);
+const cache = join(Deno.env.get("XDG_CACHE_HOME") ?? join(Deno.env.get("HOME") ?? "/tmp", ".cache"), "packet-capture");
+
+/** What Stryker is to change, `file` or `file:first-last`, by the unit tests that belong to it. */
+type Targets = Map<string, string[]>;
+
+/**
+ * Reads which lines of src/ a diff adds or changes.
+ *
+ * @param diff of `git diff --unified=0`.
+ * @returns `file:first-last` for each place.
+ */
+export function changedLines(diff: string): string[] {
+  const found: string[] = [];
+  let file: string | undefined;
+  for (const line of diff.split("\n")) {
+    const name = /^\+\+\+ (?:b\/(.+)|\/dev\/null)$/.exec(line);
+    if (name) file = name[1];
+    const [, first, count = "1"] = /^@@ -\S+ \+(\d+)(?:,(\d+))? @@/.exec(line) ?? [];
+    if (first === undefined || count === "0" || !file?.startsWith("src/") || !file.endsWith(".ts")) continue;
+    found.push(`${file}:${first}-${Number(first) + Number(count) - 1}`);
+  }
+  return found;
+}
+
+/** Returns the unit tests of a file of src/: its own, or all of its folder's. */
+async function testsOf(file: string): Promise<string> {
+  const own = file.replace(/^src/, "tests/unit").replace(/\.ts$/, "_test.ts");
+  const isThere = await Deno.stat(join(root, own)).then(() => true, () => false);
+  return isThere ? own : dirname(own);
+}
+
+async function output(command: string, args: readonly string[], cwd = root): Promise<string> {
+  const child = new Deno.Command(command, { args: [...args], cwd, stderr: "inherit", stdin: "null" });
+  const { code, stdout } = await child.output();
+  if (code !== 0) throw new Error(`Cannot run ${command} ${args.join(" ")}: it ended with code ${code}`);
+  return new TextDecoder().decode(stdout);
+}
+
+/** Installs Stryker, once. @returns the folder that it is in. */
+async function stryker(): Promise<string> {
+  const folder = join(cache, STRYKER.replaceAll(/[/@]+/g, "-").replace(/^-/, ""));
+  if (await Deno.stat(folder).then(() => true, () => false)) return folder;
+  console.log(`installing ${STRYKER} from npm`);
+  await Deno.mkdir(cache, { recursive: true });
+  const half = await Deno.makeTempDir({ dir: cache, prefix: ".stryker-" });
+  await Deno.writeTextFile(join(half, "deno.json"), JSON.stringify({ nodeModulesDir: "auto" }));
+  await output(Deno.execPath(), ["install", "--quiet", `npm:${STRYKER}`], half);
+  await Deno.rename(half, folder);
+  return folder;
+}
+
+/** Runs Stryker over what one test, or one folder of tests, belongs to. */
+async function mutate(strykerFolder: string, test: string, targets: readonly string[]): Promise<void> {
+  console.log(`\n== ${test}: ${targets.join(" ")}`);
+  const folder = await Deno.makeTempDir({ prefix: "packet-capture-mutate-" });
+  try {
+    const config = join(folder, "stryker.json");
+    await Deno.writeTextFile(
+      config,
+      JSON.stringify({
+        testRunner: "command",
+        commandRunner: { command: `tools/deno test --allow-all --no-check --quiet ${test}` },
+        mutate: targets,
+        timeoutMS: TIMEOUT_MS,
+        concurrency: navigator.hardwareConcurrency,
+        reporters: ["clear-text"],
+        clearTextReporter: { allowColor: false, logTests: false, reportTests: false },
+        tempDirName: join(folder, "trees"),
+        plugins: [],
+        checkers: [],
+      }),
+    );
+    const program = join(strykerFolder, "node_modules/@stryker-mutator/core/bin/stryker.js");
+    await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--allow-all", `--config=${join(strykerFolder, "deno.json")}`, program, "run", config],
+      cwd: root,
+      stdin: "null",
+    }).spawn().status;
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function targetsOf(args: readonly string[]): Promise<Targets> {
+  const isFile = args.length > 0 && args.every((arg) => arg.startsWith("src/"));
+  const since = args[0] ??
+    (await output("git", ["rev-parse", "--verify", "--quiet", "origin/main"]).then(
+      (text) => text.trim(),
+      () => "HEAD",
+    ));
+  const places = isFile
+    ? args.map((path) => relative(root, join(root, path)))
+    : changedLines(await output("git", ["diff", "--unified=0", "--no-color", "--no-ext-diff", since, "--", "src"]));
+  const targets: Targets = new Map();
+  for (const place of places) {
+    const test = await testsOf(place.replace(/:.*/, ""));
+    targets.set(test, [...targets.get(test) ?? [], place]);
+  }
+  return targets;
+}
+
+if (import.meta.main) {
+  const targets = await targetsOf(Deno.args);
+  if (targets.size === 0) console.log("no line of src/ has changed");
+  else {
+    const folder = await stryker();
+    for (const [test, places] of targets) await mutate(folder, test, places);
+  }
+}
