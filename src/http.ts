@@ -10,7 +10,7 @@ import type { Metrics } from "./metrics.ts";
 
 /** Connections at a time. One more closes the oldest: a probe's request comes with its connection, a hostile one's may never. */
 const CONNECTIONS = 32;
-/** Milliseconds from a connection to its end, whatever its client does. */
+/** Milliseconds from a connection to its end, whatever its client does; {@linkcode ServeOptions.connectionMs}. */
 const CONNECTION_MS = 5000;
 /** Connections accepted in each window of so many milliseconds: 800 a second. Others wait in the kernel's queue for nothing. */
 const ACCEPTED = 20;
@@ -42,6 +42,8 @@ export interface ServeOptions {
   ready(): string | undefined;
   /** Undefined: /metrics is not found. */
   metrics?: Metrics | undefined;
+  /** For tests. @default 5000 */
+  connectionMs?: number;
 }
 
 /** A port that is being served. */
@@ -91,6 +93,7 @@ function open({ port, hostname, log }: ServeOptions): Deno.TcpListener {
 /** Accepts connections until `closing`, a few in each window, and ends those that are left a second later. */
 async function accept(listener: Deno.TcpListener, options: ServeOptions, closing: AbortSignal): Promise<void> {
   const respond = responder(options);
+  const { connectionMs = CONNECTION_MS } = options;
   const connections = new Map<Deno.TcpConn, Promise<void>>();
   const buffers: Uint8Array<ArrayBuffer>[] = [];
   let failing = false;
@@ -107,7 +110,7 @@ async function accept(listener: Deno.TcpListener, options: ServeOptions, closing
         end(oldest!);
       }
       const buffer = buffers.pop() ?? new Uint8Array(HEAD_BYTES);
-      const attended = attend(connection, buffer, respond).finally(() => {
+      const attended = attend(connection, buffer, respond, connectionMs).finally(() => {
         buffers.push(buffer);
         connections.delete(connection);
       });
@@ -130,8 +133,13 @@ async function accept(listener: Deno.TcpListener, options: ServeOptions, closing
 }
 
 /** Reads one request, answers it, and closes the connection. */
-async function attend(connection: Deno.TcpConn, buffer: Uint8Array<ArrayBuffer>, respond: Responder): Promise<void> {
-  const timer = setTimeout(() => end(connection), CONNECTION_MS);
+async function attend(
+  connection: Deno.TcpConn,
+  buffer: Uint8Array<ArrayBuffer>,
+  respond: Responder,
+  ms: number,
+): Promise<void> {
+  const timer = setTimeout(() => end(connection), ms);
   try {
     const head = await readHead(connection, buffer);
     if (head === undefined) return;
