@@ -93,7 +93,7 @@ Deno.test("README and security model say in their first paragraph what exec mean
     assert.match(first!.replaceAll("\n", " "), /exec\b.*node.administrat(or|ion).* every namespace's captures/, path);
   }
   assert.match(page("README.md").text, /Who may annotate a pod may have its traffic recorded/);
-  assert.match(page("docs/security.md").text, /Whoever may annotate a pod may have its traffic recorded/);
+  assert.match(page("docs/security.md").text, /Anyone who can annotate a pod can have its traffic recorded/);
 });
 
 Deno.test("every promise of the security model names tests that are there", async () => {
@@ -263,10 +263,16 @@ function sentences(text: string): string[] {
   );
 }
 
-Deno.test("no sentence of the decisions and CONTRIBUTING is longer than can be read aloud", () => {
-  const read = [...decisions, page("CONTRIBUTING.md")];
+/** Written by programs, or one line for each change. */
+const NOT_PROSE = ["CHANGELOG.md", "docs/benchmarks.md", "docs/reliability.md"];
+/** Pages that still have longer sentences. Entries only go. */
+const STILL_LONGER = ["README.md", "docs/retrieval.md"];
+
+Deno.test("no sentence of a page is longer than can be read aloud", () => {
+  const left = [...NOT_PROSE, ...STILL_LONGER];
+  const read = pages.filter(({ path }) => !left.includes(path));
   const all = read.flatMap(({ path, text }) => sentences(text).map((sentence) => ({ path, sentence })));
-  assert.ok(all.length > 100, `only ${all.length} sentences were found`);
+  assert.ok(all.length > 500, `only ${all.length} sentences were found`);
   const long = all.filter(({ sentence }) => (sentence.match(/\p{L}[^\s]*/gu) ?? []).length > MOST_WORDS);
   assert.deepEqual(long, []);
 });
