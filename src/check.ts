@@ -2,7 +2,7 @@
  * `packet-capture check`: whether a Helm release's controllers are up. `helm test` runs it with the controllers' own
  * service account, which may list pods already. A Service would prove one ready controller, whichever it is.
  */
-import { setTimeout as delay } from "node:timers/promises";
+import { pause } from "./base/timeout.ts";
 import { ApiClient } from "./pods/api.ts";
 import { UsageError } from "./settings.ts";
 
@@ -62,7 +62,7 @@ export async function runCheck({ release, signal, patienceMs = 60_000 }: CheckOp
           : `${words}: ${unready.join("; ")}`,
       );
     }
-    await delay(1000, undefined, { signal });
+    await pause(1000, signal);
   }
 }
 

@@ -1,9 +1,8 @@
 /** Builds the parts of the controller, joins them, and stops them in order. */
-import { setTimeout as delay } from "node:timers/promises";
 import { CaptureDir, DirectoryHeld, DirectoryRefused } from "./store/capture_dir.ts";
 import { Control } from "./captures/control.ts";
 import { Captures } from "./captures/captures.ts";
-import { jittered } from "./base/backoff.ts";
+import { pause } from "./base/timeout.ts";
 import { endStrays } from "./captures/tcpdump.ts";
 import { serve } from "./http.ts";
 import { getLog } from "./log.ts";
@@ -179,7 +178,7 @@ async function takeDirectory(
       onWait(error.message);
       if (error.message !== said) log.warn("waiting for captureDir", { reason: error.message });
       said = error.message;
-      await delay(jittered(retryMs), undefined, { signal }).catch(() => {}); // aborted
+      await pause(retryMs, signal).catch(() => {}); // aborted
     }
   }
   return undefined;

@@ -4,7 +4,8 @@
  * Whoever reaches the port needs no credential, so each connection costs little: one request, one answer, closed. Neither
  * Deno.serve nor node:http can do this. The first has no limit at all; the second drops new connections at its limit, probes too.
  */
-import { setTimeout as delay } from "node:timers/promises";
+import { messageOf } from "./base/errors.ts";
+import { pause, settledWithin } from "./base/timeout.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 
@@ -99,7 +100,6 @@ async function accept(listener: Deno.TcpListener, options: ServeOptions, closing
   let failing = false;
   let accepted = 0;
   let windowEnd = 0;
-  const pause = (ms: number) => delay(ms, undefined, { signal: closing }).catch(() => {}); // closing
   while (!closing.aborted) {
     try {
       const connection = await listener.accept();
@@ -119,16 +119,13 @@ async function accept(listener: Deno.TcpListener, options: ServeOptions, closing
       if (closing.aborted) break;
       if (!failing) options.log.warn("cannot accept http connections, will retry", { error });
       failing = true;
-      await pause(ACCEPT_RETRY_MS);
+      await pause(ACCEPT_RETRY_MS, closing).catch(() => {}); // closing
     }
     const now = performance.now();
     if (now >= windowEnd) [accepted, windowEnd] = [0, now + WINDOW_MS];
-    if (++accepted >= ACCEPTED) await pause(windowEnd - now);
+    if (++accepted >= ACCEPTED) await pause(windowEnd - now, closing).catch(() => {}); // closing
   }
-  const deadline = new AbortController();
-  const late = delay(CLOSE_MS, undefined, { signal: deadline.signal }).catch(() => {}); // not needed any more
-  await Promise.race([Promise.all(connections.values()), late]);
-  deadline.abort();
+  await settledWithin(CLOSE_MS, Promise.all(connections.values()));
   for (const connection of connections.keys()) end(connection);
 }
 
@@ -250,7 +247,7 @@ class Page {
       const body = await this.#metrics.text();
       return { whole: answer(200, type, body), head: answer(200, type, body, { withBody: false }) };
     } catch (error) {
-      const failed = text(500, error instanceof Error ? error.message : String(error));
+      const failed = text(500, messageOf(error));
       return { whole: failed, head: failed };
     }
   }

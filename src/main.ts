@@ -7,6 +7,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { parseDuration } from "./base/duration.ts";
+import { messageOf } from "./base/errors.ts";
 import { getLog, setupLog, stderr } from "./log.ts";
 import { printable } from "./base/printable.ts";
 import { FLAGS, isReader, logEffective, readSettings, type Settings, UsageError } from "./settings.ts";
@@ -181,10 +182,7 @@ async function exit(code: number): Promise<never> {
 function fail(error: unknown): Promise<never> {
   const usage = error instanceof UsageError || error instanceof CommanderError;
   // Commander puts its word before the sentence, and what may have been meant on a line of its own after it.
-  const words = (error instanceof Error ? error.message : String(error)).replace(/^error: /, "").replace(
-    /\n(?=\()/,
-    " ",
-  );
+  const words = messageOf(error).replace(/^error: /, "").replace(/\n(?=\()/, " ");
   stderr.add(`packet-capture: ${printable(words)}`);
   return exit(usage ? 2 : 1);
 }

@@ -1,4 +1,5 @@
 /** Lines to standard error that nobody waits for: a reader that has stopped reading must not stop the program. */
+import { settledWithin } from "./timeout.ts";
 
 /** UTF-16 units of the lines that wait to be written; what comes beyond that is dropped and counted. */
 const MOST_WAITING = 512 * 1024;
@@ -35,10 +36,7 @@ export class LineWriter {
 
   /** Waits until all lines are written, but no longer than `ms` milliseconds. */
   async flush(ms: number): Promise<void> {
-    const late = Promise.withResolvers<void>();
-    const timer = setTimeout(late.resolve, ms);
-    await Promise.race([this.#writing, late.promise]);
-    clearTimeout(timer);
+    await settledWithin(ms, this.#writing ?? Promise.resolve());
   }
 
   async #write(): Promise<void> {

@@ -1,5 +1,5 @@
 /** When what failed may be tried again: later and later, as long as it fails in the same sandbox. */
-import { jittered } from "../base/backoff.ts";
+import { backoffMs } from "../base/backoff.ts";
 import type { CaptureTiming } from "./timing.ts";
 
 /** A tcpdump that listened this long was a good start: when it dies it is started again at once. */
@@ -34,9 +34,8 @@ export class Backoff {
   failed(sandboxId: string | undefined, why: string, livedMs: number): number {
     const before = this.#last?.sandboxId === sandboxId && livedMs < HEALTHY_MS ? this.#last?.failures ?? 0 : 0;
     this.clear();
-    const ms = livedMs >= HEALTHY_MS
-      ? 0
-      : jittered(Math.min(this.#timing.most, this.#timing.first * 2 ** Math.min(before, 20)));
+    const { first, most } = this.#timing;
+    const ms = livedMs >= HEALTHY_MS ? 0 : backoffMs(before + 1, { firstMs: first, mostMs: most });
     this.#last = { sandboxId, failures: before + 1, until: performance.now() + ms, why };
     this.#timer = setTimeout(this.#again, ms + 1);
     return ms;

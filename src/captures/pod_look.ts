@@ -1,6 +1,6 @@
 /** When a pod without a sandbox is looked at in the API, and what was found. */
 import type { PodStatus } from "../pods/status.ts";
-import { jittered } from "../base/backoff.ts";
+import { backoffMs } from "../base/backoff.ts";
 import type { CaptureTiming } from "./timing.ts";
 
 export class PodLook {
@@ -44,7 +44,7 @@ export class PodLook {
   begin(): void {
     const { again, most } = this.#timing;
     this.#lookedAt = performance.now();
-    this.#due = this.#lookedAt + jittered(Math.min(again * 2 ** Math.min(this.#looks++, 20), most));
+    this.#due = this.#lookedAt + backoffMs(++this.#looks, { firstMs: again, mostMs: most });
   }
 
   /** There is nothing to be looked at: the pod is another node's. */

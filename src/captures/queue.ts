@@ -1,10 +1,9 @@
 /** Work by key: serial for one key, parallel for different ones. A key is worked on until nobody has asked for it since. */
-import { jittered } from "../base/backoff.ts";
-import { settlesWithin } from "../base/timeout.ts";
+import { backoffMs } from "../base/backoff.ts";
+import { settledWithin } from "../base/timeout.ts";
 
-/** How a failing key is tried again: 0.2 s, doubling, at most 30 s; each ± 25 % so that many do not come at once. */
-const FIRST_RETRY_MS = 200;
-const LAST_RETRY_MS = 30_000;
+/** How a failing key is tried again. */
+const RETRIES = { firstMs: 200, mostMs: 30_000 };
 
 export class KeyedQueue {
   readonly #work: (key: string) => Promise<void>;
@@ -46,7 +45,7 @@ export class KeyedQueue {
     const until = performance.now() + ms;
     while (this.#running.size > 0) {
       this.#idle ??= Promise.withResolvers();
-      if (!await settlesWithin(until - performance.now(), this.#idle.promise)) return false;
+      if (!await settledWithin(until - performance.now(), this.#idle.promise)) return false;
     }
     return true;
   }
@@ -73,7 +72,7 @@ export class KeyedQueue {
         // Not twice in a row: work that fails and asks for itself each time must not spin.
         const atOnce = state.again && !failed;
         failed = true;
-        const ms = atOnce ? 0 : jittered(Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(failures - 1, 20)));
+        const ms = atOnce ? 0 : backoffMs(failures, RETRIES);
         this.#onError(key, error, ms);
         const timer = atOnce || this.#closed ? undefined : setTimeout(() => this.add(key), ms);
         this.#retries.set(key, { failures, timer });

@@ -7,7 +7,7 @@ import type { CaptureRequest } from "../spec/request.ts";
 import { confined, enterNetns, ENV } from "./confine.ts";
 import { FILTER_MEMORY_MB } from "./filter_limits.ts";
 import { flushBuffer } from "./tcpdump_buffer.ts";
-import { settlesWithin } from "../base/timeout.ts";
+import { settledWithin } from "../base/timeout.ts";
 import { CAPTURE_TIMING } from "./timing.ts";
 
 /** KiB of kernel buffer (-B): without loss in bursts where the 2 MiB default loses; tcpdump maps as much memory. */
@@ -169,10 +169,10 @@ export class Tcpdump {
    * 1.1 s, or up to 6.1 s if tcpdump hangs. @param blockMs see {@linkcode CaptureTiming.block}
    */
   async flush(blockMs = CAPTURE_TIMING.block): Promise<Exit> {
-    if (this.isListening) await settlesWithin(blockMs, this.exited);
+    if (this.isListening) await settledWithin(blockMs, this.exited);
     if (this.#hasExited) return await this.exited;
     this.#signal("SIGTERM");
-    if (!await settlesWithin(TERM_TIMEOUT_MS, this.exited)) this.#signal("SIGKILL");
+    if (!await settledWithin(TERM_TIMEOUT_MS, this.exited)) this.#signal("SIGKILL");
     return await this.exited;
   }
 

@@ -1,4 +1,5 @@
 /** Waits for what the controllers say of pods: the Events that they record on them. */
+import { Deadline } from "../base/timeout.ts";
 import type { Context } from "./command.ts";
 import { explain } from "./explain.ts";
 import { Failure } from "./failure.ts";
@@ -82,9 +83,7 @@ export class Announcements {
     heard: (announcement: Announcement) => boolean,
     signal?: AbortSignal,
   ): Promise<void> {
-    const enough = new AbortController();
-    signal?.addEventListener("abort", () => enough.abort(), { once: true });
-    const timer = setTimeout(() => enough.abort(), waitMs);
+    using enough = new Deadline(waitMs, () => undefined, signal);
     const args = ["get", EVENTS, ...this.#scope, "--watch", "--output-watch-events", "-o", "json"];
     try {
       while (!enough.signal.aborted) {
@@ -103,7 +102,6 @@ export class Announcements {
       if (!(error instanceof Failure)) throw error;
       this.#terminal.note(`Cannot wait for Events: ${error.message}`);
     } finally {
-      clearTimeout(timer);
       enough.abort();
     }
   }

@@ -4,7 +4,7 @@ import { ask } from "./ask.ts";
 import { mapConcurrent } from "../base/map_concurrent.ts";
 import { type CaptureRow, rowIn } from "./capture_row.ts";
 import { Blocked, Refused } from "./explain.ts";
-import { reasonOf } from "./failure.ts";
+import { messageOf } from "../base/errors.ts";
 import { type Controller, type Installation, READER } from "./installation.ts";
 import type { Kubectl } from "./kubectl.ts";
 
@@ -95,7 +95,7 @@ async function askOne(
     return { captures, unreachable: [], damaged: reasons.map((reason) => ({ node, reason })) };
   } catch (error) {
     kubectl.signal.throwIfAborted();
-    const reason = error instanceof SyntaxError ? "its list is not JSON as this plugin knows it" : reasonOf(error);
+    const reason = error instanceof SyntaxError ? "its list is not JSON as this plugin knows it" : messageOf(error);
     const refused = error instanceof Refused && !(error instanceof Blocked) ? error : undefined;
     return { captures: [], unreachable: [{ node, reason }], damaged: [], refused };
   }

@@ -1,5 +1,5 @@
 /** What every command of the plugin is given, and the steps that several share. */
-import { reasonOf } from "./failure.ts";
+import { messageOf } from "../base/errors.ts";
 import { Forbidden } from "./explain.ts";
 import {
   DEFAULT_ANNOTATION_KEY,
@@ -90,7 +90,7 @@ export async function installationIfAllowed(
     return { installation, key: installation.release.annotationKey };
   } catch (error) {
     if (!(error instanceof Forbidden)) throw error;
-    context.terminal.note(`Cannot look for the controllers (${reasonOf(error)}): taking annotation ${key}`);
+    context.terminal.note(`Cannot look for the controllers (${messageOf(error)}): taking annotation ${key}`);
     return { installation: undefined, key };
   }
 }

@@ -1,13 +1,14 @@
 /** Waits until the nodes' lists tell what became of requests. An Event only says when to look again: it may be an earlier one. */
+import { backoffMs } from "../base/backoff.ts";
+import { settledWithin } from "../base/timeout.ts";
 import type { Announcement, Announcements } from "./announcements.ts";
 import { type Captures, findCaptures, type NodeCapture, nodesOf } from "./captures.ts";
 import type { Installation } from "./installation.ts";
 import type { Kubectl } from "./kubectl.ts";
 import type { Target } from "./targets.ts";
 
-/** Milliseconds between two looks at the lists: after the first one and after an Event, then doubled, with jitter. */
-const FIRST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 4000;
+/** Between two looks at the lists: after the first one and after an Event, then doubled. */
+const PAUSES = { firstMs: 500, mostMs: 4000 };
 
 /** What a pod was asked for. */
 export interface Question {
@@ -57,9 +58,9 @@ export async function confirm(options: ConfirmOptions): Promise<Map<Question, Fi
     return false;
   }, over.signal);
   try {
-    for (let pauseMs = FIRST_PAUSE_MS;;) {
-      const sooner = Promise.withResolvers<true>();
-      wakeUp = () => sooner.resolve(true);
+    for (let looks = 1;; looks++) {
+      const sooner = Promise.withResolvers<void>();
+      wakeUp = () => sooner.resolve();
       const targets = [...open.values()].map(({ target }) => target);
       const lists = installation === undefined || refused !== undefined
         ? undefined
@@ -73,9 +74,8 @@ export async function confirm(options: ConfirmOptions): Promise<Map<Question, Fi
       }
       const leftMs = end - performance.now();
       if (findings.size === 0 || leftMs <= 0) return findings;
-      if (await within(Math.min(leftMs, pauseMs * (0.75 + Math.random() / 2)), sooner.promise, kubectl.signal)) {
-        pauseMs = FIRST_PAUSE_MS;
-      } else pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+      const waitMs = Math.min(leftMs, backoffMs(looks, PAUSES));
+      if (await settledWithin(waitMs, sooner.promise, kubectl.signal)) looks = 0;
     }
   } finally {
     over.abort();
@@ -89,19 +89,4 @@ function findingIn(lists: Captures | undefined, { uid, node }: Target, refused: 
   if (row !== undefined) return { row, unasked: undefined };
   if (lists === undefined) return { row, unasked: refused ?? "it cannot be asked" };
   return { row, unasked: [...lists.unreachable, ...lists.damaged].find((one) => one.node === node)?.reason };
-}
-
-/** @returns whether it came within that time. */
-async function within(ms: number, sooner: Promise<true>, signal: AbortSignal): Promise<boolean> {
-  const timeout = Promise.withResolvers<false>();
-  const timer = setTimeout(() => timeout.resolve(false), ms);
-  const stop = () => timeout.reject(signal.reason);
-  signal.addEventListener("abort", stop, { once: true });
-  try {
-    signal.throwIfAborted();
-    return await Promise.race([sooner, timeout.promise]);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", stop);
-  }
 }

@@ -6,21 +6,21 @@
 import type { CaptureState } from "../spec/state.ts";
 import { EXIT } from "../spec/outcome.ts";
 import { CommandFailed, deliver, remoteLines, whyFailed } from "./ask.ts";
+import { backoffMs } from "../base/backoff.ts";
+import { pause } from "../base/timeout.ts";
 import { count, formatBytes } from "../base/format.ts";
 import { nameOf } from "./command.ts";
 import { Refused } from "./explain.ts";
-import { Failure, reasonOf } from "./failure.ts";
+import { messageOf } from "../base/errors.ts";
+import { Failure } from "./failure.ts";
 import type { Controller } from "./installation.ts";
 import { Idle, type Kubectl } from "./kubectl.ts";
 import { fileFailure, type PartFile } from "./output_file.ts";
 import type { Progress } from "./progress.ts";
 import { checkWhole } from "./whole.ts";
 
-/**
- * Milliseconds before the second attempt; doubled for each further one, and jittered so that many do not come back at once. Six attempts
- * span half a minute: time for a controller that is being replaced.
- */
-const FIRST_PAUSE_MS = 1000;
+/** Between two attempts. Six of them span half a minute: time for a controller that is being replaced. */
+const PAUSES = { firstMs: 1500, mostMs: 60_000 };
 
 export interface DownloadOptions {
   readonly kubectl: Kubectl;
@@ -65,7 +65,7 @@ export async function download(options: DownloadOptions): Promise<Download> {
       if (attempt >= attempts) {
         throw new Failure(`the download failed ${count(attempts, "time")}, at last: ${error.message}`);
       }
-      const pauseMs = FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random());
+      const pauseMs = backoffMs(attempt, PAUSES);
       progress.note(
         `${nameOf(pod)}: broken off after ${formatBytes(got.bytes)} (${error.message}); from the start in ${
           (pauseMs / 1000).toFixed(1)
@@ -140,7 +140,7 @@ async function downloadOnce(
   if (why instanceof CommandFailed) throwNothingYet(why);
   // What the command itself refuses, and what is not allowed, another attempt does not change. 128 and more is a signal's doing.
   if (why instanceof Refused || (why instanceof CommandFailed && why.commandCode < 128)) throw why;
-  throw new Broken(reasonOf(why));
+  throw new Broken(messageOf(why));
 }
 
 /** @throws {NothingYet} that is why the command failed: there is no packet, or no capture although the pod is annotated. */
@@ -169,20 +169,4 @@ async function writeTo(
   } catch (error) {
     throw fileFailure(error, becomes);
   }
-}
-
-/** @throws the signal's reason, when aborted. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(signal.reason);
-    const stop = () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    };
-    const timer = setTimeout(() => {
-      signal.removeEventListener("abort", stop);
-      resolve();
-    }, ms);
-    signal.addEventListener("abort", stop, { once: true });
-  });
 }

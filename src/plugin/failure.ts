@@ -20,8 +20,3 @@ export class Interrupted extends Failure {
     super("Interrupted");
   }
 }
-
-/** Any thrown value as one line for the user. */
-export function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}

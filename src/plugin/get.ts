@@ -12,7 +12,8 @@ import { mapConcurrent } from "../base/map_concurrent.ts";
 import { type Captures, findCaptures, NODES_AT_ONCE, nodesOf } from "./captures.ts";
 import { type Context, installationFor, nameOf, Report } from "./command.ts";
 import { type Download, download, NothingYet } from "./download.ts";
-import { Failure, reasonOf, UsageFailure } from "./failure.ts";
+import { messageOf } from "../base/errors.ts";
+import { Failure, UsageFailure } from "./failure.ts";
 import { controllerOn, findInstallation, type Installation, type InstallationOptions } from "./installation.ts";
 import { findKept } from "./kept.ts";
 import { mergeParts } from "./merge_parts.ts";
@@ -144,7 +145,7 @@ async function downloadAll(
       }
       // The others' work is in vain now.
       failed.abort(error);
-      throw error instanceof Failure ? new Failure(`${nameOf(target)}: ${reasonOf(error)}`) : error;
+      throw error instanceof Failure ? new Failure(`${nameOf(target)}: ${messageOf(error)}`) : error;
     }
   };
   // One after the other on a node, where each takes 40 MiB of the reader's memory limit; several nodes at once.

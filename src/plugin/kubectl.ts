@@ -2,6 +2,7 @@
  * Runs the user's `kubectl`: argv arrays (never a shell), the user's kubeconfig, context and permissions, and a deadline on
  * every call. The only file of the plugin that starts kubectl.
  */
+import { Deadline } from "../base/timeout.ts";
 import { explain } from "./explain.ts";
 import { Failure } from "./failure.ts";
 
@@ -83,21 +84,13 @@ export class Kubectl {
     options: { readonly deadlineMs?: number; readonly signal?: AbortSignal } = {},
   ): Promise<Outcome & { readonly stdout: string }> {
     const deadlineMs = options.deadlineMs ?? CALL_DEADLINE_MS;
-    const late = new AbortController();
-    const timer = setTimeout(
-      () => late.abort(new Failure(`${this.#say(args)} gave no answer in ${deadlineMs / 1000} s`)),
-      deadlineMs,
-    );
-    const signals = [this.signal, late.signal, ...(options.signal ? [options.signal] : [])];
-    try {
-      const child = this.#spawn(args, AbortSignal.any(signals));
-      const [stdout, { code, stderr }] = await Promise.all([textOf(child.stdout, Infinity), child.outcome]);
-      // A call that was ended by us must not pass for one that has ended by itself.
-      for (const signal of signals) signal.throwIfAborted();
-      return { code, stdout, stderr };
-    } finally {
-      clearTimeout(timer);
-    }
+    const late = () => new Failure(`${this.#say(args)} gave no answer in ${deadlineMs / 1000} s`);
+    using limit = new Deadline(deadlineMs, late, this.signal, options.signal);
+    const child = this.#spawn(args, limit.signal);
+    const [stdout, { code, stderr }] = await Promise.all([textOf(child.stdout, Infinity), child.outcome]);
+    // A call that was ended by us must not pass for one that has ended by itself.
+    limit.signal.throwIfAborted();
+    return { code, stdout, stderr };
   }
 
   /**

@@ -5,6 +5,7 @@
  * pod has shown a later one or was silent for a second. A late packet stands late, with its own timestamp. A
  * controller's comments are in its first interface's, its last statistics at the end.
  */
+import { settledWithin } from "../base/timeout.ts";
 import type { ByteSource } from "../pcap/bytes.ts";
 import { PcapngReader } from "../pcap/pcapng.ts";
 import { InterfaceBlocks } from "../pcap/interfaces.ts";
@@ -65,9 +66,7 @@ export async function mergeLive(
       // What arrives, ends or has waited long enough from here on resolves it.
       const waiting = Promise.withResolvers<void>();
       wake = waiting.resolve;
-      const timer = next === Infinity ? undefined : setTimeout(wake, next);
-      if (!inputs.some((input) => input.hasNews)) await waiting.promise;
-      clearTimeout(timer);
+      if (!inputs.some((input) => input.hasNews)) await settledWithin(next, waiting.promise);
     }
   } finally {
     await Promise.all(inputs.map((input) => input.cancel()));

@@ -4,10 +4,12 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { parseDuration } from "../base/duration.ts";
+import { LONGEST_TIMER_MS } from "../base/timeout.ts";
 import { VERSION } from "../version.ts";
 import type { Context } from "./command.ts";
 import { canonical, KUBECTL_HELP, kubectlArgs, kubectlOptions } from "./command_line.ts";
-import { Failure, Interrupted, reasonOf } from "./failure.ts";
+import { messageOf } from "../base/errors.ts";
+import { Failure, Interrupted } from "./failure.ts";
 import { get } from "./get.ts";
 import { Kubectl } from "./kubectl.ts";
 import { list } from "./list.ts";
@@ -16,9 +18,6 @@ import { start } from "./start.ts";
 import { stop } from "./stop.ts";
 import { stream } from "./stream.ts";
 import { type Terminal, terminal } from "./terminal.ts";
-
-/** setTimeout takes no more than this (2^31 − 1 ms). */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 interface Options {
   readonly controllerNamespace?: string | undefined;
@@ -64,7 +63,7 @@ export async function runPlugin(
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (error instanceof Interrupted) return error.exitCode;
     if (error instanceof Deno.errors.BrokenPipe) return 1; // nobody reads on, nobody can be told
-    to.note(`Error: ${reasonOf(error)}`);
+    to.note(`Error: ${messageOf(error)}`);
     return error instanceof Failure ? error.exitCode : 1;
   }
 }

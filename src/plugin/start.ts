@@ -5,7 +5,7 @@ import { mapConcurrent } from "../base/map_concurrent.ts";
 import type { NodeCapture } from "./captures.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, Report } from "./command.ts";
 import { confirm, type Question } from "./confirm.ts";
-import { reasonOf } from "./failure.ts";
+import { messageOf } from "../base/errors.ts";
 import { controllerNotReady, type Installation, type InstallationOptions, noController } from "./installation.ts";
 import { describe } from "../spec/request.ts";
 import { changesNothing, differences, requestChanges, requestOf, type RequestOptions } from "./request.ts";
@@ -41,7 +41,7 @@ export async function start(context: Context, options: StartOptions): Promise<nu
       }
     } catch (error) {
       kubectl.signal.throwIfAborted();
-      return report.bad(target, `not annotated: ${reasonOf(error)}`);
+      return report.bad(target, `not annotated: ${messageOf(error)}`);
     }
     const words = wordsFor(target, unchanged);
     if (target.node === undefined) report.good(target, `${words}; it has no node yet and is captured from its start`);

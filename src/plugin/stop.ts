@@ -6,7 +6,8 @@ import { mapConcurrent } from "../base/map_concurrent.ts";
 import { type Captures, findCaptures, type NodeCapture, nodesOf } from "./captures.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, nameOf, Report } from "./command.ts";
 import type { Question } from "./confirm.ts";
-import { Failure, reasonOf } from "./failure.ts";
+import { messageOf } from "../base/errors.ts";
+import { Failure } from "./failure.ts";
 import type { InstallationOptions } from "./installation.ts";
 import { type Changes, removalChanges, requestOf } from "./request.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
@@ -91,7 +92,7 @@ export async function stopAll(
       annotations = await annotate(kubectl, target, changes);
     } catch (error) {
       kubectl.signal.throwIfAborted();
-      return report.bad(target, `not changed: ${reasonOf(error)}`);
+      return report.bad(target, `not changed: ${messageOf(error)}`);
     }
     if (before !== undefined && answers(target, held, keep)) {
       waiting.set(target.uid, { target, request: requestOf(key, annotations) });

@@ -2,7 +2,8 @@
 import { VERSION } from "../version.ts";
 import { commandWords, deliver, whyFailed } from "./ask.ts";
 import { type Context, installationFor, nameOf } from "./command.ts";
-import { Failure, Interrupted, reasonOf, UsageFailure } from "./failure.ts";
+import { messageOf } from "../base/errors.ts";
+import { Failure, Interrupted, UsageFailure } from "./failure.ts";
 import { type Controller, controllerOn, type Installation, type InstallationOptions } from "./installation.ts";
 import type { Delivery } from "./kubectl.ts";
 import { mergeLive } from "./live_merge.ts";
@@ -82,8 +83,8 @@ async function flow(
     if (error === undefined && code === 0) return terminal.note(`${nameOf(target)}: the capture has ended`);
     failed = true;
     const why = error ?? await whyFailed(user, controllers[index] as Controller, commandFor(target), code, stderr);
-    const known = said[index] !== undefined && reasonOf(why).startsWith(said[index]);
-    terminal.note(`${nameOf(target)}: the stream has ended${known ? "" : `: ${reasonOf(why)}`}`);
+    const known = said[index] !== undefined && messageOf(why).startsWith(said[index]);
+    terminal.note(`${nameOf(target)}: the stream has ended${known ? "" : `: ${messageOf(why)}`}`);
   };
   const endings: Promise<void>[] = [];
   try {

@@ -1,5 +1,6 @@
 /** The user's terminal, or what stands in its place. The only file that writes to stdout and stderr as text. */
 import { printable } from "../base/printable.ts";
+import { abortable } from "../base/timeout.ts";
 import { UsageFailure } from "./failure.ts";
 
 export interface Terminal {
@@ -50,12 +51,9 @@ function write(to: { writeSync(bytes: Uint8Array): number }, text: string): void
 /** One line from the terminal; an end of input counts as an empty line. */
 async function readLine(signal: AbortSignal): Promise<string> {
   const reader = Deno.stdin.readable.pipeThrough(new TextDecoderStream()).getReader();
-  const aborted = new Promise<never>((_, reject) => {
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
   let text = "";
   while (!text.includes("\n")) {
-    const { value, done } = await Promise.race([reader.read(), aborted]);
+    const { value, done } = await abortable(reader.read(), signal);
     if (done) break;
     text += value;
   }

@@ -1,4 +1,5 @@
 /** Tells whether a downloaded capture is whole. */
+import { pause } from "../base/timeout.ts";
 import { FileSource } from "../pcap/bytes.ts";
 import { PcapngReader } from "../pcap/pcapng.ts";
 
@@ -21,10 +22,7 @@ export async function checkWhole(path: string, signal: AbortSignal): Promise<Fou
   const reader = new PcapngReader(new FileSource(file));
   let packets = 0;
   while (reader.next()) {
-    if (++packets % PACKETS_AT_A_TIME === 0) {
-      await new Promise((resolve) => setTimeout(resolve));
-      signal.throwIfAborted();
-    }
+    if (++packets % PACKETS_AT_A_TIME === 0) await pause(0, signal);
   }
   return { missing: missingIn(reader), packets };
 }

@@ -2,7 +2,7 @@
  * Proof that a pod which a list lacked has gone. A list is one answer of many parts (a selector, a cache, a proxy), and files that are
  * deleted never come back: so the pod is asked for by its name, until the API server has answered.
  */
-import { setTimeout as delay } from "node:timers/promises";
+import { pause } from "../base/timeout.ts";
 import type { Log } from "../log.ts";
 import type { ApiClient } from "./api.ts";
 import { getMetadata } from "./get.ts";
@@ -30,7 +30,7 @@ export interface AbsenceOptions {
   readonly log: Log;
   /** Milliseconds that an answer may take. */
   readonly timeoutMs: number;
-  /** Milliseconds to wait after so many failures. */
+  /** Milliseconds to wait after so many failures in a row. */
   backoff(failures: number): number;
 }
 
@@ -71,8 +71,8 @@ export class AbsenceChecks {
       const failed = waits.filter((ms) => ms !== undefined);
       failures = failed.length === 0 ? 0 : failures + 1;
       if (failures === 0) continue;
-      const ms = Math.max(this.#options.backoff(failures - 1), ...failed);
-      await delay(ms, undefined, { signal }).catch(() => {}); // aborted
+      const ms = Math.max(this.#options.backoff(failures), ...failed);
+      await pause(ms, signal).catch(() => {}); // aborted
     }
     this.#told = undefined;
     this.#working = undefined;

@@ -4,6 +4,8 @@
  */
 import { VERSION } from "../version.ts";
 import { bytesOf, causeOf } from "../base/body.ts";
+import { messageOf } from "../base/errors.ts";
+import { abortable, Deadline } from "../base/timeout.ts";
 import { type Credentials, CredentialSource, KubeConfigError, type KubeConfigOptions } from "./kubeconfig.ts";
 
 /** client-go re-reads its token files as often (transport/token_source.go: period of 1 min). */
@@ -110,26 +112,19 @@ export class ApiClient implements Disposable {
   async #deadline<T>(init: ApiInit, work: (signal: AbortSignal) => Promise<T>, ends = true): Promise<T> {
     const { signal: outer, timeoutMs = DEADLINE_MS } = init;
     outer?.throwIfAborted();
-    const abort = new AbortController();
-    const timer = setTimeout(() => {
+    const late = () => {
       // Most likely the pooled connection is dead: do not offer it to the next call.
       this.renew();
-      abort.abort(new DOMException(`no answer within ${timeoutMs / 1000} s`, "TimeoutError"));
-    }, timeoutMs);
-    const onAbort = () => abort.abort(outer?.reason);
-    outer?.addEventListener("abort", onAbort, { once: true });
-    let done = false;
-    try {
-      const aborted = new Promise<never>((_, reject) => {
-        abort.signal.addEventListener("abort", () => reject(abort.signal.reason), { once: true });
-      });
-      const result = await Promise.race([work(abort.signal), aborted]);
-      done = true;
-      return result;
-    } finally {
-      clearTimeout(timer);
-      if (ends || !done) outer?.removeEventListener("abort", onAbort);
+      return new DOMException(`no answer within ${timeoutMs / 1000} s`, "TimeoutError");
+    };
+    using held = new DisposableStack();
+    const limit = held.use(new Deadline(timeoutMs, late, outer));
+    const result = await abortable(work(limit.signal), limit.signal);
+    if (!ends) {
+      limit.stopClock();
+      held.move();
     }
+    return result;
   }
 
   async #send(path: string, init: ApiInit, signal: AbortSignal): Promise<Response> {
@@ -187,7 +182,7 @@ export class ApiClient implements Disposable {
       this.#problem = "";
       return tlsChanged || JSON.stringify(now.headers) !== JSON.stringify(old.headers);
     } catch (error) {
-      this.#problem = error instanceof Error ? error.message : String(error);
+      this.#problem = messageOf(error);
       return false;
     }
   }

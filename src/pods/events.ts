@@ -6,6 +6,9 @@
  * a missing role. At the end, what waits is sent once within the time given. Notes of lasting facts
  * (`CapturePacketsDropped`) contain no numbers, so that they count as repeats.
  */
+import { backoffMs } from "../base/backoff.ts";
+import { messageOf } from "../base/errors.ts";
+import { settledWithin } from "../base/timeout.ts";
 import type { Log } from "../log.ts";
 import type { ApiClient } from "./api.ts";
 import { eventName, eventObject, noteOf, type PodEvent, seriesOf } from "./event_object.ts";
@@ -26,8 +29,7 @@ const FORGET_MS = 30 * 60_000;
 /** How many different events are remembered or wait to be sent. */
 const REMEMBERED = 1000;
 const DEADLINE_MS = 10_000;
-const BACKOFF_MS = 1000;
-const BACKOFF_MOST_MS = 60_000;
+const BACKOFF = { firstMs: 1000, mostMs: 60_000 };
 /** Some 5 min of an API server that is away; what happened before that is of no use as news. */
 const TRIES = 10;
 
@@ -183,14 +185,10 @@ export class PodEvents {
   }
 
   /** Until then, or until something new was recorded. */
-  #sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+  async #sleep(ms: number): Promise<void> {
+    const woken = Promise.withResolvers<void>();
+    this.#wake = woken.resolve;
+    await settledWithin(ms, woken.promise);
   }
 
   async #send(series: Series): Promise<void> {
@@ -226,7 +224,7 @@ export class PodEvents {
       // 403: the namespace is being deleted, or we may not write events at all.
       hopeless ||= response.status < 500 && response.status !== 429 && response.status !== 401;
     } catch (error) {
-      problem = error instanceof Error ? error.message : String(error);
+      problem = messageOf(error);
     }
     series.tries++;
     if (hopeless || series.tries >= TRIES) {
@@ -238,8 +236,8 @@ export class PodEvents {
       this.#options.log.warn("event not sent", { pod: `${namespace}/${name}`, uid, reason, error: problem });
       return;
     }
-    const backoff = Math.min(BACKOFF_MS * 2 ** (series.tries - 1), BACKOFF_MOST_MS) * (0.5 + Math.random() / 2);
-    series.notBefore = performance.now() + Math.max(backoff, Math.min(retryAfter, BACKOFF_MOST_MS));
+    const wait = Math.max(backoffMs(series.tries, BACKOFF), Math.min(retryAfter, BACKOFF.mostMs));
+    series.notBefore = performance.now() + wait;
   }
 
   async #call(series: Series): Promise<Response> {

@@ -7,6 +7,8 @@ import { KubeConfig } from "@kubernetes/client-node/dist/config.js";
 import type { User } from "@kubernetes/client-node/dist/config_types.js";
 import * as yaml from "js-yaml";
 import { dirname, isAbsolute, join } from "@std/path";
+import { messageOf } from "../base/errors.ts";
+import { deadline } from "../base/timeout.ts";
 import { UsageError } from "../settings.ts";
 
 /** An exec plugin that has not answered by then will not: a hung `aws` or `gcloud` must not hang the controller. */
@@ -55,7 +57,7 @@ export class CredentialSource {
     const options: { headers?: Record<string, string>; auth?: string; ca?: unknown; cert?: unknown; key?: unknown } =
       {};
     try {
-      await withDeadline(config.applyToHTTPSOptions(options), EXEC_DEADLINE_MS);
+      await deadline(config.applyToHTTPSOptions(options), EXEC_DEADLINE_MS);
     } catch (error) {
       throw new KubeConfigError(explain(config, error));
     }
@@ -191,18 +193,6 @@ function explain(config: KubeConfig, error: unknown): string {
   return `The kubeconfig's exec plugin "${exec.command}" failed: ${message(error)}`;
 }
 
-async function withDeadline<T>(work: Promise<T>, ms: number): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${ms / 1000} s`)), ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 function base64(text: string): string {
   return btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 }
@@ -213,6 +203,6 @@ function pem(value: unknown): string | undefined {
 }
 
 function message(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
+  const text = messageOf(error);
   return text.trim().split("\n")[0] || "no reason given";
 }

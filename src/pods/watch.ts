@@ -2,7 +2,8 @@
  * Follows the metadata of this node's pods, for ever: list, watch, and whatever it takes to come back (docs/adr/0041).
  * What is known stays known while the API server cannot be reached. Each way to end is in watch_end.ts.
  */
-import { setTimeout as delay } from "node:timers/promises";
+import { backoffMs } from "../base/backoff.ts";
+import { pause } from "../base/timeout.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import { AbsenceChecks, type KeptPod } from "./absence.ts";
@@ -128,16 +129,16 @@ export class PodWatch {
       if (performance.now() - this.#begun >= this.#timing.healthy) failures = 0;
       const again = this.#learn(end);
       const calm = again || (failures === 0 && (end.reason === "closed" || end.reason === "expired"));
-      const delay = calm ? 0 : Math.max(this.#backoff(failures), end.retryAfterMs ?? 0);
       failures++;
+      const waitMs = calm ? 0 : Math.max(this.#backoff(failures), end.retryAfterMs ?? 0);
       const say = end.reason === "closed" ? log.debug : again ? log.info : log.warn;
       say("pod watch ended", {
         reason: end.reason,
         error: end.message || undefined,
         credentials: api.problem || undefined,
-        retry_seconds: Math.round(delay / 100) / 10,
+        retry_seconds: Math.round(waitMs / 100) / 10,
       });
-      await this.#wait(delay, signal);
+      await this.#wait(waitMs, signal);
     }
   }
 
@@ -292,14 +293,14 @@ export class PodWatch {
 
   #backoff(failures: number): number {
     const { backoff, backoffMost } = this.#timing;
-    return Math.min(backoff * 2 ** failures, backoffMost) * (0.5 + this.#random() / 2);
+    return backoffMs(failures, { firstMs: backoff, mostMs: backoffMost }, this.#random);
   }
 
   async #wait(ms: number, signal: AbortSignal): Promise<void> {
     const until = performance.now() + ms;
     for (let left = ms; left > 0 && !signal.aborted; left = until - performance.now()) {
       this.#lastTurn = performance.now();
-      await delay(Math.min(left, this.#timing.tick), undefined, { signal }).catch(() => {}); // aborted
+      await pause(Math.min(left, this.#timing.tick), signal).catch(() => {}); // aborted
     }
   }
 }

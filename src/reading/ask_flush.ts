@@ -1,4 +1,5 @@
 /** Asks the controller to have tcpdump write what it has buffered, so that it can be read (src/captures/control.ts). */
+import { abortable, Deadline } from "../base/timeout.ts";
 import { atControlPath } from "../store/control_path.ts";
 
 /** A reader goes on without an answer after this. */
@@ -16,18 +17,11 @@ export async function askFlush(
   { namespace, pod }: { readonly namespace: string; readonly pod: string },
   signal: AbortSignal,
 ): Promise<boolean> {
+  using limit = new Deadline(TIMEOUT_MS, () => new Error("no answer in time"), signal);
   let connection: Deno.UnixConn | undefined;
-  let isLate = false;
-  const late = Promise.withResolvers<false>();
-  const giveUp = () => {
-    isLate = true;
-    late.resolve(false);
-  };
-  const timer = setTimeout(giveUp, TIMEOUT_MS);
-  signal.addEventListener("abort", giveUp, { once: true });
   const asked = (async () => {
     const opened = await atControlPath(captureDir, (path) => Deno.connect({ transport: "unix", path }));
-    if (isLate) return opened.close(), false;
+    if (limit.signal.aborted) return opened.close(), false;
     connection = opened;
     const request = new TextEncoder().encode(`${JSON.stringify({ flush: `${namespace}/${pod}` })}\n`);
     for (let at = 0; at < request.length;) at += await opened.write(request.subarray(at));
@@ -39,14 +33,11 @@ export async function askFlush(
     return JSON.parse(answer).ok === true;
   })();
   try {
-    return await Promise.race([asked, late.promise]);
+    return await abortable(asked, limit.signal);
   } catch {
     return false;
   } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", giveUp);
     // What still waits for it fails, and nobody waits for that.
-    asked.catch(() => {});
     connection?.close();
   }
 }

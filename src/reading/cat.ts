@@ -1,5 +1,7 @@
 /** `packet-capture cat NS/POD`: all that a capture holds at one moment, in order of time, as one file on stdout. */
 import { count, times } from "../base/format.ts";
+import { messageOf } from "../base/errors.ts";
+import { abortable, pause } from "../base/timeout.ts";
 import type { Manifest } from "../store/manifest.ts";
 import { readManifest } from "../store/manifest_file.ts";
 import { VERSION } from "../version.ts";
@@ -8,7 +10,7 @@ import { mayBeWritten } from "./alive.ts";
 import { askFlush } from "./ask_flush.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { mixedLinkTypes } from "../pcap/interfaces.ts";
-import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
+import { type Io, ReaderGone, systemIo } from "./io.ts";
 import { untilReceived } from "./lifeline.ts";
 import { type Capture, findCapture } from "./locate.ts";
 import { WINDOW_SECONDS } from "../pcap/reorder.ts";
@@ -100,7 +102,7 @@ export async function refusing(io: Io, work: () => Promise<number>): Promise<num
       io.say("ended before all was written");
       return EXIT.ended;
     }
-    io.say(error instanceof Error ? error.message : String(error));
+    io.say(messageOf(error));
     if (!(error instanceof Refusal)) return EXIT.failed;
     io.state = error.state;
     return error.code;
@@ -142,7 +144,7 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
   const mixed = mixedLinkTypes(linkTypes);
   if (mixed) io.say(`${target}: ${mixed}`);
   const comments = [...sectionComments(capture, snapshot, options), ...(mixed ? [mixed] : [])];
-  const output = new PacketWriter({ format, write: (bytes) => unlessAborted(io.write(bytes), io.signal) });
+  const output = new PacketWriter({ format, write: (bytes) => abortable(io.write(bytes), io.signal) });
   await output.begin(
     { application: `packet-capture ${VERSION}`, os: "Linux", comments },
     interfaces.all.map(({ described }) => described),
@@ -188,8 +190,7 @@ async function passOver(
 
 /** Passing over gigabytes must let other things happen, as writing does. */
 async function letOthers(io: Io): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve));
-  io.signal.throwIfAborted();
+  await pause(0, io.signal);
 }
 
 function timeOf({ seconds, nanos }: PcapReader): number {

@@ -1,6 +1,7 @@
 /** What a reading command has to do with the outside: its stdout, its stderr, and being told to stop. */
 import type { CaptureState } from "../spec/state.ts";
 import { printable } from "../base/printable.ts";
+import { deadline } from "../base/timeout.ts";
 
 /** Why a command's output cannot go on: who reads it has closed the pipe, or takes nothing. */
 export class ReaderGone extends Error {
@@ -51,7 +52,9 @@ export function systemIo(
   signal: AbortSignal,
   { whileStdin = false, goneMs = GONE_MS } = {},
 ): Io & { readonly written: number } {
-  const unlessGone = <T>(written: Promise<T>) => whileStdin ? written : unlessGoneFor(written, goneMs);
+  // A write that is given up is left behind, blocked.
+  const unlessGone = <T>(written: Promise<T>) =>
+    whileStdin ? written : deadline(written, goneMs, () => new ReaderGone(goneMs / 1000));
   let written = 0;
   let stdout: Promise<Stdout> | undefined;
   let piece = SMALL_PIECE;
@@ -103,30 +106,6 @@ async function writeSome(to: Stdout, bytes: Uint8Array): Promise<number> {
   } catch (error) {
     const gone = error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.ConnectionReset;
     throw gone ? new ReaderGone() : error;
-  }
-}
-
-/** @throws ReaderGone if the write does not end in time; it is left behind, blocked. */
-async function unlessGoneFor<T>(written: Promise<T>, milliseconds: number): Promise<T> {
-  const gone = Promise.withResolvers<never>();
-  const timer = setTimeout(() => gone.reject(new ReaderGone(milliseconds / 1000)), milliseconds);
-  try {
-    return await Promise.race([written, gone.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Waits for a promise no longer than until the signal is aborted. @throws the signal's reason then. */
-export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () => aborted.reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
   }
 }
 

@@ -4,6 +4,7 @@ import { type CaptureRequest, optionsOf } from "../spec/request.ts";
 import { optionsCell, type Row } from "../spec/row.ts";
 import { requestHash } from "../spec/annotations.ts";
 import { listRing, type RingFile } from "../store/ring.ts";
+import { messageOf } from "../base/errors.ts";
 import { printable } from "../base/printable.ts";
 import { jsonText } from "../base/quote.ts";
 import { refusing } from "./cat.ts";
@@ -60,7 +61,7 @@ async function rowsOf(
       if (error instanceof Deno.errors.NotFound) continue;
       // One that cannot be read is no reason to hide the others.
       isWhole = false;
-      say(`Cannot read ${capture.folder}: ${error instanceof Error ? error.message : error}`);
+      say(`Cannot read ${capture.folder}: ${messageOf(error)}`);
       const { namespace, pod, uid } = capture;
       rows.push({ namespace, pod, uid, state: "unknown", reason: "", since: null, ...NOTHING });
     }

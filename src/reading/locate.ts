@@ -7,6 +7,7 @@ import type { CaptureState } from "../spec/state.ts";
 import { isRequest, MANIFEST, readManifest } from "../store/manifest_file.ts";
 import { NOT_CAPTURING } from "../store/not_capturing.ts";
 import { runNumber } from "../store/ring.ts";
+import { messageOf } from "../base/errors.ts";
 import { quote } from "../base/quote.ts";
 import { EXIT } from "../spec/outcome.ts";
 import { Refusal } from "./refusal.ts";
@@ -169,7 +170,7 @@ async function openFolder(
     isDamaged = true;
     damage = error instanceof SyntaxError
       ? error.message
-      : `Cannot read ${join(folder, MANIFEST)}: ${error instanceof Error ? error.message : error}`;
+      : `Cannot read ${join(folder, MANIFEST)}: ${messageOf(error)}`;
   }
   const isFolder = await Deno.lstat(folder).then((info) => info.isDirectory).catch(() => false);
   return isFolder && name ? { folder, uid: "", ...name, manifest: undefined, damage, isDamaged } : undefined;

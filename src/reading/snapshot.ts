@@ -15,6 +15,7 @@
  * hold the kernel's drops: Wireshark and capinfos read the first, the format means the second.
  */
 import { join } from "@std/path";
+import { pause } from "../base/timeout.ts";
 import { readManifest } from "../store/manifest_file.ts";
 import { keepNames, lastRunNumber, listRing, READING_LOCK, type RingFile, runNumber, setAside } from "../store/ring.ts";
 import { mayBeWritten } from "./alive.ts";
@@ -61,7 +62,7 @@ export async function takeSnapshot(capture: Capture, signal: AbortSignal): Promi
     if (taken === "again") continue;
     // Let go meanwhile, since the controller trims only when nobody reads.
     held.dispose();
-    await new Promise((resolve) => setTimeout(resolve, ROOM_POLL_MS));
+    await pause(ROOM_POLL_MS);
   }
 }
 

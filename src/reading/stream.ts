@@ -1,5 +1,6 @@
 /** `packet-capture stream NS/POD`: what a capture holds, then each packet as it comes, as pcapng on stdout. */
 import { count, times } from "../base/format.ts";
+import { pause, settledWithin } from "../base/timeout.ts";
 import type { Manifest } from "../store/manifest.ts";
 import type { CaptureState } from "../spec/state.ts";
 import { readManifest } from "../store/manifest_file.ts";
@@ -10,7 +11,7 @@ import { refusing } from "./cat.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { Follower } from "./follow.ts";
 import { mixedLinkTypes } from "../pcap/interfaces.ts";
-import { type Io, ReaderGone, systemIo, unlessAborted } from "./io.ts";
+import { type Io, ReaderGone, systemIo } from "./io.ts";
 import { type Capture, findCapture } from "./locate.ts";
 import { trailerOf } from "../spec/outcome.ts";
 import { PcapReader } from "../pcap/pcap.ts";
@@ -163,8 +164,7 @@ class LiveCapture implements Disposable {
       const comments = this.missed > 0 ? [`the reader was too slow and missed packets ${times(this.missed)}`] : [];
       await this.#output.statistics(this.#interfaces.counters(this.#manifest, comments));
     })();
-    last.catch(() => {});
-    await Promise.race([last, pause(LAST_WRITE_MS)]);
+    if (await settledWithin(LAST_WRITE_MS, last)) await last;
   }
 
   /** Has tcpdump write what it has buffered, once a second; what it then has written is seen by the next look. */
@@ -190,7 +190,7 @@ class LiveCapture implements Disposable {
     const finished = writing.finally(() => done = true);
     finished.catch(() => {});
     while (!done) {
-      await unlessAborted(Promise.race([finished, pause(LOOK_MS)]), this.#io.signal);
+      await settledWithin(LOOK_MS, finished, this.#io.signal);
       if (!done) await this.#look();
     }
     await finished;
@@ -306,15 +306,4 @@ class LiveCapture implements Disposable {
 
 function timeOf({ seconds, nanos }: PcapReader): string {
   return new Date(seconds * 1000 + nanos / 1e6).toISOString();
-}
-
-/** Waits. @throws the signal's reason, when aborted. */
-async function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
-  const over = Promise.withResolvers<void>();
-  const timer = setTimeout(over.resolve, milliseconds);
-  try {
-    await (signal ? unlessAborted(over.promise, signal) : over.promise);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -13,6 +13,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { count } from "../base/format.ts";
+import { Deadline } from "../base/timeout.ts";
 import { causeOf, chunksOf } from "../base/body.ts";
 
 /** Those of gRPC's status codes that are told apart here (grpc doc/statuscodes.md). */
@@ -77,19 +78,14 @@ export class GrpcClient implements Disposable {
    * the connection fails, else as the server says.
    */
   async unary(path: string, message: Uint8Array, timeoutMs: number, signal?: AbortSignal): Promise<Uint8Array> {
-    const abort = new AbortController();
-    const late = () => abort.abort(new GrpcError(GrpcCode.DEADLINE_EXCEEDED, `no answer within ${timeoutMs / 1000} s`));
-    const timer = setTimeout(late, timeoutMs);
-    const cancel = () => abort.abort(new GrpcError(GrpcCode.CANCELLED, "cancelled"));
-    signal?.addEventListener("abort", cancel, { once: true });
+    const late = () => new GrpcError(GrpcCode.DEADLINE_EXCEEDED, `no answer within ${timeoutMs / 1000} s`);
+    using limit = new Deadline(timeoutMs, late, signal);
     try {
-      if (signal?.aborted) cancel();
-      return await this.#send(path, message, timeoutMs, abort.signal);
+      return await this.#send(path, message, timeoutMs, limit.signal);
     } catch (error) {
-      throw error instanceof GrpcError ? error : new GrpcError(GrpcCode.UNAVAILABLE, reasonOf(error));
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", cancel);
+      if (error instanceof GrpcError) throw error;
+      if (signal?.aborted) throw new GrpcError(GrpcCode.CANCELLED, "cancelled");
+      throw new GrpcError(GrpcCode.UNAVAILABLE, reasonOf(error));
     }
   }
 

@@ -6,6 +6,7 @@
  * awaited first. Events are lost when the path leads through /proc/PID/root.
  */
 import { basename } from "@std/path";
+import { messageOf } from "../base/errors.ts";
 
 export interface NetnsDirEvents {
   /** A netns file was made: its sandbox will be READY soon. */
@@ -47,7 +48,7 @@ export class NetnsDir implements Disposable {
       return undefined;
     } catch (error) {
       this.#stop();
-      return `Cannot watch ${this.#path}: ${error instanceof Error ? error.message : error}`;
+      return `Cannot watch ${this.#path}: ${messageOf(error)}`;
     }
   }
 

@@ -1,5 +1,7 @@
 /** When the runtime is to be asked next, and whether for a whole list. All times are milliseconds of performance.now(). */
 
+import { backoffMs } from "../base/backoff.ts";
+
 /** Poll while a capture runs or is wanted, and the longest otherwise: two of them fit in the 30 s of /readyz. */
 const URGENT_POLL_MS = 1_000;
 const IDLE_POLL_MS = 15_000;
@@ -89,9 +91,8 @@ export class Pace {
   /** When to look next; `askAts` are the times at which single sandboxes are to be asked about. Jittered. */
   due(now: number, askAts: readonly number[]): number {
     if (this.#failures > 0) {
-      const most = this.#urgent ? URGENT_BACKOFF_MS : IDLE_BACKOFF_MS;
-      const backoff = Math.min(FIRST_BACKOFF_MS * 2 ** (this.#failures - 1), most);
-      return this.#lookedAt + backoff * (0.75 + Math.random() * 0.25);
+      const mostMs = this.#urgent ? URGENT_BACKOFF_MS : IDLE_BACKOFF_MS;
+      return this.#lookedAt + backoffMs(this.#failures, { firstMs: FIRST_BACKOFF_MS, mostMs });
     }
     let pause = (this.#urgent ? URGENT_POLL_MS : this.#pollMs) * (0.9 + Math.random() * 0.1);
     for (const seenAt of this.#waitedFor(now)) {

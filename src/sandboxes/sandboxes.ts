@@ -14,7 +14,9 @@
  */
 import { basename, resolve } from "@std/path";
 import type { Log } from "../log.ts";
+import { messageOf } from "../base/errors.ts";
 import { Semaphore } from "../base/semaphore.ts";
+import { settledWithin } from "../base/timeout.ts";
 import { GrpcCode, GrpcError } from "./grpc.ts";
 import { networkOf } from "./info.ts";
 import { NetnsDir } from "./netns_dir.ts";
@@ -144,10 +146,8 @@ export class Sandboxes {
       due = Math.min(due, this.#pace.due(now, this.#askAts()));
       if (due <= now) return;
       const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, due - now);
       this.#wake = resolve;
-      await promise;
-      clearTimeout(timer);
+      await settledWithin(due - now, promise);
       this.#wake = () => {};
     }
   }
@@ -268,8 +268,4 @@ export class Sandboxes {
     this.#lastError = message;
     this.#log.warn(`${message}; what is known of its sandboxes stays`);
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,5 +1,6 @@
 /** The sandboxes that the runtime lists as READY, what is known of each, and which one is its pod's. No input or output. */
 import { basename } from "@std/path";
+import { backoffMs } from "../base/backoff.ts";
 import type { PodSandbox } from "./cri_pb.ts";
 import type { Sandbox, SandboxOwner } from "./sandbox.ts";
 
@@ -7,8 +8,7 @@ import type { Sandbox, SandboxOwner } from "./sandbox.ts";
 const LABEL = "io.kubernetes.pod.";
 
 /** A sandbox whose network cannot be entered is asked about again after 100 ms, twice that … up to this. Milliseconds. */
-const FIRST_ASK_AGAIN_MS = 100;
-const LAST_ASK_AGAIN_MS = 10_000;
+const ASK_AGAIN = { firstMs: 100, mostMs: 10_000 };
 /** It is worth a line in the log when that has been done so often (3 s): every sandbox that ends is in that state for a moment. */
 const REFUSALS_WORTH_TELLING = 6;
 
@@ -88,7 +88,8 @@ export class SandboxView {
   refuse(entry: Entry, reason: string, { lasting, now }: { lasting: boolean; now: number }): boolean {
     entry.sandbox = undefined;
     entry.refused = reason;
-    entry.askAt = lasting ? Infinity : now + Math.min(FIRST_ASK_AGAIN_MS * 2 ** entry.refusals++, LAST_ASK_AGAIN_MS);
+    // Each is asked about alone: no two come at once, and the time until people are told is as long as it says.
+    entry.askAt = lasting ? Infinity : now + backoffMs(++entry.refusals, ASK_AGAIN, () => 1);
     this.#choose(entry);
     return (lasting || entry.refusals === REFUSALS_WORTH_TELLING) && this.#entries.get(entry.id) === entry;
   }

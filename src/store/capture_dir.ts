@@ -8,6 +8,7 @@
  *     <captureDir>/.retained/<uid>/    a deleted pod's files
  */
 import { join } from "@std/path";
+import { messageOf } from "../base/errors.ts";
 import { ignoreGone } from "../base/ignore_gone.ts";
 import { CONTROL } from "./control_path.ts";
 import { deleteFile } from "./delete_file.ts";
@@ -106,7 +107,7 @@ export class CaptureDir implements Disposable {
       marker?.close();
       if (error instanceof DirectoryRefused || error instanceof DirectoryHeld) throw error;
       throw new DirectoryRefused(
-        `Cannot use captureDir ${options.path}: ${error instanceof Error ? error.message : error}; ` +
+        `Cannot use captureDir ${options.path}: ${messageOf(error)}; ` +
           `accepted is a directory that this process may write to`,
       );
     }

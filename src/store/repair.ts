@@ -1,4 +1,5 @@
 /** Cutting off the incomplete last record of a pcap file whose writer was killed or ran into a full disk. */
+import { pause } from "../base/timeout.ts";
 import { FileSource } from "../pcap/bytes.ts";
 import { PcapReader } from "../pcap/pcap.ts";
 import { PCAP_HEADER_BYTES } from "../pcap/pcap_format.ts";
@@ -24,7 +25,7 @@ export async function cutTornRecord(path: string): Promise<number> {
     end = reader.offset;
     if (end - paused < BYTES_AT_A_TIME) continue;
     paused = end;
-    await new Promise((resolve) => setTimeout(resolve));
+    await pause(0);
   }
   if (end < size) await file.truncate(end);
   return size - end;

@@ -18,6 +18,7 @@
  */
 import { join } from "@std/path";
 import { ignoreGone } from "../base/ignore_gone.ts";
+import { pause } from "../base/timeout.ts";
 import { deleteFile } from "./delete_file.ts";
 
 /** A pcap file without packets is this long: the global header alone (pcap-savefile(5)). */
@@ -204,7 +205,7 @@ export async function keepNames(folder: string): Promise<Disposable> {
           `Cannot set files aside in ${folder}: another process has been at it for ${PROMOTING_TIMEOUT_MS / 1000} s`,
         );
       }
-      await new Promise((resolve) => setTimeout(resolve, PROMOTING_POLL_MS));
+      await pause(PROMOTING_POLL_MS);
     }
   } catch (error) {
     lock.close();

@@ -50,7 +50,7 @@ Deno.test("formatLogfmt() makes a key of any text", () => {
 
 /** Lines of code with the log at hand. */
 async function program(code: string): Promise<Tree> {
-  const project = await tree("deno.json", "node_modules", "src/log.ts", "src/base/line_writer.ts", "src/base/quote.ts");
+  const project = await tree("deno.json", "node_modules", "src/log.ts", "src/base");
   await project.write("main.ts", `import { getLog, setupLog, stderr } from "./src/log.ts";\n${code}`);
   return project;
 }

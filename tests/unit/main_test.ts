@@ -175,17 +175,8 @@ Deno.test("packet-capture says what is wrong with its kubeconfig and exits 2 bef
 
 /** Runs `packet-capture controller` with this in the place of the real controller. */
 async function withController(code: string, onStarted?: (child: Deno.ChildProcess) => void): Promise<Said> {
-  const parts = [
-    "main",
-    "settings",
-    "log",
-    "base/line_writer",
-    "base/quote",
-    "base/printable",
-    "base/duration",
-    "version",
-  ].map((name) => `src/${name}.ts`);
-  await using project = await tree("deno.json", "node_modules", ...parts);
+  const parts = ["main", "settings", "log", "version"].map((name) => `src/${name}.ts`);
+  await using project = await tree("deno.json", "node_modules", "src/base", ...parts);
   await project.write("src/controller.ts", code);
   const child = cliCommand(["controller"], { env: { NODE_NAME: "node-1", MAX_FILES: "7" } }, project.path).spawn();
   const stdout = new Response(child.stdout).text();

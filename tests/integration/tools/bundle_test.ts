@@ -41,7 +41,7 @@ const tools = ["deno.json", "deno.lock", "node_modules", "tools"];
 
 /** A tree whose two programs are this code; what the real ones are made of is there to be imported. */
 async function programs(code: string): Promise<Tree> {
-  const project = await tree(...tools, "src/log.ts", "src/base/line_writer.ts", "src/base/quote.ts");
+  const project = await tree(...tools, "src/log.ts", "src/base");
   await project.write("src/main.ts", code);
   await project.write("src/plugin/main.ts", "");
   return project;
