@@ -101,6 +101,7 @@ export async function runController(
     await using _control = await Control.open({
       directory: directory.path,
       flush: (namespace, pod) => captures.flushBuffer(namespace, pod),
+      count: () => captures.countNow(),
       log: getLog("control"),
     });
     const watch = new PodWatch({

@@ -17,7 +17,7 @@ import type { Occupant } from "./admission.ts";
 import { Backoff } from "./backoff.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
 import { withStep } from "./clock_steps.ts";
-import { CaptureFiles } from "./files.ts";
+import { bytesOf, CaptureFiles } from "./files.ts";
 import { type FilterChecks, PodFilter } from "./filter_checks.ts";
 import { tooComplex } from "./filter_limits.ts";
 import { Ledger } from "./ledger.ts";
@@ -705,7 +705,7 @@ export class Capture {
     let uid = ledger?.manifest?.uid;
     const request = this.#hash;
     const files = await listRing(this.folder, this.name).catch(() => []);
-    const what = { files: files.length, bytes: files.reduce((sum, file) => sum + file.bytes, 0) };
+    const what = { files: files.length, bytes: bytesOf(files) };
     // Counters that are being written would find the folder gone, or another pod's in its place.
     await ledger?.written;
     if (ledger && podGone && settings.retentionSeconds > 0 && files.length > 0) {
@@ -836,11 +836,10 @@ export class Capture {
     this.ledger?.amend({ clockSteps: withStep(this.ledger.lastRun?.clockSteps, step) });
   }
 
-  /** Writes what tcpdump has counted so far, so that a kill -9 loses at most a few seconds of it. */
+  /** Writes how long the run has lasted, and all else that is known of it. */
   async saveProgress(): Promise<void> {
     const { running, ledger } = this;
     if (!running || !ledger) return;
-    if (running.counters) ledger.amend(running.counters);
     await ledger.save({ durable: false, seconds: running.seconds });
   }
 

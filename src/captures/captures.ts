@@ -20,7 +20,7 @@ import type { CaptureDir } from "../store/capture_dir.ts";
 import { ClockSteps } from "./clock_steps.ts";
 import { DiskFloor } from "./disk.ts";
 import { FilterChecks } from "./filter_checks.ts";
-import { watchHealth } from "./health.ts";
+import { countNow, watchHealth } from "./health.ts";
 import type { CaptureState } from "../spec/state.ts";
 import type { Room } from "./plan.ts";
 import { KeyedQueue } from "./queue.ts";
@@ -37,7 +37,7 @@ const STOP_FLUSH_MS = 8000;
 const ADOPTED_AT_ONCE = 8;
 /** So many pods without a sandbox are looked at in the API at a time. */
 const LOOKS_AT_ONCE = 4;
-/** Every so many ticks tcpdump is asked for its counters; a tick later they are written: at most 5 s old when read. */
+/** Every so many ticks tcpdump is asked for its counters, and they are written: at most 5 s old when read. */
 const COUNTER_TICKS = 3;
 
 export interface CapturesOptions {
@@ -214,6 +214,11 @@ export class Captures {
     await running.flushBuffer();
   }
 
+  /** Has counters and sizes of now written for all captures, as far as their tcpdumps answer. */
+  async countNow(): Promise<void> {
+    await Promise.allSettled([...this.#captures.values()].map(countNow));
+  }
+
   /** performance.now() when the loop last turned. */
   get lastTurn(): number {
     return this.#lastTurn;
@@ -381,7 +386,7 @@ export class Captures {
       if (!capture.running) continue;
       if (step) capture.noteClockStep(step);
       this.#begin(capture, "health", () => watchHealth(capture, this.#context, phase === 0));
-      if (phase === 1) this.#begin(capture, "counters", () => capture.saveProgress());
+      if (phase === 1) this.#begin(capture, "counters", () => countNow(capture));
     }
     this.#options.sandboxes.setUrgent(urgent);
     if (this.#isReportOld) this.#report();

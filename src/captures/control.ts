@@ -2,11 +2,14 @@
  * What readers, which have no right to tcpdump, can ask of the controller: a unix socket in captureDir, one JSON line each way.
  *
  *     {"flush":"default/web-0"}  →  {"ok":true}                  tcpdump has written what it had processed
+ *     {"count":"all"}            →  {"ok":true}                  each capture.json has the counters and sizes of now
  *                                   {"ok":false,"error":"…"}     it has not, and why; readers go on without
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { join } from "@std/path";
 import type { Log } from "../log.ts";
 import { quote } from "../base/quote.ts";
+import { SharedNext } from "../base/shared_next.ts";
 import { ignoreGone } from "../base/ignore_gone.ts";
 import { atControlPath, CONTROL } from "../store/control_path.ts";
 import { isNamespace, isPodName } from "../store/names.ts";
@@ -15,6 +18,8 @@ import { isNamespace, isPodName } from "../store/names.ts";
 const MOST_CONNECTIONS = 16;
 /** From connecting to the answer; a flush gives up before. */
 const CONNECTION_MS = 2000;
+/** From the end of one count of all captures to the next. */
+const COUNT_AGAIN_MS = 200;
 /** A namespace and a pod have at most 317 characters. */
 const MOST_BYTES = 1024;
 
@@ -23,6 +28,8 @@ export interface ControlOptions {
   readonly directory: string;
   /** Has the tcpdump of a pod write what it has buffered. @throws if that cannot be done. */
   readonly flush: (namespace: string, pod: string) => Promise<void>;
+  /** Has the counters and sizes of all captures of now written. */
+  readonly count: () => Promise<void>;
   readonly log: Log;
 }
 
@@ -32,6 +39,9 @@ export class Control implements AsyncDisposable {
   readonly #listener: Deno.UnixListener;
   readonly #connections = new Set<Deno.UnixConn>();
   readonly #serving: Promise<void>;
+  readonly #counting = new SharedNext(() => this.#count());
+  /** performance.now() when the last count ended. */
+  #counted = -Infinity;
 
   private constructor(options: ControlOptions, listener: Deno.UnixListener) {
     this.#options = options;
@@ -100,29 +110,36 @@ export class Control implements AsyncDisposable {
     }
   }
 
+  async #count(): Promise<void> {
+    // However often readers ask, most of the time is left for other work.
+    await delay(Math.max(0, this.#counted + COUNT_AGAIN_MS - performance.now()));
+    await this.#options.count().finally(() => this.#counted = performance.now());
+  }
+
   async #do(line: string): Promise<void> {
-    const [namespace = "", pod = "", ...rest] = flushedIn(line).split("/");
+    const request = requestIn(line);
+    if (request.count === "all") return await this.#counting.run();
+    const [namespace = "", pod = "", ...rest] = request.flush?.split("/") ?? [];
     if (rest.length > 0 || !isNamespace(namespace) || !isPodName(pod)) throw unknown(line);
     await this.#options.flush(namespace, pod);
   }
 }
 
-/** What a request wants flushed. @throws if it is none. */
-function flushedIn(line: string): string {
+/** Reads a request: one key, and a text. @throws if it is something else. */
+function requestIn(line: string): { readonly flush?: string; readonly count?: string } {
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch {
     throw unknown(line);
   }
-  const isRequest = typeof value === "object" && value !== null && Object.keys(value).join() === "flush";
-  const wanted = isRequest ? (value as { flush: unknown }).flush : undefined;
-  if (typeof wanted !== "string") throw unknown(line);
-  return wanted;
+  const [entry, ...others] = Object.entries(value ?? {});
+  if (!entry || others.length > 0 || typeof entry[1] !== "string") throw unknown(line);
+  return { [entry[0]]: entry[1] };
 }
 
 function unknown(line: string): Error {
-  return new Error(`Cannot do ${quote(line, 100)}: it must be {"flush":"NAMESPACE/POD"}`);
+  return new Error(`Cannot do ${quote(line, 100)}: it must be {"flush":"NAMESPACE/POD"} or {"count":"all"}`);
 }
 
 /** The first line that comes; undefined if the connection ends before, or the line is too long. */

@@ -34,9 +34,15 @@ export class CaptureFiles {
     return await look.catch(() => undefined);
   }
 
+  /** How many there are and what they take, without trimming, which may have to wait; undefined if that cannot be known. */
+  async size(): Promise<{ files: number; bytes: number } | undefined> {
+    const files = await this.look(undefined);
+    return files && { files: files.length, bytes: bytesOf(files) };
+  }
+
   /** Takes over what a look has found. */
   count(files: readonly RingFile[], n: number | undefined): void {
-    this.bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+    this.bytes = bytesOf(files);
     const earlier = files.filter((file) => file.earlier);
     this.hasSurplus = n !== undefined && files.length > n && earlier.length > 0;
     this.#all = newestSums(files);
@@ -91,6 +97,11 @@ export class CaptureFiles {
       }
     }
   }
+}
+
+/** Bytes of all these files. */
+export function bytesOf(files: readonly RingFile[]): number {
+  return files.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** Sums of the newest 0, 1, 2 … files. What a file has beyond its nominal size, a packet at most, is no reason to ask for more room. */

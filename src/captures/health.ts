@@ -2,7 +2,7 @@
 import type { PodEvent } from "../pods/events.ts";
 import type { Capture, CaptureContext } from "./capture.ts";
 import type { Running } from "./running.ts";
-import type { Counters } from "./tcpdump.ts";
+import type { Counters } from "./counters.ts";
 import { listInterfaces } from "./tcpdump_queries.ts";
 
 export const HEALTH_TIMING = {
@@ -21,7 +21,7 @@ export class RunHealth {
   told = { dropped: 0, at: -Infinity };
 }
 
-/** @param ask whether it is time to ask tcpdump for its counters, which are there a moment later. */
+/** @param ask whether tcpdump is about to be asked for its counters. */
 export async function watchHealth(capture: Capture, context: CaptureContext, ask: boolean): Promise<void> {
   const { running } = capture;
   if (!running) return;
@@ -39,7 +39,6 @@ export async function watchHealth(capture: Capture, context: CaptureContext, ask
   if (ask) {
     if (counters !== health.asked?.counters) health.asked = undefined;
     health.asked ??= { seconds: running.seconds, counters };
-    running.askCounters();
   }
   if (!counters) return;
   context.metrics.setCapture(capture, {
@@ -55,6 +54,14 @@ export async function watchHealth(capture: Capture, context: CaptureContext, ask
     // Not waited for: other captures are to be looked after.
     void sayNoPackets(capture, running, seconds, context);
   }
+}
+
+/** Writes what tcpdump has counted and what the files take, both of now; as they were before where it does not answer. */
+export async function countNow(capture: Capture): Promise<void> {
+  const { running, ledger, files } = capture;
+  const size = await running?.countNow() ? await files.size() : undefined;
+  if (size && running?.counters && capture.running === running) ledger?.count(running.counters, size);
+  await capture.saveProgress();
 }
 
 /** The numbers are for the log, the note is always the same: it is counted then, and others of the pod have room beside it. */

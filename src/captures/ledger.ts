@@ -132,6 +132,12 @@ export class Ledger {
     }
   }
 
+  /** Enters what the run in progress has counted, and what the files took at that moment. */
+  count(counters: Pick<Run, "captured" | "received" | "dropped">, size: NonNullable<Manifest["size"]>): void {
+    this.amend(counters);
+    if (this.manifest) this.manifest = { ...this.manifest, size };
+  }
+
   /** The run in progress has ended. @param seconds of capturing that it lasted. */
   end(counters: Pick<Run, "captured" | "received" | "dropped">, seconds: number, why: string): void {
     this.#end(counters.captured, seconds, { ...counters, endedAt: new Date().toISOString(), ended: why });

@@ -1,5 +1,6 @@
 /** A run in progress: a tcpdump with its clock and its health. */
 import { dirname } from "@std/path";
+import { settlesWithin } from "../base/timeout.ts";
 import { RunHealth } from "./health.ts";
 import type { CaptureRequest } from "../spec/request.ts";
 import { type Exit, hasDeletedFile, isStopped, Tcpdump, type TcpdumpOptions } from "./tcpdump.ts";
@@ -13,6 +14,8 @@ const HUNG_AFTER_MS = 60_000;
 const LISTEN_TIMEOUT_MS = 30_000;
 /** With a filter it compiles it before, which takes the time of the check at most. */
 const LISTEN_TIMEOUT_WITH_FILTER_MS = CHECK_TIMEOUT_MS;
+/** tcpdump answers within some milliseconds; a reader waits for all of them no longer than 1 s. */
+const COUNT_MS = 700;
 /** setTimeout takes no more than this (2^31 − 1 ms); a longer wait is taken in steps. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -106,8 +109,9 @@ export class Running {
     return this.#tcpdump.flushBuffer();
   }
 
-  askCounters(): void {
-    this.#tcpdump.askCounters();
+  /** Asks for counters of now. @returns whether they are there; it does not wait for a tcpdump that hangs. */
+  countNow(): Promise<boolean> {
+    return settlesWithin(COUNT_MS, this.#tcpdump.countNow());
   }
 
   kill(): Promise<Exit> {

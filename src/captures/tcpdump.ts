@@ -5,7 +5,9 @@
  */
 import type { CaptureRequest } from "../spec/request.ts";
 import { confined, enterNetns, ENV } from "./confine.ts";
+import { type Counters, countersIn, isCounter } from "./counters.ts";
 import { FILTER_MEMORY_MB } from "./filter_limits.ts";
+import { SharedNext } from "../base/shared_next.ts";
 import { flushBuffer } from "./tcpdump_buffer.ts";
 import { settledWithin } from "../base/timeout.ts";
 import { CAPTURE_TIMING } from "./timing.ts";
@@ -19,15 +21,6 @@ const TERM_TIMEOUT_MS = 5000;
 /** Megabytes that a capture may map besides what its filter's check took and its kernel buffer (measured: under 2). */
 const OWN_MEMORY_MB = 16;
 const LINES_KEPT = 8;
-
-export interface Counters {
-  /** Packets that tcpdump has processed. */
-  readonly captured: number;
-  /** Packets that the kernel saw and that passed the filter. */
-  readonly received: number;
-  /** Packets lost since tcpdump was too slow. */
-  readonly dropped: number;
-}
 
 export interface Exit {
   readonly code: number;
@@ -100,8 +93,12 @@ export class Tcpdump {
   readonly #child: Deno.ChildProcess;
   readonly #lines: string[] = [];
   #hasExited = false;
-  #lastFlush: Promise<void> = Promise.resolve();
-  #nextFlush: Promise<void> | undefined;
+  /** Pending while some SIGUSR1 has no answer yet. */
+  #answer: PromiseWithResolvers<void> | undefined;
+  readonly #flushing = new SharedNext(async () => {
+    this.isFlushing = true;
+    await flushBuffer({ pid: this.pid, hasExited: () => this.#hasExited }).finally(() => this.isFlushing = false);
+  });
 
   /** @throws Deno.errors.NotFound and the like if the program cannot be started. */
   constructor(options: TcpdumpOptions) {
@@ -128,8 +125,9 @@ export class Tcpdump {
       const { code, signal } = await child.status;
       this.#hasExited = true;
       await said;
+      this.#answer?.resolve();
       listening.reject(new Error(this.#lines.at(-1) ?? `tcpdump ended with code ${code}`));
-      return { code, signal, said: this.#lines.filter((line) => !COUNTER.test(line)).at(-1) ?? "" };
+      return { code, signal, said: this.#lines.filter((line) => !isCounter(line)).at(-1) ?? "" };
     })();
   }
 
@@ -137,7 +135,16 @@ export class Tcpdump {
   askCounters(): void {
     if (!this.isListening || this.#hasExited) return;
     this.unansweredSince ??= performance.now();
+    this.#answer ??= Promise.withResolvers();
     this.#signal("SIGUSR1");
+  }
+
+  /** Asks for counters, and returns once they are there, no older than the call, or tcpdump has ended. It may hang. */
+  async countNow(): Promise<void> {
+    // An answer that is on its way may be of before.
+    await this.#answer?.promise;
+    if (!this.#answer) this.askCounters();
+    await this.#answer?.promise;
   }
 
   /**
@@ -147,15 +154,7 @@ export class Tcpdump {
    */
   flushBuffer(): Promise<void> {
     if (!this.isListening) return Promise.reject(new Error("Cannot flush tcpdump: it does not listen yet"));
-    // What is under way may have passed what came since: all who ask meanwhile share the next one.
-    return this.#nextFlush ??= this.#lastFlush.then(() => {
-      this.#nextFlush = undefined;
-      this.isFlushing = true;
-      const flushed = flushBuffer({ pid: this.pid, hasExited: () => this.#hasExited })
-        .finally(() => this.isFlushing = false);
-      this.#lastFlush = flushed.catch(() => {});
-      return flushed;
-    });
+    return this.#flushing.run();
   }
 
   /** Ends it at once. What the kernel still holds is lost. */
@@ -193,7 +192,7 @@ export class Tcpdump {
       if (this.#lines.length > LINES_KEPT) this.#lines.shift();
       const listening = /listening on .*?, link-type (\S+)/.exec(line);
       if (listening) onListening(listening[1] ?? "");
-      if (COUNTER.test(line)) this.#count(line);
+      if (isCounter(line)) this.#count(line);
       else onLine(line);
     };
     // Otherwise Deno sets 64 KiB aside for each read that waits, and one waits for each capture.
@@ -211,33 +210,12 @@ export class Tcpdump {
     take(rest);
   }
 
-  /** Reads SIGUSR1's one line or one of the three at the end, which are in the same words. */
   #count(line: string): void {
-    const counters = { captured: 0, received: 0, dropped: 0, ...this.counters };
-    for (const [, number, what] of line.matchAll(new RegExp(COUNTER, "g"))) {
-      const key = COUNTER_KEYS[what as keyof typeof COUNTER_KEYS];
-      if (key !== undefined) counters[key] = widened(counters[key], Number(number));
-    }
-    this.counters = counters;
+    this.counters = countersIn(line, this.counters);
     this.unansweredSince = undefined;
+    this.#answer?.resolve();
+    this.#answer = undefined;
   }
-}
-
-const COUNTER = /([0-9]+) packets? (captured|received by filter|dropped by kernel|dropped by interface)/;
-const COUNTER_KEYS = {
-  "captured": "captured",
-  "received by filter": "received",
-  "dropped by kernel": "dropped",
-  "dropped by interface": undefined,
-} as const;
-/** tcpdump and libpcap count in 32 bits, which wrap: after five days at 10,000 packets a second. */
-const COUNTER_MODULUS = 2 ** 32;
-
-/** Returns what a counter stands at, with its wraps. @param before the same at the last answer. @param low what tcpdump prints. */
-export function widened(before: number, low: number): number {
-  const lowBefore = before % COUNTER_MODULUS;
-  const wraps = lowBefore - low > COUNTER_MODULUS / 2 ? 1 : 0;
-  return before - lowBefore + wraps * COUNTER_MODULUS + low;
 }
 
 /**

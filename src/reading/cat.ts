@@ -7,7 +7,7 @@ import { readManifest } from "../store/manifest_file.ts";
 import { VERSION } from "../version.ts";
 import type { CaptureFile } from "./capture_file.ts";
 import { mayBeWritten } from "./alive.ts";
-import { askFlush } from "./ask_flush.ts";
+import { askFlush } from "./ask_controller.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { mixedLinkTypes } from "../pcap/interfaces.ts";
 import { type Io, ReaderGone, systemIo } from "./io.ts";

@@ -7,6 +7,7 @@ import { listRing, type RingFile } from "../store/ring.ts";
 import { messageOf } from "../base/errors.ts";
 import { printable } from "../base/printable.ts";
 import { jsonText } from "../base/quote.ts";
+import { askCount } from "./ask_controller.ts";
 import { refusing } from "./cat.ts";
 import { type Io, systemIo } from "./io.ts";
 import { allCaptures, type Capture, readNotCapturing } from "./locate.ts";
@@ -36,6 +37,8 @@ export function runList(options: ListOptions): Promise<number> {
  */
 export async function list({ captureDir, output = "table", namespace }: ListOptions, io: Io): Promise<number> {
   return await refusing(io, async () => {
+    // Without an answer the counters are at most 5 s old, and the sizes with them.
+    await askCount(captureDir, io.signal);
     const { rows, isWhole } = await rowsOf(captureDir, namespace, (line) => io.say(line));
     const text = output === "json" ? jsonText(rows) : table(rows);
     await io.write(new TextEncoder().encode(`${text}\n`));
@@ -91,6 +94,7 @@ const NOTHING = {
 async function rowOf({ folder, namespace, pod, uid, manifest }: Capture): Promise<Row> {
   const files = await listRing(folder, pod, { blocking: true });
   const running = manifest?.runs.filter(({ endedAt }) => endedAt === undefined) ?? [];
+  const there = { files: files.length, bytes: files.reduce((sum, { bytes }) => sum + bytes, 0) };
   return {
     namespace,
     pod,
@@ -98,8 +102,8 @@ async function rowOf({ folder, namespace, pod, uid, manifest }: Capture): Promis
     state: manifest?.state ?? "unknown",
     reason: manifest?.reason ?? "",
     since: manifest?.since ?? null,
-    files: files.length,
-    bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+    // What the counters of a run in progress do not know of yet is left out.
+    ...(running.length === 0 ? there : manifest?.size ?? there),
     packets: running.reduce((sum, { captured }) => sum + captured, manifest?.capturedPackets ?? 0),
     received: manifest?.runs.reduce((sum, { received }) => sum + received, 0) ?? 0,
     dropped: manifest?.runs.reduce((sum, { dropped }) => sum + dropped, 0) ?? 0,

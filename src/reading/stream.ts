@@ -6,7 +6,7 @@ import type { CaptureState } from "../spec/state.ts";
 import { readManifest } from "../store/manifest_file.ts";
 import { VERSION } from "../version.ts";
 import { mayBeWritten } from "./alive.ts";
-import { askFlush } from "./ask_flush.ts";
+import { askFlush } from "./ask_controller.ts";
 import { refusing } from "./cat.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { Follower } from "./follow.ts";

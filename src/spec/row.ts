@@ -10,9 +10,10 @@ export interface Row {
   readonly state: CaptureState | "unknown";
   readonly reason: string;
   readonly since: string | null;
+  /** While it runs, files and bytes are of the same moment as the counters: of the call, or at most 5 s before it. */
   readonly files: number;
   readonly bytes: number;
-  /** Packets captured since the capture was asked for, by tcpdump's own count, at most 5 s old. */
+  /** Packets captured since the capture was asked for, by tcpdump's own count. */
   readonly packets: number;
   /** Packets that the kernel saw and that passed the filter, in the runs of which files are kept. */
   readonly received: number;

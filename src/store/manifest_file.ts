@@ -65,7 +65,11 @@ function isWhole(value: Partial<Manifest>): boolean {
       (run["clockSteps"] === undefined || areClockSteps(run["clockSteps"]))
     ) &&
     isAmount(value.capturedSeconds) && isAmount(value.capturedPackets) && isAmount(retainedSeconds) &&
-    (value.budget === undefined || isBudget(value.budget));
+    (value.budget === undefined || isBudget(value.budget)) && (value.size === undefined || isSize(value.size));
+}
+
+function isSize(value: unknown): boolean {
+  return isObject(value) && ["files", "bytes"].every((key) => isAmount(value[key]));
 }
 
 function isBudget(value: unknown): boolean {

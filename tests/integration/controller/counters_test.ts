@@ -161,6 +161,59 @@ Deno.test("the numbers of a running capture are tcpdump's own, and what it says 
   assertEquals((await controller.stop()).code, 0);
 });
 
+Deno.test("list says of one moment what was counted and how much there is, however soon after the traffic, and for many at once", async () => {
+  await using controller = await start();
+  const options = { [KEY]: "3", [`${KEY}/interface`]: "lo", [`${KEY}/direction`]: "in", [`${KEY}/filter`]: "udp" };
+  const pods: TestPod[] = [];
+  for (const name of ["first", "second"]) pods.push(await node.startPod(name, { annotations: options }));
+  for (const pod of pods) await node.capturing(pod);
+  for (let sent = 50; sent <= 200; sent += 50) {
+    for (const pod of pods) await node.send(pod, "n", 50, sent - 50);
+    // As soon as tcpdump has written them: what it counts is saved by itself up to 5 s later.
+    const numbers = Array.from({ length: sent }, (_, i) => i);
+    for (const pod of pods) {
+      await waitFor("the packets in the file", async () => {
+        return (await node.received(pod, "n")).length === numbers.length;
+      }, { everyMs: 20 });
+    }
+    const lists = await Promise.all([1, 2, 3].map(() => Promise.all(pods.map(listed))));
+    for (const rows of lists) {
+      for (const [i, row] of rows.entries()) {
+        const files = (await node.files(pods[i]!)).map((name) => Deno.statSync(join(node.folderOf(pods[i]!), name)));
+        assertEquals([row.packets, row.bytes], [sent, files.reduce((sum, { size }) => sum + size, 0)]);
+      }
+    }
+  }
+  for (const pod of pods) await node.deletePod(pod);
+  assertEquals((await controller.stop()).code, 0);
+});
+
+Deno.test("list does without an answer: its counters and sizes are then of the same, earlier moment", async () => {
+  await using controller = await start();
+  const pod = await node.startPod("unanswered", {
+    annotations: { [KEY]: "3", [`${KEY}/interface`]: "lo", [`${KEY}/direction`]: "in", [`${KEY}/filter`]: "udp" },
+  });
+  await node.capturing(pod);
+  await node.send(pod, "n", 40);
+  await waitFor("all of them in capture.json", async () => (await node.manifest(pod)).runs[0].captured === 40);
+  const before = await listed(pod);
+  Deno.kill(controller.pid, "SIGSTOP");
+  try {
+    await node.send(pod, "n", 60, 40);
+    await waitFor("the packets in the file", async () => (await node.received(pod, "n")).length === 100, {
+      everyMs: 20,
+    });
+    const started = performance.now();
+    const { packets, bytes, files } = await listed(pod);
+    assertEquals([packets, bytes, files], [before.packets, before.bytes, before.files]);
+    assert(performance.now() - started < 10_000);
+  } finally {
+    Deno.kill(controller.pid, "SIGCONT");
+  }
+  await node.deletePod(pod);
+  assertEquals((await controller.stop()).code, 0);
+});
+
 /** tshark's seconds with all their digits, as `list` writes them: in milliseconds, cut. */
 function toIso(epoch: string): string {
   const [seconds, fraction = ""] = epoch.split(".");

@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { Control } from "../../../src/captures/control.ts";
 import { Tcpdump } from "../../../src/captures/tcpdump.ts";
 import { flushBuffer } from "../../../src/captures/tcpdump_buffer.ts";
-import { askFlush } from "../../../src/reading/ask_flush.ts";
+import { askCount, askFlush } from "../../../src/reading/ask_controller.ts";
 import { waitFor } from "../../cluster/wait.ts";
 
 const WEB = { namespace: "default", pod: "web-0" };
@@ -29,6 +29,10 @@ async function serve(flush: () => Promise<void> = () => Promise.resolve(), name 
       directory,
       flush: async (namespace, pod) => {
         asked.push(`${namespace}/${pod}`);
+        await flush();
+      },
+      count: async () => {
+        asked.push("count");
         await flush();
       },
       log: { warn: (message: string) => void warnings.push(message) } as never,
@@ -61,16 +65,20 @@ async function say(directory: string, text: string): Promise<string> {
   return answer;
 }
 
-Deno.test("Control answers a flush, and only that, and is there for nobody else", async () => {
+Deno.test("Control answers a flush and a count, and only that, and is there for nobody else", async () => {
   await using served = await serve();
   const path = join(served.directory, ".control");
   same((await Deno.lstat(path)).mode! & 0o7777, 0o600);
   same(await say(served.directory, '{"flush":"default/web-0"}\n'), '{"ok":true}\n');
   same(await askFlush(served.directory, WEB, never), true);
   assertEquals(served.asked, ["default/web-0", "default/web-0"]);
+  same(await say(served.directory, '{"count":"all"}\n'), '{"ok":true}\n');
+  same(await askCount(served.directory, never), true);
+  assertEquals(served.asked.splice(2), ["count", "count"]);
   for (
     const line of [
       ...["", "flush", "{}", "null", "[]", '"flush"', '{"flush":1}', '{"flush":null}', '{"stop":"default/web-0"}'],
+      ...['{"count":"default"}', '{"count":true}', '{"count":"all","flush":"default/web-0"}', '["all"]', '"a"', "1"],
       '{"flush":"default/web-0","stop":true}',
       ...["default", "../web-0", "default/..", "default/web-0/x", "/", "Default/web-0", "default/web\u001b[2J"].map((
         flush,
@@ -79,7 +87,7 @@ Deno.test("Control answers a flush, and only that, and is there for nobody else"
   ) {
     const answer = JSON.parse(await say(served.directory, `${line}\n`));
     same(answer.ok, false, line);
-    match(answer.error, /^Cannot do ".*": it must be \{"flush":"NAMESPACE\/POD"\}$/);
+    match(answer.error, /^Cannot do ".*": it must be \{"flush":"NAMESPACE\/POD"\} or \{"count":"all"\}$/);
   }
   same(await say(served.directory, "x".repeat(5000)), "", "a line without an end");
   same(served.asked.length, 2);
@@ -100,6 +108,7 @@ Deno.test("Control takes the place of what an earlier controller has left, and l
   await using _control = await Control.open({
     directory: served.directory,
     flush: (namespace, pod) => Promise.resolve(void flushed.push(namespace + pod)),
+    count: () => Promise.resolve(),
     log: {} as never,
   });
   same(await askFlush(served.directory, WEB, never), true);
@@ -121,10 +130,12 @@ Deno.test("Control says why it cannot flush, and when it cannot be there at all"
     error: "no tcpdump\u001b[2J",
   });
   same(await askFlush(served.directory, WEB, never), false);
+  same(await askCount(served.directory, never), false);
   const warnings: string[] = [];
   const control = await Control.open({
     directory: "/nonexistent",
     flush: () => Promise.resolve(),
+    count: () => Promise.resolve(),
     log: { warn: (message: string) => void warnings.push(message) } as never,
   });
   assertEquals([control, warnings.length], [undefined, 1]);

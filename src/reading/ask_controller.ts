@@ -1,4 +1,4 @@
-/** Asks the controller to have tcpdump write what it has buffered, so that it can be read (src/captures/control.ts). */
+/** Asks the controller for something that only it can have tcpdump do (src/captures/control.ts). */
 import { abortable, Deadline } from "../base/timeout.ts";
 import { atControlPath } from "../store/control_path.ts";
 
@@ -12,18 +12,27 @@ const TIMEOUT_MS = 1000;
  * @param signal ends the waiting too.
  * @returns whether tcpdump has.
  */
-export async function askFlush(
+export function askFlush(
   captureDir: string,
   { namespace, pod }: { readonly namespace: string; readonly pod: string },
   signal: AbortSignal,
 ): Promise<boolean> {
+  return ask(captureDir, { flush: `${namespace}/${pod}` }, signal);
+}
+
+/** Returns once each manifest has the counters and sizes of now, or nobody will see to that. @returns whether they have. */
+export function askCount(captureDir: string, signal: AbortSignal): Promise<boolean> {
+  return ask(captureDir, { count: "all" }, signal);
+}
+
+async function ask(captureDir: string, question: Record<string, string>, signal: AbortSignal): Promise<boolean> {
   using limit = new Deadline(TIMEOUT_MS, () => new Error("no answer in time"), signal);
   let connection: Deno.UnixConn | undefined;
   const asked = (async () => {
     const opened = await atControlPath(captureDir, (path) => Deno.connect({ transport: "unix", path }));
     if (limit.signal.aborted) return opened.close(), false;
     connection = opened;
-    const request = new TextEncoder().encode(`${JSON.stringify({ flush: `${namespace}/${pod}` })}\n`);
+    const request = new TextEncoder().encode(`${JSON.stringify(question)}\n`);
     for (let at = 0; at < request.length;) at += await opened.write(request.subarray(at));
     let answer = "";
     const bytes = new Uint8Array(1024);
