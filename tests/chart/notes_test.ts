@@ -16,9 +16,9 @@ Deno.test("NOTES say in their first paragraphs what exec here means, who may rec
   const [, first] = (await notes()).split("\n\n");
   assert.match(
     first!,
-    /^WHO MAY RUN ANYTHING BY "kubectl exec" HERE IS A NODE ADMINISTRATOR\. The policy leaves that to/,
+    /^ANYONE WHO CAN RUN ANY COMMAND BY "kubectl exec" HERE IS A NODE ADMINISTRATOR\. The policy leaves that to/,
   );
-  assert.match(first!, /Who may annotate a pod may have its traffic recorded/);
+  assert.match(first!, /Anyone who can annotate a pod can have its traffic recorded/);
   assert.match(first!, /--clusterrole=pc-read --user=NAME -n default/);
   assert.match(first!, /--clusterrole=pc-read-headers --user=NAME -n default/);
   assert.match(first!, /Nobody but administrators reaches the reader yet: name who reads in readPolicy\.subjects/);
@@ -30,7 +30,7 @@ Deno.test("NOTES say in their first paragraphs what exec here means, who may rec
   assert.match(narrowed, /--clusterrole=pc-request --user=NAME -n default/);
   assert.doesNotMatch(narrowed, /Nobody but administrators/);
   const open = await notes({ readPolicy: { enabled: false }, rbac: { create: false } });
-  assert.match(open, /^WHO MAY RUN "kubectl exec" HERE IS A NODE ADMINISTRATOR: it reads/m);
+  assert.match(open, /^ANYONE WHO CAN RUN "kubectl exec" HERE IS A NODE ADMINISTRATOR: they read/m);
   assert.doesNotMatch(open, /clusterrole=/);
 });
 
