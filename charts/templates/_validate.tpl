@@ -3,7 +3,7 @@
 
 The schema knows types, keys and ranges, and editors use it; its patterns are short, because Helm prints them. The DaemonSet
 includes this check, and without the DaemonSet nothing is installed. The schema allows `global` (Helm hands it to every subchart)
-and `enabled` (a parent's `condition` needs it). Conditions in the schema were not done: Helm's words for those help nobody. */}}
+and `enabled` (a parent's `condition` needs it). `required` names what may not be set to null. Conditions in the schema were not done: Helm's words for those help nobody. */}}
 {{- define "packet-capture.validate" -}}
 {{- $faults := list -}}
 {{- $v := .Values -}}
