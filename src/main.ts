@@ -25,7 +25,7 @@ const program = new Command("packet-capture")
 /** What can be done in the container `reader`, which has nothing but the files. */
 const READING = ["list", "cat", "stream", "version"];
 
-/** For programs that run a command by `kubectl exec -i`; see src/reading/lifeline.ts. */
+/** For programs that run a command by `kubectl exec -i`; see src/reading/exit_with_stdin.ts. */
 const WHILE_STDIN = [
   "--while-stdin",
   "end when standard input does, as it does when the client of kubectl exec -i is gone",
@@ -68,7 +68,7 @@ command("cat", "Write one pod's captured packets, in order of time, to stdout.",
   .option(...WHILE_STDIN)
   .action((pod, flags) =>
     run(flags, async ({ captureDir }, signal) => {
-      if (flags.whileStdin) (await import("./reading/lifeline.ts")).endWithStdin();
+      if (flags.whileStdin) (await import("./reading/exit_with_stdin.ts")).exitWithStdin();
       const { runCat } = await import("./reading/cat.ts");
       const since = flags.since === undefined ? {} : { sinceSeconds: flags.since };
       const { format, whileStdin = false, headersOnly = false } = flags;
@@ -82,7 +82,7 @@ command("stream", "Write one pod's packets to stdout: those captured, then new o
   .option(...WHILE_STDIN)
   .action((pod, flags) =>
     run(flags, async ({ captureDir }, signal) => {
-      if (flags.whileStdin) (await import("./reading/lifeline.ts")).endWithStdin();
+      if (flags.whileStdin) (await import("./reading/exit_with_stdin.ts")).exitWithStdin();
       const { runStream } = await import("./reading/stream.ts");
       const { whileStdin = false, headersOnly = false } = flags;
       return runStream({ captureDir, pod, signal, whileStdin, headersOnly });

@@ -62,7 +62,7 @@ export function deliver(
   command: readonly string[],
   options: DeliverOptions,
 ): Delivery {
-  // Without standard input the process in the pod would not learn that kubectl is gone, or has all (src/reading/lifeline.ts).
+  // Without standard input the process in the pod would not learn that kubectl is gone, or has all (src/reading/exit_with_stdin.ts).
   const total = (line: string) => {
     const words = commandWords(line) ?? "";
     const bytes = readTrailer(words)?.bytes ?? WRITTEN.exec(words)?.[1];

@@ -6,7 +6,7 @@ import { pause } from "../base/timeout.ts";
 import type { Log } from "../log.ts";
 import type { ApiClient } from "./api.ts";
 import { getMetadata } from "./get.ts";
-import type { ObjectMeta } from "./known.ts";
+import type { ObjectMeta } from "./pod_store.ts";
 import { podKey } from "./pod.ts";
 import { endOf, type WatchEnd } from "./watch_end.ts";
 

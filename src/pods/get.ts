@@ -1,6 +1,6 @@
 /** One GET of a pod by its name. */
 import type { ApiClient } from "./api.ts";
-import type { ObjectMeta } from "./known.ts";
+import type { ObjectMeta } from "./pod_store.ts";
 import type { PodObject } from "./status.ts";
 import { WatchEnd } from "./watch_end.ts";
 

@@ -1,6 +1,6 @@
 /** One list request for the metadata of objects. */
 import type { ApiClient, ApiInit } from "./api.ts";
-import type { ObjectMeta } from "./known.ts";
+import type { ObjectMeta } from "./pod_store.ts";
 import { WatchEnd } from "./watch_end.ts";
 
 /** As for a watch (watch_stream.ts). */

@@ -1,6 +1,6 @@
 /** What a pod object says of where it runs, and of why it does not run yet. Pure. */
 import { cutToBytes } from "./event_object.ts";
-import type { ObjectMeta } from "./known.ts";
+import type { ObjectMeta } from "./pod_store.ts";
 
 interface ContainerStatus {
   readonly name?: string;

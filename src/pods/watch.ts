@@ -8,37 +8,51 @@ import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import { AbsenceChecks, type KeptPod } from "./absence.ts";
 import type { ApiClient } from "./api.ts";
-import { KnownPods, type ObjectMeta, podOf } from "./known.ts";
+import { PodStore, type ObjectMeta, podOf } from "./pod_store.ts";
 import { listMetadata } from "./list.ts";
 import { type Pod, podKey } from "./pod.ts";
 import { endOf, WatchEnd } from "./watch_end.ts";
+import { WatchPosition } from "./watch_position.ts";
 import { followWatch, type WatchEvent } from "./watch_stream.ts";
 
 const INITIAL_EVENTS_END = "k8s.io/initial-events-end";
 
-/** All in milliseconds. */
-export const WATCH_TIMING = {
+/** How long a watch waits, in milliseconds. */
+export interface WatchTiming {
   /** Until the answer's headers, or a list's whole body, are there. */
-  answer: 30_000,
+  readonly answer: number;
   /** The same for one pod. */
-  answerOfOne: 10_000,
+  readonly answerOfOne: number;
   /**
    * Without a byte for so long the connection is dead: a living one brings a bookmark a minute (apiserver cacher.go), of
    * which one may be left out when nothing has changed (measured: 60.2 s, and once 119.6 s, on a server where nothing happens).
    */
-  idle: 125_000,
+  readonly idle: number;
   /** The same while the objects of a streaming list are still coming: nothing is waited for then. */
-  initialIdle: 30_000,
+  readonly initialIdle: number;
   /** How often a quiet stream is looked at; keeps `lastTurn` well below the 60 s of /healthz. */
-  tick: 5_000,
+  readonly tick: number;
   /** After so long the next attempt lists anew, so that what was missed for whatever reason is put right. */
-  relist: 300_000,
+  readonly relist: number;
   /** A watch is asked to end after `relist` and up to so much more, so that the nodes do not all come back at once. */
-  relistJitter: 300_000,
+  readonly relistJitter: number;
   /** Back-off: first step and longest. */
+  readonly backoff: number;
+  readonly backoffMost: number;
+  /** An attempt that has lasted so long was a success: the back-off begins anew. */
+  readonly healthy: number;
+}
+
+export const WATCH_TIMING: WatchTiming = {
+  answer: 30_000,
+  answerOfOne: 10_000,
+  idle: 125_000,
+  initialIdle: 30_000,
+  tick: 5_000,
+  relist: 300_000,
+  relistJitter: 300_000,
   backoff: 500,
   backoffMost: 30_000,
-  /** An attempt that has lasted so long was a success: the back-off begins anew. */
   healthy: 10_000,
 };
 
@@ -56,25 +70,20 @@ export interface PodWatchOptions {
   onSynced(): void;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** For tests. */
-  readonly timing?: Partial<typeof WATCH_TIMING>;
+  /** For tests. @default WATCH_TIMING */
+  readonly timing?: Partial<WatchTiming> | undefined;
   readonly random?: () => number;
 }
 
 export class PodWatch {
   readonly #options: PodWatchOptions;
-  readonly #timing: typeof WATCH_TIMING;
+  readonly #timing: WatchTiming;
   readonly #random: () => number;
-  readonly #known: KnownPods;
+  readonly #store: PodStore;
   readonly #absence: AbsenceChecks;
-  readonly #selector: string;
-  #resourceVersion: string | undefined;
-  /** performance.now() at which the last complete list was begun; undefined: list anew before anything else. */
-  #listedAt: number | undefined;
+  readonly #position: WatchPosition;
   /** performance.now() at which this attempt was begun. */
   #begun = 0;
-  /** Whether lists are plain GETs: this server has no streaming list, or it has just failed. */
-  #plain: "no" | "once" | "always" = "no";
   #synced = false;
   #lastTurn = performance.now();
 
@@ -82,8 +91,8 @@ export class PodWatch {
     this.#options = options;
     this.#timing = { ...WATCH_TIMING, ...options.timing };
     this.#random = options.random ?? Math.random;
-    this.#selector = `fieldSelector=${encodeURIComponent(`spec.nodeName=${options.nodeName}`)}`;
-    this.#known = new KnownPods({
+    this.#position = new WatchPosition(options.nodeName);
+    this.#store = new PodStore({
       onPod: (pod) => this.#tell("onPod", () => options.onPod(pod)),
       onGone: (pod) => this.#tell("onGone", () => options.onGone(pod)),
     });
@@ -99,7 +108,7 @@ export class PodWatch {
 
   /** All pods of the node, by UID. */
   get pods(): ReadonlyMap<string, Pod> {
-    return this.#known.byUid;
+    return this.#store.byUid;
   }
 
   /** The first list is complete. */
@@ -127,7 +136,8 @@ export class PodWatch {
       if (signal.aborted) return;
       metrics.watchRestarts.inc({ reason: end.reason });
       if (performance.now() - this.#begun >= this.#timing.healthy) failures = 0;
-      const again = this.#learn(end);
+      if (end.reason === "idle" || end.reason === "timeout") api.renew();
+      const again = this.#position.learn(end);
       const calm = again || (failures === 0 && (end.reason === "closed" || end.reason === "expired"));
       failures++;
       const waitMs = calm ? 0 : Math.max(this.#backoff(failures), end.retryAfterMs ?? 0);
@@ -142,65 +152,18 @@ export class PodWatch {
     }
   }
 
-  /** Changes what the next attempt does; says whether it should come at once, since it will be another one. */
-  #learn(end: WatchEnd): boolean {
-    const listing = this.#listedAt === undefined;
-    switch (end.reason) {
-      case "expired":
-        this.#listAnew();
-        return false;
-      case "idle":
-      case "timeout":
-        this.#options.api.renew();
-        if (listing) this.#plainOnce();
-        return false;
-      case "bad_line":
-      case "refused":
-        // The same line may come again, or our resourceVersion makes no sense to the server (etcd restored from a backup).
-        this.#listAnew();
-        if (listing) this.#plainOnce();
-        return false;
-      case "no_streaming_list":
-        this.#plain = "always";
-        return true;
-      case "server_error":
-        if (listing) this.#plainOnce();
-        return false;
-      default:
-        return false;
-    }
-  }
-
-  #plainOnce(): void {
-    if (this.#plain === "no") this.#plain = "once";
-  }
-
-  #listAnew(): void {
-    this.#listedAt = undefined;
-    this.#resourceVersion = undefined;
-  }
-
   /** One list, if it is time for one, and one watch. Returns or throws how it ended. */
   async #attempt(signal: AbortSignal): Promise<WatchEnd> {
-    if (this.#listedAt !== undefined && performance.now() - this.#listedAt >= this.#timing.relist) {
-      this.#listedAt = undefined;
-    }
-    if (this.#listedAt === undefined && this.#plain !== "no") await this.#list(signal);
-    // With a resourceVersion a list is at least as new as what we know, and comes from the server's cache. The first one has
-    // none: it must be the newest there is, since files of pods that it lacks are deleted.
     const { relist, relistJitter } = this.#timing;
-    const seconds = Math.ceil((relist + this.#random() * relistJitter) / 1000);
-    const path = `/api/v1/pods?watch=1&${this.#selector}&allowWatchBookmarks=true&timeoutSeconds=${seconds}` +
-      (this.#listedAt === undefined ? "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan" : "") +
-      (this.#resourceVersion === undefined ? "" : `&resourceVersion=${this.#resourceVersion}`);
-
+    this.#position.begin(performance.now(), relist);
+    if (this.#position.isListPlain) await this.#list(signal);
     const listed = new Set<string>();
     return await followWatch({
       api: this.#options.api,
-      path,
+      path: this.#position.watchPath(Math.ceil((relist + this.#random() * relistJitter) / 1000)),
       signal,
       timing: this.#timing,
-      listing: () => this.#listedAt === undefined,
+      listing: () => this.#position.isListing,
       onBytes: () => this.#options.metrics.watchActive(),
       onTurn: () => this.#lastTurn = performance.now(),
       onEvent: (event) => this.#take(event, listed, signal),
@@ -210,7 +173,7 @@ export class PodWatch {
   #take({ type, object }: WatchEvent, listed: Set<string>, signal: AbortSignal): void {
     const meta = object?.metadata;
     if (type === "BOOKMARK" && meta?.resourceVersion) {
-      if (this.#listedAt !== undefined) this.#resourceVersion = meta.resourceVersion;
+      if (!this.#position.isListing) this.#position.passed(meta.resourceVersion);
       else if (meta.annotations?.[INITIAL_EVENTS_END] === "true") {
         this.#listComplete(listed, meta.resourceVersion, signal);
       }
@@ -220,27 +183,24 @@ export class PodWatch {
     if (pod === undefined) fail(`neither a pod nor a bookmark: type ${JSON.stringify(type)}`);
     if (type === "DELETED") {
       listed.delete(pod.uid);
-      if (this.#known.remove(pod.uid)) this.#absence.settle(podKey(pod));
+      if (this.#store.remove(pod.uid)) this.#absence.settle(podKey(pod));
     } else {
       listed.add(pod.uid);
-      this.#known.put(pod);
+      this.#store.put(pod);
       this.#absence.settle(podKey(pod));
     }
-    // While objects of a list come, their resourceVersions are in no order: only the bookmark behind them can be resumed from.
-    if (this.#listedAt !== undefined) this.#resourceVersion = pod.resourceVersion;
+    this.#position.passed(pod.resourceVersion);
   }
 
   async #list(signal: AbortSignal): Promise<void> {
-    const version = this.#resourceVersion;
-    const path = `/api/v1/pods?${this.#selector}` +
-      (version === undefined ? "" : `&resourceVersionMatch=NotOlderThan&resourceVersion=${version}`);
-    const list = await listMetadata(this.#options.api, path, { signal, timeoutMs: this.#timing.answer });
+    const call = { signal, timeoutMs: this.#timing.answer };
+    const list = await listMetadata(this.#options.api, this.#position.listPath, call);
     this.#options.metrics.watchActive();
     const pods = list.items.map((meta) =>
       podOf(meta, this.#options.annotationKey) ?? fail("the list is not one of pods")
     );
     for (const pod of pods) {
-      this.#known.put(pod);
+      this.#store.put(pod);
       this.#absence.settle(podKey(pod));
     }
     this.#listComplete(new Set(pods.map(({ uid }) => uid)), list.resourceVersion, signal);
@@ -248,24 +208,22 @@ export class PodWatch {
 
   #listComplete(listed: ReadonlySet<string>, resourceVersion: string, signal: AbortSignal): void {
     const kept = new Map([...this.#options.kept()].map((pod) => [podKey(pod), pod]));
-    this.#known.keepOnly(listed, (pod) => kept.has(podKey(pod)));
+    this.#store.keepOnly(listed, (pod) => kept.has(podKey(pod)));
     for (const [key, pod] of kept) {
-      const uid = this.#known.uidOf(key) ?? pod.uid;
+      const uid = this.#store.uidOf(key) ?? pod.uid;
       // Where the list has another pod of the name, that is proof enough.
       if (uid === undefined || !listed.has(uid)) this.#absence.doubt({ ...pod, uid }, signal);
     }
-    this.#resourceVersion = resourceVersion;
-    this.#listedAt = this.#begun;
-    if (this.#plain === "once") this.#plain = "no";
+    this.#position.listed(resourceVersion, this.#begun);
     if (this.#synced) return;
     this.#synced = true;
-    this.#options.log.info("pods listed", { pods: this.#known.byUid.size });
+    this.#options.log.info("pods listed", { pods: this.#store.byUid.size });
     this.#tell("onSynced", () => this.#options.onSynced());
   }
 
   /** It is proven that a pod which a list lacked is gone. */
   #gone(pod: KeptPod): void {
-    if (pod.uid === undefined || !this.#known.remove(pod.uid)) this.#tell("onGone", () => this.#options.onGone(pod));
+    if (pod.uid === undefined || !this.#store.remove(pod.uid)) this.#tell("onGone", () => this.#options.onGone(pod));
   }
 
   /**
@@ -279,7 +237,7 @@ export class PodWatch {
       pod: podKey(pod),
       uid: pod.uid,
     });
-    this.#known.put(pod);
+    this.#store.put(pod);
   }
 
   /** A listener's mistake must end neither the watch nor what other pods are told. */

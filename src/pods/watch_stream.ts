@@ -1,7 +1,7 @@
 /** One watch request: its bytes as events, and its end, however it comes. */
 import type { ApiClient } from "./api.ts";
 import { chunksOf } from "../base/body.ts";
-import type { ObjectMeta } from "./known.ts";
+import type { ObjectMeta } from "./pod_store.ts";
 import { LineSplitter } from "../base/line_splitter.ts";
 import { WatchEnd } from "./watch_end.ts";
 

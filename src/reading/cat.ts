@@ -11,7 +11,7 @@ import { askFlush } from "./ask_controller.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { mixedLinkTypes } from "../pcap/interfaces.ts";
 import { type Io, ReaderGone, systemIo } from "./io.ts";
-import { untilReceived } from "./lifeline.ts";
+import { untilReceived } from "./exit_with_stdin.ts";
 import { type Capture, findCapture } from "./locate.ts";
 import { WINDOW_SECONDS } from "../pcap/reorder.ts";
 import { EXIT, trailerOf } from "../spec/outcome.ts";

@@ -34,7 +34,7 @@ export interface Io {
 
 /**
  * A reader that takes not one byte for so long has gone, or is as good as gone: when the client of `kubectl exec` has, nothing but
- * this tells, unless the command ends with its standard input (lifeline.ts). However slow a reader is, it takes some.
+ * this tells, unless the command ends with its standard input (exit_with_stdin.ts). However slow a reader is, it takes some.
  */
 const GONE_MS = 5 * 60_000;
 /** Bytes in one write: few for a slow reader, since a write that has not ended does not show how far it has come. */

@@ -20,12 +20,12 @@ import { settledWithin } from "../base/timeout.ts";
 import { GrpcCode, GrpcError } from "./grpc.ts";
 import { networkOf } from "./info.ts";
 import { NetnsDir } from "./netns_dir.ts";
-import { Pace } from "./pace.ts";
+import { PollSchedule } from "./poll_schedule.ts";
 import { Runtime } from "./runtime.ts";
 import type { Sandbox, SandboxOwner } from "./sandbox.ts";
-import { type Entry, SandboxView } from "./view.ts";
+import { type Entry, SandboxIndex } from "./sandbox_index.ts";
 
-/** The directory is compared with the view at each poll, but not at each of the quick calls. Milliseconds. */
+/** The directory is compared with the index at each poll, but not at each of the quick calls. Milliseconds. */
 const SWEEP_MS = 500;
 /**
  * So many sandboxes are asked about at once: each answer has tens of kB, and all of a node's at a time would leave that memory with
@@ -53,8 +53,8 @@ export class Sandboxes {
   readonly #log: Log;
   readonly #runtime: Runtime;
   readonly #netnsDir: NetnsDir;
-  readonly #view: SandboxView;
-  readonly #pace: Pace;
+  readonly #index: SandboxIndex;
+  readonly #schedule: PollSchedule;
   readonly #turns = new Semaphore(ASKED_AT_ONCE);
   /** What the last look said if it failed. */
   #lastError = "";
@@ -70,12 +70,12 @@ export class Sandboxes {
   #signal: AbortSignal | undefined;
 
   constructor({ socket, netnsDir, onChange, log, listTimeoutMs, idlePollMs }: SandboxesOptions) {
-    this.#pace = new Pace(idlePollMs);
+    this.#schedule = new PollSchedule(idlePollMs);
     this.#netnsPath = resolve(netnsDir);
     this.#log = log;
     this.#runtime = new Runtime(socket, listTimeoutMs === undefined ? {} : { listTimeoutMs });
-    this.#view = new SandboxView((owner) => {
-      this.#pace.changed();
+    this.#index = new SandboxIndex((owner) => {
+      this.#schedule.changed();
       onChange(owner);
     });
     this.#netnsDir = new NetnsDir(this.#netnsPath, {
@@ -83,7 +83,7 @@ export class Sandboxes {
       onRemove: (name) => this.#drop(name),
       onUnclear: () => {
         this.#unclear = true;
-        this.#pace.hurry();
+        this.#schedule.hurry();
         this.#wake();
       },
     });
@@ -96,12 +96,12 @@ export class Sandboxes {
 
   /** The owner's newest READY sandbox, from memory; undefined if there is none or its network cannot be entered. */
   get(owner: SandboxOwner): Sandbox | undefined {
-    return this.#view.get(owner);
+    return this.#index.get(owner);
   }
 
   /** Polls every second while `on` (a capture runs, or is wanted and has no sandbox), else ever less often, up to every 15 s. */
   setUrgent(on: boolean): void {
-    if (this.#pace.setUrgent(on)) this.#wake();
+    if (this.#schedule.setUrgent(on)) this.#wake();
   }
 
   /** Looks now. When it resolves, `get` knows all that the runtime said. Rejects when the runtime does not answer. */
@@ -109,7 +109,7 @@ export class Sandboxes {
     await Promise.all(await this.#look());
   }
 
-  /** Keeps the view up to date; returns only when `signal` is aborted. */
+  /** Keeps the index up to date; returns only when `signal` is aborted. */
   async run(signal: AbortSignal): Promise<void> {
     this.#signal = signal;
     const wake = () => this.#wake();
@@ -118,7 +118,7 @@ export class Sandboxes {
       while (!signal.aborted) {
         await this.#watch();
         // What it says has been logged, and questions that it has asked go on by themselves.
-        const quiet = !this.#unclear && this.#pace.quiet(performance.now(), this.#askAts());
+        const quiet = !this.#unclear && this.#schedule.quiet(performance.now(), this.#askAts());
         await (quiet ? this.#ping() : this.#look()).catch(() => {});
         await this.#rest(signal);
       }
@@ -143,7 +143,7 @@ export class Sandboxes {
     let due = Infinity;
     while (!signal.aborted) {
       const now = performance.now();
-      due = Math.min(due, this.#pace.due(now, this.#askAts()));
+      due = Math.min(due, this.#schedule.due(now, this.#askAts()));
       if (due <= now) return;
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#wake = resolve;
@@ -153,7 +153,7 @@ export class Sandboxes {
   }
 
   #askAts(): number[] {
-    return [...this.#view.unsettled()].map(({ askAt }) => askAt);
+    return [...this.#index.unsettled()].map(({ askAt }) => askAt);
   }
 
   /**
@@ -176,8 +176,8 @@ export class Sandboxes {
     return await this.#timed("listed", async () => {
       const items = await this.#runtime.listReady(this.#signal);
       const now = performance.now();
-      this.#view.apply(items, now);
-      return [...this.#view.unsettled()].filter((entry) => entry.askAt <= now).map((entry) => this.#ask(entry));
+      this.#index.apply(items, now);
+      return [...this.#index.unsettled()].filter((entry) => entry.askAt <= now).map((entry) => this.#ask(entry));
     });
   }
 
@@ -191,12 +191,12 @@ export class Sandboxes {
       await this.#sweep(startedAt);
       const result = await look();
       this.#lastAnswer = performance.now();
-      this.#pace.looked(startedAt, this.#lastAnswer, outcome);
+      this.#schedule.looked(startedAt, this.#lastAnswer, outcome);
       if (this.#lastError !== "") this.#log.info("the container runtime answers again");
       this.#lastError = "";
       return result;
     } catch (error) {
-      this.#pace.looked(startedAt, performance.now(), "failed");
+      this.#schedule.looked(startedAt, performance.now(), "failed");
       this.#failed(error);
       throw error;
     }
@@ -208,9 +208,9 @@ export class Sandboxes {
     const answer = await this.#turns.take(() => this.#network(entry.id));
     entry.asking = false;
     if (answer.refused === undefined) {
-      if (answer.path !== undefined) this.#pace.settle(basename(answer.path));
-      this.#view.accept(entry, answer.path);
-    } else if (this.#view.refuse(entry, answer.refused, { lasting: answer.lasting, now: performance.now() })) {
+      if (answer.path !== undefined) this.#schedule.settle(basename(answer.path));
+      this.#index.accept(entry, answer.path);
+    } else if (this.#index.refuse(entry, answer.refused, { lasting: answer.lasting, now: performance.now() })) {
       const { owner: { namespace, name, uid }, id: sandbox } = entry;
       const fields = { pod: `${namespace}/${name}`, uid, sandbox };
       this.#log.warn(`the pod's sandbox cannot be entered: ${answer.refused}`, fields);
@@ -235,18 +235,18 @@ export class Sandboxes {
 
   /** A netns file was made. */
   #expect(name: string): void {
-    this.#pace.expect(name, performance.now());
+    this.#schedule.expect(name, performance.now());
     this.#wake();
   }
 
   /** A netns file has gone; the runtime may list its sandbox for a while, or be down. */
   #drop(name: string): void {
-    this.#pace.settle(name);
-    this.#view.dropNetns(name, performance.now());
+    this.#schedule.settle(name);
+    this.#index.dropNetns(name, performance.now());
     this.#wake();
   }
 
-  /** Compares the directory with the view, for what inotify may have missed. */
+  /** Compares the directory with the index, for what inotify may have missed. */
   async #sweep(now: number): Promise<void> {
     const unclear = this.#unclear;
     if (!unclear && now - this.#sweptAt < SWEEP_MS) return;
@@ -255,11 +255,11 @@ export class Sandboxes {
     const names = await this.#netnsDir.names();
     // Without a directory there is nothing to tell from: the runtime's word is all there is.
     if (names === undefined) return;
-    this.#pace.retain(names, now);
-    const known = new Set(this.#view.netnsNames());
+    this.#schedule.retain(names, now);
+    const known = new Set(this.#index.netnsNames());
     for (const name of known) if (!names.has(name)) this.#drop(name);
     if (!unclear) return;
-    for (const name of names) if (!known.has(name)) this.#pace.expect(name, now);
+    for (const name of names) if (!known.has(name)) this.#schedule.expect(name, now);
   }
 
   #failed(error: unknown): void {

@@ -14,7 +14,7 @@
 import { ok as assert } from "node:assert/strict";
 import type { HEALTH_TIMING } from "../../src/captures/health.ts";
 import type { PATIENCE } from "../../src/controller.ts";
-import type { WATCH_TIMING } from "../../src/pods/watch.ts";
+import type { WatchTiming } from "../../src/pods/watch.ts";
 
 /** A row of tests/faults.json. */
 export interface FaultRow {
@@ -45,7 +45,7 @@ export function bounded(inCheck: number, full: number): number {
 /** How to start the controller with less patience (hooks/impatient.ts) while its fault is bounded; with FAULTS=full as it is. */
 export function impatient(
   patience: {
-    watch?: Partial<typeof WATCH_TIMING>;
+    watch?: Partial<WatchTiming>;
     controller?: Partial<typeof PATIENCE>;
     health?: Partial<typeof HEALTH_TIMING>;
   },

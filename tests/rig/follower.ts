@@ -4,14 +4,14 @@ import { Metrics } from "../../src/metrics.ts";
 import type { KeptPod } from "../../src/pods/absence.ts";
 import type { ApiClient } from "../../src/pods/api.ts";
 import type { Pod } from "../../src/pods/pod.ts";
-import { PodWatch, type WATCH_TIMING } from "../../src/pods/watch.ts";
+import { PodWatch, type WatchTiming } from "../../src/pods/watch.ts";
 import { waitFor } from "../cluster/wait.ts";
 
 export const NODE = "node-1";
 export const KEY = "tcpdump.antrea.io";
 
 /** So short that a fault and its end fit into a test; what they mean stays. */
-export const QUICK: Partial<typeof WATCH_TIMING> = {
+export const QUICK: Partial<WatchTiming> = {
   answer: 1000,
   idle: 1000,
   initialIdle: 1000,
@@ -51,7 +51,7 @@ export class Follower implements AsyncDisposable {
   constructor(
     api: ApiClient,
     options: {
-      timing?: Partial<typeof WATCH_TIMING>;
+      timing?: Partial<WatchTiming>;
       random?: () => number;
       onPod?: (pod: Pod) => void;
       folders?: readonly KeptPod[];

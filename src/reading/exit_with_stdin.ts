@@ -11,7 +11,7 @@
 let code = 143;
 
 /** Ends the process, without delay, as soon as standard input ends. What it holds are locks and descriptors, which go with it. */
-export async function endWithStdin(): Promise<never> {
+export async function exitWithStdin(): Promise<never> {
   const ignored = new Uint8Array(256);
   while (await Deno.stdin.read(ignored).catch(() => null) !== null);
   Deno.exit(code);

@@ -39,7 +39,7 @@ export function podOf(meta: ObjectMeta | undefined, annotationKey: string): Pod 
   };
 }
 
-export class KnownPods {
+export class PodStore {
   readonly #byUid = new Map<string, Pod>();
   readonly #uidByKey = new Map<string, string>();
   readonly #onPod: (pod: Pod) => void;

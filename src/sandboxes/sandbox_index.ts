@@ -30,7 +30,7 @@ export interface Entry {
   askAt: number;
 }
 
-export class SandboxView {
+export class SandboxIndex {
   readonly #entries = new Map<string, Entry>();
   readonly #chosen = new Map<string, Sandbox>();
   readonly #onChange: (owner: SandboxOwner) => void;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { KnownPods, podOf } from "../../../src/pods/known.ts";
+import { PodStore, podOf } from "../../../src/pods/pod_store.ts";
 import type { Pod } from "../../../src/pods/pod.ts";
 
 const KEY = "tcpdump.antrea.io";
@@ -40,7 +40,7 @@ Deno.test("podOf() takes nothing for a pod that lacks what every pod has", () =>
 function listen() {
   const heard: string[] = [];
   const alive = new Map<string, Pod>();
-  const known = new KnownPods({
+  const store = new PodStore({
     onPod(pod) {
       for (const other of alive.values()) assert.ok(other.name !== pod.name || other.uid === pod.uid, "two of a name");
       heard.push(`pod ${pod.uid}`);
@@ -51,7 +51,7 @@ function listen() {
       assert.ok(alive.delete(pod.uid), "gone without having been there");
     },
   });
-  return { heard, alive, known };
+  return { heard, alive, store };
 }
 
 function pod(name: string, uid: string, value = "5", resourceVersion = "1"): Pod {
@@ -60,16 +60,16 @@ function pod(name: string, uid: string, value = "5", resourceVersion = "1"): Pod
 }
 
 Deno.test("put() tells of a pod only when something changed that a capture depends on", () => {
-  const { heard, known } = listen();
-  known.put(pod("a", "u1", "5", "1"));
-  known.put(pod("a", "u1", "5", "2"));
+  const { heard, store } = listen();
+  store.put(pod("a", "u1", "5", "1"));
+  store.put(pod("a", "u1", "5", "2"));
   assert.deepEqual(heard, ["pod u1"]);
-  assert.equal(known.byUid.get("u1")!.resourceVersion, "2");
-  known.put(pod("a", "u1", "6"));
-  known.put(pod("a", "u1", ""));
-  known.put({ ...pod("a", "u1", ""), terminating: true });
-  known.put({ ...pod("a", "u1", ""), terminating: true, staticUid: "other" });
-  known.put({
+  assert.equal(store.byUid.get("u1")!.resourceVersion, "2");
+  store.put(pod("a", "u1", "6"));
+  store.put(pod("a", "u1", ""));
+  store.put({ ...pod("a", "u1", ""), terminating: true });
+  store.put({ ...pod("a", "u1", ""), terminating: true, staticUid: "other" });
+  store.put({
     ...pod("a", "u1", ""),
     terminating: true,
     staticUid: "other",
@@ -79,12 +79,12 @@ Deno.test("put() tells of a pod only when something changed that a capture depen
 });
 
 Deno.test("put() ends the earlier pod of the same name first", () => {
-  const { heard, known } = listen();
-  known.put(pod("a", "u1"));
-  known.put(pod("a", "u2"));
-  known.remove("u1");
+  const { heard, store } = listen();
+  store.put(pod("a", "u1"));
+  store.put(pod("a", "u2"));
+  store.remove("u1");
   assert.deepEqual(heard, ["pod u1", "gone u1", "pod u2"]);
-  assert.deepEqual([...known.byUid.keys()], ["u2"]);
+  assert.deepEqual([...store.byUid.keys()], ["u2"]);
 });
 
 Deno.test("any sequence of observations leaves the listener with what is known, each pod told and ended in turn", () => {
@@ -97,7 +97,7 @@ Deno.test("any sequence of observations leaves the listener with what is known, 
     fc.record({ what: fc.constant("keepOnly" as const), uids: fc.array(uid) }),
   );
   fc.assert(fc.property(fc.array(name, { minLength: 9, maxLength: 9 }), fc.array(step), (names, steps) => {
-    const { alive, known } = listen();
+    const { alive, store } = listen();
     const model = new Map<string, string>();
     for (const one of steps) {
       if (one.what === "put") {
@@ -106,16 +106,16 @@ Deno.test("any sequence of observations leaves the listener with what is known, 
           if (other !== one.uid && names[Number(other.slice(1))] === itsName) model.delete(other);
         }
         model.set(one.uid, one.value);
-        known.put(pod(itsName, one.uid, one.value));
+        store.put(pod(itsName, one.uid, one.value));
       } else if (one.what === "remove") {
         model.delete(one.uid);
-        known.remove(one.uid);
+        store.remove(one.uid);
       } else {
         for (const other of [...model.keys()]) if (!one.uids.includes(other)) model.delete(other);
-        known.keepOnly(new Set(one.uids));
+        store.keepOnly(new Set(one.uids));
       }
       const summary = (pods: Iterable<Pod>) => [...pods].map((p) => [p.uid, p.annotations[KEY] ?? ""]).sort();
-      assert.deepEqual(summary(known.byUid.values()), [...model].sort());
+      assert.deepEqual(summary(store.byUid.values()), [...model].sort());
       assert.deepEqual(summary(alive.values()), [...model].sort());
     }
   }));

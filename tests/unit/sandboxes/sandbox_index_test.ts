@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { type PodSandbox, PodSandboxSchema } from "../../../src/sandboxes/cri_pb.ts";
 import type { SandboxOwner } from "../../../src/sandboxes/sandbox.ts";
-import { SandboxView } from "../../../src/sandboxes/view.ts";
+import { SandboxIndex } from "../../../src/sandboxes/sandbox_index.ts";
 
 /** The labels of a pod `<namespace>/<name>/<UID>`. */
 function labelsOf(pod: string): Record<string, string> {
@@ -29,22 +29,22 @@ function web(id: string, uid: string, createdAt: number): PodSandbox {
   return item(id, labelsOf(`default/web/${uid}`), createdAt);
 }
 
-function view() {
+function newIndex() {
   const changes: string[] = [];
-  const view = new SandboxView(({ uid }) => changes.push(uid));
-  const entry = (id: string) => [...view.unsettled()].find((entry) => entry.id === id)!;
+  const index = new SandboxIndex(({ uid }) => changes.push(uid));
+  const entry = (id: string) => [...index.unsettled()].find((entry) => entry.id === id)!;
   /** The sandbox of default/web with this UID. */
-  const get = (uid: string) => view.get(owner(`default/web/${uid}`));
-  return { view, changes, entry, get };
+  const get = (uid: string) => index.get(owner(`default/web/${uid}`));
+  return { index, changes, entry, get };
 }
 
 const soon = { lasting: false, now: 0 };
 
-Deno.test("SandboxView.get() gives a sandbox once its network is known, and tells of it once", () => {
-  const { view: v, changes, entry, get } = view();
-  v.apply([web("s1", "u1", 1)], 0);
+Deno.test("SandboxIndex.get() gives a sandbox once its network is known, and tells of it once", () => {
+  const { index, changes, entry, get } = newIndex();
+  index.apply([web("s1", "u1", 1)], 0);
   assertSame(get("u1"), undefined);
-  v.accept(entry("s1"), "/netns/a");
+  index.accept(entry("s1"), "/netns/a");
   const expected = {
     id: "s1",
     owner: owner("default/web/u1"),
@@ -53,14 +53,14 @@ Deno.test("SandboxView.get() gives a sandbox once its network is known, and tell
     netnsPath: "/netns/a",
   };
   assertEquals(get("u1"), expected);
-  v.apply([web("s1", "u1", 1)], 1);
+  index.apply([web("s1", "u1", 1)], 1);
   assertEquals(changes, ["u1"]);
 });
 
-Deno.test("SandboxView.get() gives a pod in the node's network a sandbox without netns", () => {
-  const { view: v, entry, get } = view();
-  v.apply([web("s1", "u1", 1)], 0);
-  v.accept(entry("s1"), undefined);
+Deno.test("SandboxIndex.get() gives a pod in the node's network a sandbox without netns", () => {
+  const { index, entry, get } = newIndex();
+  index.apply([web("s1", "u1", 1)], 0);
+  index.accept(entry("s1"), undefined);
   assertEquals(get("u1"), {
     id: "s1",
     owner: owner("default/web/u1"),
@@ -70,118 +70,118 @@ Deno.test("SandboxView.get() gives a pod in the node's network a sandbox without
   });
 });
 
-Deno.test("SandboxView.get() gives the newest of several READY sandboxes, in whatever order they are listed", () => {
+Deno.test("SandboxIndex.get() gives the newest of several READY sandboxes, in whatever order they are listed", () => {
   for (const order of [[1, 2, 3], [3, 2, 1], [2, 3, 1]]) {
-    const { view: v, entry, get } = view();
-    v.apply(order.map((n) => web(`s${n}`, "u1", n)), 0);
-    for (const n of order) v.accept(entry(`s${n}`), `/netns/${n}`);
+    const { index, entry, get } = newIndex();
+    index.apply(order.map((n) => web(`s${n}`, "u1", n)), 0);
+    for (const n of order) index.accept(entry(`s${n}`), `/netns/${n}`);
     assertSame(get("u1")?.id, "s3");
   }
 });
 
-Deno.test("SandboxView.get() keeps to the older sandbox until the newer is known, then never goes back to it", () => {
-  const { view: v, changes, entry, get } = view();
-  v.apply([web("old", "u1", 1)], 0);
-  v.accept(entry("old"), "/netns/old");
-  v.apply([web("old", "u1", 1), web("new", "u1", 2)], 1);
+Deno.test("SandboxIndex.get() keeps to the older sandbox until the newer is known, then never goes back to it", () => {
+  const { index, changes, entry, get } = newIndex();
+  index.apply([web("old", "u1", 1)], 0);
+  index.accept(entry("old"), "/netns/old");
+  index.apply([web("old", "u1", 1), web("new", "u1", 2)], 1);
   assertSame(get("u1")?.id, "old");
-  v.refuse(entry("new"), "closed", soon);
+  index.refuse(entry("new"), "closed", soon);
   assertSame(get("u1"), undefined, "the newest is the pod's, even if it cannot be entered");
-  v.accept(entry("new"), "/netns/new");
+  index.accept(entry("new"), "/netns/new");
   assertSame(get("u1")?.id, "new");
   assertEquals(changes, ["u1", "u1", "u1"]);
 });
 
-Deno.test("SandboxView.apply() ends what the runtime does not list any more", () => {
-  const { view: v, changes, entry, get } = view();
-  v.apply([web("s1", "u1", 1), web("s2", "u2", 1)], 0);
-  v.accept(entry("s1"), "/netns/1");
-  v.accept(entry("s2"), "/netns/2");
-  v.apply([web("s2", "u2", 1)], 1);
+Deno.test("SandboxIndex.apply() ends what the runtime does not list any more", () => {
+  const { index, changes, entry, get } = newIndex();
+  index.apply([web("s1", "u1", 1), web("s2", "u2", 1)], 0);
+  index.accept(entry("s1"), "/netns/1");
+  index.accept(entry("s2"), "/netns/2");
+  index.apply([web("s2", "u2", 1)], 1);
   assertSame(get("u1"), undefined);
   assertSame(get("u2")?.id, "s2");
   assertEquals(changes, ["u1", "u2", "u1"]);
 });
 
-Deno.test("SandboxView.apply() leaves sandboxes alone that no kubelet made", () => {
-  const { view: v } = view();
+Deno.test("SandboxIndex.apply() leaves sandboxes alone that no kubelet made", () => {
+  const { index } = newIndex();
   const labels = labelsOf("default/web/u1");
   const without = Object.keys(labels).flatMap((label) => {
     const { [label]: _, ...others } = labels;
     return [others, { ...labels, [label]: "" }];
   });
-  v.apply([{ app: "x" }, ...without].map((labels, n) => item(`s${n}`, labels, 1)), 0);
-  assertEquals([...v.unsettled()], []);
+  index.apply([{ app: "x" }, ...without].map((labels, n) => item(`s${n}`, labels, 1)), 0);
+  assertEquals([...index.unsettled()], []);
 });
 
-Deno.test("SandboxView.get() gives a sandbox to nobody whose UID, namespace or name is another", () => {
-  const { view: v, changes, entry } = view();
-  v.apply([item("s1", labelsOf("bank/ledger/u1"), 1)], 0);
-  v.accept(entry("s1"), "/netns/1");
-  assertSame(v.get(owner("bank/ledger/u1"))?.id, "s1");
+Deno.test("SandboxIndex.get() gives a sandbox to nobody whose UID, namespace or name is another", () => {
+  const { index, changes, entry } = newIndex();
+  index.apply([item("s1", labelsOf("bank/ledger/u1"), 1)], 0);
+  index.accept(entry("s1"), "/netns/1");
+  assertSame(index.get(owner("bank/ledger/u1"))?.id, "s1");
   for (const other of ["tenant-a/harmless/u1", "bank/harmless/u1", "tenant-a/ledger/u1", "bank/ledger/u2"]) {
-    assertSame(v.get(owner(other)), undefined, other);
+    assertSame(index.get(owner(other)), undefined, other);
   }
   // As a UID, text of whatever kind is that of nobody else.
-  assertSame(v.get({ namespace: "bank", name: "ledger", uid: "x/../u1" }), undefined);
-  assertSame(v.get({ namespace: "bank/ledger", name: "", uid: "u1" }), undefined);
+  assertSame(index.get({ namespace: "bank", name: "ledger", uid: "x/../u1" }), undefined);
+  assertSame(index.get({ namespace: "bank/ledger", name: "", uid: "u1" }), undefined);
   assertEquals(changes, ["u1"]);
 });
 
-Deno.test("SandboxView tells two pods of one UID apart, and tells of each by its own namespace and name", () => {
+Deno.test("SandboxIndex tells two pods of one UID apart, and tells of each by its own namespace and name", () => {
   const told: SandboxOwner[] = [];
-  const v = new SandboxView((owner) => told.push(owner));
+  const index = new SandboxIndex((owner) => told.push(owner));
   const pods = ["bank/ledger/u1", "tenant-a/harmless/u1"];
-  v.apply(pods.map((pod, n) => item(`s${n}`, labelsOf(pod), n)), 0);
-  for (const entry of [...v.unsettled()]) v.accept(entry, `/netns/${entry.id}`);
-  assertEquals(pods.map((pod) => v.get(owner(pod))?.id), ["s0", "s1"]);
-  v.apply([item("s0", labelsOf(pods[0]!), 0)], 1);
-  assertEquals(pods.map((pod) => v.get(owner(pod))?.id), ["s0", undefined]);
+  index.apply(pods.map((pod, n) => item(`s${n}`, labelsOf(pod), n)), 0);
+  for (const entry of [...index.unsettled()]) index.accept(entry, `/netns/${entry.id}`);
+  assertEquals(pods.map((pod) => index.get(owner(pod))?.id), ["s0", "s1"]);
+  index.apply([item("s0", labelsOf(pods[0]!), 0)], 1);
+  assertEquals(pods.map((pod) => index.get(owner(pod))?.id), ["s0", undefined]);
   assertEquals(told, [owner(pods[0]!), owner(pods[1]!), owner(pods[1]!)]);
 });
 
-Deno.test("SandboxView.dropNetns() ends the sandbox of that file at once, and it is asked about again", () => {
-  const { view: v, changes, entry, get } = view();
-  v.apply([web("s1", "u1", 1), web("s2", "u2", 1)], 0);
-  v.accept(entry("s1"), "/netns/cni-1");
-  v.accept(entry("s2"), "/netns/cni-10");
-  v.dropNetns("cni-1", 5);
+Deno.test("SandboxIndex.dropNetns() ends the sandbox of that file at once, and it is asked about again", () => {
+  const { index, changes, entry, get } = newIndex();
+  index.apply([web("s1", "u1", 1), web("s2", "u2", 1)], 0);
+  index.accept(entry("s1"), "/netns/cni-1");
+  index.accept(entry("s2"), "/netns/cni-10");
+  index.dropNetns("cni-1", 5);
   assertSame(get("u1"), undefined);
   assertSame(get("u2")?.id, "s2");
   assertEquals(changes, ["u1", "u2", "u1"]);
-  v.apply([web("s1", "u1", 1), web("s2", "u2", 1)], 6);
+  index.apply([web("s1", "u1", 1), web("s2", "u2", 1)], 6);
   assertSame(get("u1"), undefined, "the runtime may list it for a while");
-  assertEquals([...v.unsettled()].map(({ id, askAt }) => [id, askAt]), [["s1", 105]]);
+  assertEquals([...index.unsettled()].map(({ id, askAt }) => [id, askAt]), [["s1", 105]]);
 });
 
-Deno.test("SandboxView.refuse() has it asked about ever less often, or never again, and says when people are to know", () => {
-  const { view: v, entry } = view();
-  v.apply([web("s1", "u1", 1)], 0);
+Deno.test("SandboxIndex.refuse() has it asked about ever less often, or never again, and says when people are to know", () => {
+  const { index, entry } = newIndex();
+  index.apply([web("s1", "u1", 1)], 0);
   const s1 = entry("s1");
   const askAts: number[] = [];
   const news: boolean[] = [];
   for (let i = 0; i < 10; i++) {
-    news.push(v.refuse(s1, "closed", soon));
+    news.push(index.refuse(s1, "closed", soon));
     askAts.push(s1.askAt);
   }
   assertEquals(askAts, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
   assertEquals(news, [false, false, false, false, false, true, false, false, false, false]);
-  assertSame(v.refuse(s1, "elsewhere", { lasting: true, now: 0 }), true);
+  assertSame(index.refuse(s1, "elsewhere", { lasting: true, now: 0 }), true);
   assertSame(s1.askAt, Infinity);
 });
 
-Deno.test("SandboxView answers late about a sandbox that has gone, and nothing comes of it", () => {
-  const { view: v, changes, entry, get } = view();
-  v.apply([web("s1", "u1", 1)], 0);
+Deno.test("SandboxIndex answers late about a sandbox that has gone, and nothing comes of it", () => {
+  const { index, changes, entry, get } = newIndex();
+  index.apply([web("s1", "u1", 1)], 0);
   const s1 = entry("s1");
-  v.apply([], 1);
-  v.accept(s1, "/netns/1");
+  index.apply([], 1);
+  index.accept(s1, "/netns/1");
   assertSame(get("u1"), undefined);
-  assertSame(v.refuse(s1, "it has gone", soon), false);
+  assertSame(index.refuse(s1, "it has gone", soon), false);
   assertEquals(changes, []);
 });
 
-Deno.test("SandboxView.get() is the newest known of its pod after any sequence of observations, and every change is told", () => {
+Deno.test("SandboxIndex.get() is the newest known of its pod after any sequence of observations, and every change is told", () => {
   const id = fc.integer({ min: 0, max: 7 });
   const step = fc.oneof(
     fc.record({ kind: fc.constant("apply" as const), ids: fc.uniqueArray(id) }),
@@ -193,24 +193,24 @@ Deno.test("SandboxView.get() is the newest known of its pod after any sequence o
     // The model: which ids are listed, and what is known of each. Sandbox n is of pod n % 3 and was created at n.
     const listed = new Map<number, "unknown" | "refused" | "netns" | "host">();
     const told = new Map<string, string | undefined>();
-    const get = (uid: string) => v.get(owner(`default/web/${uid}`));
-    const v = new SandboxView(({ uid }) => told.set(uid, get(uid)?.id));
+    const get = (uid: string) => index.get(owner(`default/web/${uid}`));
+    const index = new SandboxIndex(({ uid }) => told.set(uid, get(uid)?.id));
     for (const step of steps) {
       if (step.kind === "apply") {
         for (const n of [...listed.keys()]) if (!step.ids.includes(n)) listed.delete(n);
         for (const n of step.ids) if (!listed.has(n)) listed.set(n, "unknown");
-        v.apply(step.ids.map((n) => web(`s${n}`, `u${n % 3}`, n)), 0);
+        index.apply(step.ids.map((n) => web(`s${n}`, `u${n % 3}`, n)), 0);
       } else if (step.kind === "drop") {
         if (listed.get(step.id) === "netns") listed.set(step.id, "refused");
-        v.dropNetns(`cni-${step.id}`, 0);
+        index.dropNetns(`cni-${step.id}`, 0);
       } else {
-        const entry = [...v.unsettled()].find((entry) => entry.id === `s${step.id}`);
+        const entry = [...index.unsettled()].find((entry) => entry.id === `s${step.id}`);
         const known = listed.get(step.id);
         assertSame(entry !== undefined, known === "unknown" || known === "refused");
         if (!entry) continue;
         listed.set(step.id, step.kind === "refuse" ? "refused" : step.host ? "host" : "netns");
-        if (step.kind === "refuse") v.refuse(entry, "closed", soon);
-        else v.accept(entry, step.host ? undefined : `/netns/cni-${step.id}`);
+        if (step.kind === "refuse") index.refuse(entry, "closed", soon);
+        else index.accept(entry, step.host ? undefined : `/netns/cni-${step.id}`);
       }
       for (const pod of [0, 1, 2]) {
         const newest = [...listed].filter(([n, known]) =>

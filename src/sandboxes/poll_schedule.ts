@@ -21,7 +21,7 @@ const FIRST_BACKOFF_MS = 100;
 const URGENT_BACKOFF_MS = 1_000;
 const IDLE_BACKOFF_MS = 5_000;
 
-export class Pace {
+export class PollSchedule {
   readonly #longestPollMs: number;
   #urgent = false;
   /** Grows from look to look while nothing happens. */

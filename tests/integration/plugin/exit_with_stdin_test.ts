@@ -3,16 +3,16 @@ import { deepStrictEqual, strictEqual } from "node:assert";
 import { join } from "@std/path";
 import { denoArgs, ROOT } from "../../rig/cli.ts";
 
-Deno.test("endWithStdin() ends a process whose output nobody reads as soon as its input ends, and not before", async () => {
+Deno.test("exitWithStdin() ends a process whose output nobody reads as soon as its input ends, and not before", async () => {
   const dir = await Deno.makeTempDir({ prefix: "packet-capture-plugin-" });
   try {
-    const module = new URL(`file://${join(ROOT, "src/reading/lifeline.ts")}`);
+    const module = new URL(`file://${join(ROOT, "src/reading/exit_with_stdin.ts")}`);
     // It writes until the pipe is full, and then waits for a reader, as containerd leaves it to.
     await Deno.writeTextFile(
       join(dir, "writer.ts"),
-      `import { endWithStdin } from ${
+      `import { exitWithStdin } from ${
         JSON.stringify(module.href)
-      };\nendWithStdin();\nfor (;;) await Deno.stdout.write(new Uint8Array(65536));\n`,
+      };\nexitWithStdin();\nfor (;;) await Deno.stdout.write(new Uint8Array(65536));\n`,
     );
     const child = new Deno.Command(Deno.execPath(), {
       args: denoArgs("writer.ts", dir),
