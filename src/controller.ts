@@ -11,19 +11,26 @@ import { ApiClient } from "./pods/api.ts";
 import { PodEvents } from "./pods/events.ts";
 import { getPod } from "./pods/get.ts";
 import { statusOf } from "./pods/status.ts";
-import { PodWatch } from "./pods/watch.ts";
+import { PodWatch, type WatchTiming } from "./pods/watch.ts";
 import { Sandboxes } from "./sandboxes/sandboxes.ts";
 import type { Settings } from "./settings.ts";
 
-/** In milliseconds; an object, so that tests of faults can be less patient. */
-export const PATIENCE = {
+/** How long the controller waits, in milliseconds. */
+export interface ControllerTiming {
   /** Without a turn of its loops for so long the process cannot help itself (design: /healthz). */
-  stalled: 60_000,
+  readonly stalled: number;
   /** The runtime must have answered within this (design: /readyz). */
-  runtimeSilent: 30_000,
-};
-/** How often a held directory is tried again. */
-const HELD_RETRY_MS = 1000;
+  readonly runtimeSilent: number;
+  /** How often a held directory is tried again. */
+  readonly heldRetry: number;
+}
+
+const CONTROLLER_TIMING: ControllerTiming = { stalled: 60_000, runtimeSilent: 30_000, heldRetry: 1000 };
+
+export interface ControllerOptions {
+  /** For tests, which cannot wait as long as the controller does. */
+  readonly timing?: { readonly controller?: Partial<ControllerTiming>; readonly watch?: Partial<WatchTiming> };
+}
 /** How long the API may take to tell of one pod. */
 const LOOK_TIMEOUT_MS = 10_000;
 /** How long Events that are still to be sent may take when we stop. */
@@ -32,15 +39,15 @@ const EVENTS_CLOSE_MS = 2000;
 /**
  * Runs the controller until `signal` is aborted.
  *
- * @param options.heldRetryMs How often a held directory is tried again; for tests.
  * @returns the exit code: 0 after a stop, 1 after a failure, 2 if captureDir is not ours.
  * @throws {KubeConfigError} if the API server cannot be found or the way to it cannot be used.
  */
 export async function runController(
   settings: Settings,
   signal: AbortSignal,
-  { heldRetryMs = HELD_RETRY_MS } = {},
+  options: ControllerOptions = {},
 ): Promise<number> {
+  const timing = { ...CONTROLLER_TIMING, ...options.timing?.controller };
   const log = getLog();
   const metrics = new Metrics();
   // Files that tcpdump makes are ours alone.
@@ -62,7 +69,7 @@ export async function runController(
   try {
     // First of all: what is wrong with the kubeconfig is found out before anything is taken or touched.
     using api = await ApiClient.load();
-    using directory = await takeDirectory(settings, stop.signal, heldRetryMs, (reason) => notReady = () => reason);
+    using directory = await takeDirectory(settings, stop.signal, timing.heldRetry, (reason) => notReady = () => reason);
     if (!directory) return 0;
     const strays = await endStrays(directory.path, stop.signal);
     if (strays.length > 0) log.warn("stray tcpdump processes ended", { pids: strays.join(" ") });
@@ -114,12 +121,13 @@ export async function runController(
       onSynced: () => captures.onSynced(),
       log: getLog("watch"),
       metrics,
+      timing: options.timing?.watch,
     });
     stalled = () => {
       const loops = { watch: watch.lastTurn, captures: captures.lastTurn };
       for (const [name, lastTurn] of Object.entries(loops)) {
         const ms = performance.now() - lastTurn;
-        if (ms > PATIENCE.stalled) return `the ${name} loop has not turned for ${Math.round(ms / 1000)} s`;
+        if (ms > timing.stalled) return `the ${name} loop has not turned for ${Math.round(ms / 1000)} s`;
       }
       return undefined;
     };
@@ -129,7 +137,7 @@ export async function runController(
       const { lastAnswer } = sandboxes;
       if (lastAnswer === undefined) return `the container runtime at ${settings.criSocket} has not answered yet`;
       const ms = performance.now() - lastAnswer;
-      return ms > PATIENCE.runtimeSilent
+      return ms > timing.runtimeSilent
         ? `the container runtime at ${settings.criSocket} has not answered for ${Math.round(ms / 1000)} s`
         : undefined;
     };

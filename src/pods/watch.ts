@@ -8,7 +8,7 @@ import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import { AbsenceChecks, type KeptPod } from "./absence.ts";
 import type { ApiClient } from "./api.ts";
-import { PodStore, type ObjectMeta, podOf } from "./pod_store.ts";
+import { type ObjectMeta, podOf, PodStore } from "./pod_store.ts";
 import { listMetadata } from "./list.ts";
 import { type Pod, podKey } from "./pod.ts";
 import { endOf, WatchEnd } from "./watch_end.ts";

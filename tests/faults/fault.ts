@@ -12,9 +12,7 @@
  * docs/reliability.md of it.
  */
 import { ok as assert } from "node:assert/strict";
-import type { HEALTH_TIMING } from "../../src/captures/health.ts";
-import type { PATIENCE } from "../../src/controller.ts";
-import type { WatchTiming } from "../../src/pods/watch.ts";
+import type { Timing } from "../rig/impatient.ts";
 
 /** A row of tests/faults.json. */
 export interface FaultRow {
@@ -42,16 +40,10 @@ export function bounded(inCheck: number, full: number): number {
   return FULL ? full : inCheck;
 }
 
-/** How to start the controller with less patience (hooks/impatient.ts) while its fault is bounded; with FAULTS=full as it is. */
-export function impatient(
-  patience: {
-    watch?: Partial<WatchTiming>;
-    controller?: Partial<typeof PATIENCE>;
-    health?: Partial<typeof HEALTH_TIMING>;
-  },
-): [env: Record<string, string>, options: { main?: string }] {
+/** How to start the controller with less patience (impatient.ts) while its fault is bounded; with FAULTS=full as it is. */
+export function impatient(timing: Timing): [env: Record<string, string>, options: { main?: string }] {
   if (FULL) return [{}, {}];
-  return [{ IMPATIENT: JSON.stringify(patience) }, { main: new URL("hooks/impatient.ts", import.meta.url).pathname }];
+  return [{ TIMING: JSON.stringify(timing) }, { main: new URL("../rig/impatient.ts", import.meta.url).pathname }];
 }
 
 /** What was measured of a fault that was survived. */

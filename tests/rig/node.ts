@@ -64,6 +64,9 @@ export interface ControllerOptions {
   readonly server?: string;
 }
 
+/** The controller with other times than its own (impatient.ts), to start in the place of src/main.ts. */
+export const IMPATIENT: string = join(import.meta.dirname!, "impatient.ts");
+
 export class NodeRig implements AsyncDisposable {
   readonly #netns = new Map<string, string>();
   /** The capture directory; made by the controller. */

@@ -4,9 +4,8 @@ import { join } from "@std/path";
 import { run } from "../../cluster/run.ts";
 import { waitFor } from "../../cluster/wait.ts";
 import { cli } from "../../rig/cli.ts";
-import { type Controller, KEY, NodeRig, type TestPod } from "../../rig/node.ts";
+import { type Controller, IMPATIENT, KEY, NodeRig, type TestPod } from "../../rig/node.ts";
 
-const IMPATIENT = join(import.meta.dirname!, "impatient.ts");
 /** Seconds. */
 const SILENCE = 8;
 

@@ -61,7 +61,7 @@ Deno.test("a controller that waits for captureDir leaves nothing behind of each 
       return take.call(CaptureDir, options);
     };
     using listeners = new Listeners();
-    const done = runController(settings, abort.signal, { heldRetryMs: 1 });
+    const done = runController(settings, abort.signal, { timing: { controller: { heldRetry: 1 } } });
     await waitFor("some tries", () => tries > 5, { everyMs: 5 });
     const before = listeners.count;
     const from = tries;

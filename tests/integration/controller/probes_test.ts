@@ -3,9 +3,7 @@ import { deepStrictEqual as assertEquals, match, ok as assert } from "node:asser
 import { join } from "@std/path";
 import { run } from "../../cluster/run.ts";
 import { Hopeless, waitFor } from "../../cluster/wait.ts";
-import { type Controller, KEY, NodeRig } from "../../rig/node.ts";
-
-const IMPATIENT = join(import.meta.dirname!, "impatient.ts");
+import { type Controller, IMPATIENT, KEY, NodeRig } from "../../rig/node.ts";
 
 let node: NodeRig;
 

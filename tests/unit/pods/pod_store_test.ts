@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { PodStore, podOf } from "../../../src/pods/pod_store.ts";
+import { podOf, PodStore } from "../../../src/pods/pod_store.ts";
 import type { Pod } from "../../../src/pods/pod.ts";
 
 const KEY = "tcpdump.antrea.io";
