@@ -50,6 +50,9 @@ export class NotFound extends Failure {
   override readonly name = "NotFound";
 }
 
+/** The API server has no resource type of that name. */
+export class NoSuchType extends UsageFailure {}
+
 // kubernetes/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go, forbiddenMessage()
 const FORBIDDEN =
   /User "(?<user>[^"]*)" cannot (?<verb>[^ ]+) (?:resource "(?<resource>[^"]*)"|path "(?<path>[^"]*)")(?: in API group "(?<group>[^"]*)")?(?: in the namespace "(?<namespace>[^"]*)")?/;
@@ -90,10 +93,8 @@ export function explain(stderr: string, otherwise: string): Failure {
   );
   if (/\(NotFound\)/.test(line)) return new NotFound(said);
   if (/^Error from server \((Forbidden|MethodNotAllowed)\)/.test(line)) return new Blocked(said);
-  if (
-    /unable to parse requirement|couldn't parse the selector|is invalid label|unknown flag|doesn't have a resource type/i
-      .test(line)
-  ) {
+  if (/doesn't have a resource type/.test(line)) return new NoSuchType(said);
+  if (/unable to parse requirement|couldn't parse the selector|is invalid label|unknown flag/i.test(line)) {
     return new UsageFailure(said);
   }
   if (/Unauthorized|must be logged in/.test(line)) {

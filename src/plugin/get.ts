@@ -67,7 +67,8 @@ export async function get(context: Context, options: GetOptions): Promise<number
     );
   }
   const installation = await installationFor(context, options);
-  const kept = (name: string) => findKept(kubectl, installation, name, options);
+  const kept = (name: string, namespace: string | undefined) =>
+    findKept(kubectl, installation, name, { ...options, namespace: namespace ?? options.namespace });
   const { annotationKey } = installation.release;
   const asked = await findTargets(kubectl, options, kept);
   const targets = annotatedOnly(asked, annotationKey);

@@ -4,6 +4,7 @@ import { NotFound } from "./explain.ts";
 import { UsageFailure } from "./failure.ts";
 import type { Installation } from "./installation.ts";
 import type { Kubectl } from "./kubectl.ts";
+import { contextNamespace } from "./namespace.ts";
 import type { Target, TargetOptions } from "./targets.ts";
 
 /** What reads as a UID rather than as a pod's name: the API server's, and the hashes that name static pods. */
@@ -22,7 +23,7 @@ export async function findKept(
   { namespace, allNamespaces }: Pick<TargetOptions, "namespace" | "allNamespaces">,
 ): Promise<Target | undefined> {
   // A name means a pod of the context's namespace, as it does for kubectl; a UID stands for itself.
-  const its = namespace ?? (allNamespaces || UID.test(name) ? undefined : await contextNamespace(kubectl));
+  const its = namespace ?? (allNamespaces || UID.test(name) ? undefined : await knownNamespace(kubectl));
   const answer = await findCaptures(kubectl, installation, everyNode(installation, its));
   const retained = answer.captures.filter(({ state }) => state === "retained");
   const named = retained.filter(({ pod }) => pod === name);
@@ -53,11 +54,11 @@ export async function findKept(
   };
 }
 
-/** The namespace that kubectl takes without -n. */
-async function contextNamespace(kubectl: Kubectl): Promise<string> {
-  const path = "{.contexts[0].context.namespace}";
-  const { code, stdout } = await kubectl.run(["config", "view", "--minify", `--output=jsonpath=${path}`]);
+async function knownNamespace(kubectl: Kubectl): Promise<string> {
+  const namespace = await contextNamespace(kubectl);
   // Without a context, as in a pod, kubectl has its own ways: nothing is guessed.
-  if (code !== 0) throw new UsageFailure("Cannot tell the namespace of the current context: give -n NAMESPACE");
-  return stdout.trim() || "default";
+  if (namespace === undefined) {
+    throw new UsageFailure("Cannot tell the namespace of the current context: give -n NAMESPACE");
+  }
+  return namespace;
 }

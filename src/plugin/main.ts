@@ -179,7 +179,7 @@ function plugin(to: Terminal, carryOut: CarryOut): Command {
 
 function pods(command: Command, what: string): Command {
   return command
-    .argument("[names...]", `${what}: POD, pod/POD, or deployment/NAME and other workloads for their present pods`)
+    .argument("[names...]", `${what}: POD, NAMESPACE/POD, or TYPE NAME or TYPE/NAME of a workload for its present pods`)
     .option("-l, --selector <labels>", "the pods with these labels")
     .option("-A, --all-namespaces", "look in all namespaces", false)
     .addOption(

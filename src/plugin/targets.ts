@@ -1,11 +1,13 @@
 /** The pods that a command line means: by name, by selector, or as the pods of a workload. */
 import { Failure, UsageFailure } from "./failure.ts";
-import { NotFound } from "./explain.ts";
+import { Forbidden, NoSuchType, NotFound } from "./explain.ts";
 import type { Kubectl } from "./kubectl.ts";
+import { type Named, readNames } from "./names.ts";
+import { contextNamespace } from "./namespace.ts";
 import { itemsOf, type ObjectMeta, type PodObject, type WorkloadObject } from "./objects.ts";
 
 export interface TargetOptions {
-  /** Pod names, `pod/NAME`, or `KIND/NAME` of a workload. */
+  /** As `readNames` reads them. */
   readonly names: readonly string[];
   readonly selector?: string | undefined;
   /** @default the namespace of the kubeconfig's context */
@@ -33,8 +35,8 @@ export interface Target {
 
 export const EITHER_NAMESPACE = "Give either -n NAMESPACE or --all-namespaces, not both";
 
-/** Looks elsewhere for a pod that the API server does not have. */
-export type FindMissing = (name: string) => Promise<Target | undefined>;
+/** Looks elsewhere for a pod that the API server does not have. @param namespace as the name itself says it */
+export type FindMissing = (name: string, namespace: string | undefined) => Promise<Target | undefined>;
 
 /**
  * Finds the pods, each once, ordered by namespace and name.
@@ -49,17 +51,17 @@ export async function findTargets(
 ): Promise<Target[]> {
   checkTargetOptions(options);
   const { names, selector, namespace, allNamespaces } = options;
-  const where = allNamespaces ? ["--all-namespaces"] : namespace === undefined ? [] : ["-n", namespace];
+  const where = allNamespaces ? ["--all-namespaces"] : inNamespace(namespace);
 
+  const named = readNames(names, selector);
   const targets = selector !== undefined
     ? (await podsBySelector(kubectl, where, selector)).map((pod) => targetOf(pod, false))
     : allNamespaces
-    ? await byNameAnywhere(kubectl, names, findMissing)
-    : await byName(kubectl, where, options, findMissing);
+    ? await byNameAnywhere(kubectl, named, findMissing)
+    : await byName(kubectl, named, namespace, findMissing);
   if (targets.length === 0) {
-    throw new Failure(
-      `No pod matches -l ${selector ?? ""}${allNamespaces ? " in any namespace" : inNamespace(namespace)}`,
-    );
+    const searched = allNamespaces ? "any namespace" : await namespaceText(kubectl, namespace);
+    throw new Failure(`No pod matches -l ${selector ?? ""} in ${searched}`);
   }
   const unique = new Map(targets.map((target) => [target.uid, target]));
   return [...unique.values()].sort((a, b) => compare(a.namespace, b.namespace) || compare(a.name, b.name));
@@ -71,7 +73,9 @@ export async function findTargets(
  * @throws {UsageFailure}
  */
 export function checkTargetOptions({ names, selector, namespace, allNamespaces }: TargetOptions): void {
-  if (names.length > 0 && selector !== undefined) throw new UsageFailure("Give either names or -l SELECTOR, not both");
+  if (readNames(names, selector).length > 0 && selector !== undefined) {
+    throw new UsageFailure("Give either names or -l SELECTOR, not both");
+  }
   if (names.length === 0 && selector === undefined) {
     throw new UsageFailure("Name the pods: POD …, KIND/NAME such as deployment/web, or -l SELECTOR");
   }
@@ -82,47 +86,95 @@ export function checkTargetOptions({ names, selector, namespace, allNamespaces }
 
 async function byName(
   kubectl: Kubectl,
-  where: string[],
-  { names, namespace }: TargetOptions,
+  named: readonly Named[],
+  namespace: string | undefined,
   findMissing: FindMissing,
-) {
-  const podNames = names.flatMap((name) => podName(name) ?? []);
-  const workloads = names.filter((name) => podName(name) === undefined);
+): Promise<Target[]> {
   const targets: Target[] = [];
-  if (podNames.length > 0) {
-    const pods = itemsOf<PodObject>(
-      await kubectl.json(["get", "pods", ...where, "--ignore-not-found", "--", ...podNames]),
-    );
-    for (const name of podNames) {
-      const pod = pods.find(({ metadata }) => metadata.name === name);
-      const target = pod === undefined ? await findMissing(name) : targetOf(pod, true);
-      if (target === undefined) throw new NotFound(`There is no pod ${name}${inNamespace(namespace)}`);
-      targets.push(target);
-    }
+  const workloads: Named[] = [];
+  const pods = new Map<string | undefined, Named[]>();
+  for (const one of named) {
+    // Where -n names another namespace, what stands before the slash can only be a type.
+    if (one.kind === "workload" || (one.kind === "either" && one.namespace !== (namespace ?? one.namespace))) {
+      workloads.push(one);
+    } else pods.set(one.namespace ?? namespace, [...pods.get(one.namespace ?? namespace) ?? [], one]);
   }
-  for (const workload of workloads) {
-    const pods = await podsOfWorkload(kubectl, where, workload, namespace);
-    targets.push(...pods.map((pod) => targetOf(pod, false)));
+  for (const [namespace, names] of pods) targets.push(...await podsByName(kubectl, names, namespace, findMissing));
+  for (const one of workloads) {
+    const found = await podsOfWorkload(kubectl, inNamespace(namespace), one.given, namespace).catch((error) => {
+      if (one.kind !== "either" || !(error instanceof NoSuchType)) throw error;
+      throw new UsageFailure(
+        `${one.given} names namespace ${one.namespace}, and -n names ${namespace}: give one of the two`,
+      );
+    });
+    targets.push(...found.map((pod) => targetOf(pod, false)));
   }
   return targets;
 }
 
-async function byNameAnywhere(kubectl: Kubectl, names: readonly string[], findMissing: FindMissing) {
+/** Finds pods of one namespace; of the context's if it is undefined. */
+async function podsByName(
+  kubectl: Kubectl,
+  names: readonly Named[],
+  namespace: string | undefined,
+  findMissing: FindMissing,
+): Promise<Target[]> {
+  let pods: PodObject[] = [], refusal: Forbidden | undefined;
+  try {
+    const args = ["get", "pods", ...inNamespace(namespace), "--ignore-not-found", "--"];
+    pods = itemsOf<PodObject>(await kubectl.json([...args, ...names.map(({ name }) => name)]));
+  } catch (error) {
+    // A type that is taken for a namespace is one of which the user has no rights.
+    if (!(error instanceof Forbidden) || !names.some(({ kind }) => kind === "either")) throw error;
+    refusal = error;
+  }
   const targets: Target[] = [];
-  for (const given of names) {
-    const name = podName(given);
-    if (name === undefined) {
+  for (const one of names) {
+    const pod = pods.find(({ metadata }) => metadata.name === one.name);
+    const ofType = pod === undefined && one.kind === "either" ? await podsOfUnknownType(kubectl, one.given) : undefined;
+    if (ofType !== undefined) targets.push(...ofType);
+    else if (refusal !== undefined) throw refusal;
+    else {
+      const target = pod === undefined ? await findMissing(one.name, one.namespace) : targetOf(pod, true);
+      if (target === undefined) {
+        throw new NotFound(`There is no pod ${one.name} in ${await namespaceText(kubectl, namespace)}`);
+      }
+      targets.push(target);
+    }
+  }
+  return targets;
+}
+
+/** Takes `TYPE/NAME` for a workload of the context's namespace; undefined: the API server has no such type. */
+async function podsOfUnknownType(kubectl: Kubectl, given: string): Promise<Target[] | undefined> {
+  try {
+    return (await podsOfWorkload(kubectl, [], given, undefined)).map((pod) => targetOf(pod, false));
+  } catch (error) {
+    if (error instanceof NoSuchType) return undefined;
+    throw error;
+  }
+}
+
+async function byNameAnywhere(kubectl: Kubectl, named: readonly Named[], findMissing: FindMissing) {
+  const targets: Target[] = [];
+  for (const one of named) {
+    const { given, kind, name, namespace } = one;
+    if (kind === "workload") {
       throw new UsageFailure(`${given} needs a namespace: give -n NAMESPACE instead of --all-namespaces`);
+    }
+    if (namespace !== undefined) {
+      targets.push(...await podsByName(kubectl, [{ ...one, kind: "pod" }], namespace, findMissing));
+      continue;
     }
     const pods = itemsOf<PodObject>(
       await kubectl.json(["get", "pods", "--all-namespaces", `--field-selector=metadata.name=${name}`]),
     );
     const [pod, ...others] = pods;
-    const missing = pod === undefined ? await findMissing(name) : undefined;
+    const missing = pod === undefined ? await findMissing(name, undefined) : undefined;
     if (pod === undefined && missing === undefined) throw new NotFound(`There is no pod ${name} in any namespace`);
     if (others.length > 0) {
       const all = pods.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`).sort().join(", ");
-      throw new UsageFailure(`${pods.length} pods are named ${name}: ${all}; choose one with -n NAMESPACE`);
+      throw new UsageFailure(`${pods.length} pods are named ${name}: ${all}; choose one of them`);
     }
     targets.push(missing ?? targetOf(pod as PodObject, true));
   }
@@ -141,7 +193,9 @@ async function podsOfWorkload(
   namespace: string | undefined,
 ): Promise<PodObject[]> {
   const [workload] = itemsOf<WorkloadObject>(await kubectl.json(["get", ...where, "--ignore-not-found", "--", name]));
-  if (workload === undefined) throw new NotFound(`There is no ${name}${inNamespace(namespace)}`);
+  if (workload === undefined) {
+    throw new NotFound(`There is no ${name} in ${await namespaceText(kubectl, namespace)}`);
+  }
   const { kind, spec } = workload;
   const owners = new Set([workload.metadata.uid]);
   let pods: PodObject[];
@@ -212,15 +266,17 @@ function targetOf(pod: PodObject, named: boolean): Target {
   };
 }
 
-/** The pod's name if `given` is a pod's: `web-0`, `pod/web-0`, `pods/web-0`, `po/web-0`. */
-function podName(given: string): string | undefined {
-  const slash = given.indexOf("/");
-  if (slash === -1) return given;
-  return ["pod", "pods", "po"].includes(given.slice(0, slash).toLowerCase()) ? given.slice(slash + 1) : undefined;
+function inNamespace(namespace: string | undefined): string[] {
+  return namespace === undefined ? [] : ["-n", namespace];
 }
 
-function inNamespace(namespace: string | undefined): string {
-  return namespace === undefined ? " in the namespace of the current context" : ` in namespace ${namespace}`;
+/** Names the namespace, the context's too. */
+async function namespaceText(kubectl: Kubectl, namespace: string | undefined): Promise<string> {
+  if (namespace !== undefined) return `namespace ${namespace}`;
+  const ofContext = await contextNamespace(kubectl);
+  return ofContext === undefined
+    ? "the namespace that kubectl takes"
+    : `namespace ${ofContext} (the current context's)`;
 }
 
 function compare(a: string, b: string): number {

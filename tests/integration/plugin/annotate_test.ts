@@ -305,7 +305,7 @@ Deno.test("start names both pods when two have one name", async () => {
   await server.createPod({ name: "twin", node: "worker1" });
   await server.createPod({ name: "twin", node: "worker2", namespace: "other" });
   const { code, stderr } = await run(["start", "twin", "-A"]);
-  strictEqual(stderr, "Error: 2 pods are named twin: default/twin, other/twin; choose one with -n NAMESPACE\n");
+  strictEqual(stderr, "Error: 2 pods are named twin: default/twin, other/twin; choose one of them\n");
   strictEqual(code, 2);
 });
 

@@ -491,6 +491,11 @@ Deno.test("get takes a kept capture by name from the context's namespace only, u
   await using sandbox = await sandboxWith([WEB[0]!], (path) => [
     { when: PODS, stdout: "" },
     { when: ["config", "view", "--context=staging", "--minify"], stdout: "staging" },
+    {
+      when: ["get -o json", "staging/web-0"],
+      code: 1,
+      stderr: 'error: the server doesn\'t have a resource type "staging"\n',
+    },
     { when: ["config", "view", "--context=none"], code: 1, stderr: "error: current-context must exist\n" },
     { when: ["config", "view"], stdout: "" },
     { when: ["list -n default -o json"], stdout: "[]" },
@@ -503,7 +508,7 @@ Deno.test("get takes a kept capture by name from the context's namespace only, u
   const other = await sandbox.run(["get", "web-0"]);
   deepStrictEqual([other.code, other.stderr], [
     1,
-    "Error: There is no pod web-0 in the namespace of the current context\n",
+    "Error: There is no pod web-0 in namespace default (the current context's)\n",
   ]);
   deepStrictEqual(await sandbox.files(), []);
   const unknown = await sandbox.run(["get", "web-0", "--context", "none"]);
@@ -511,7 +516,8 @@ Deno.test("get takes a kept capture by name from the context's namespace only, u
     2,
     "Error: Cannot tell the namespace of the current context: give -n NAMESPACE\n",
   ]);
-  for (const [i, args] of [["web-0", "--context", "staging"], ["web-0", "-n", "staging"], ["1234abcd"]].entries()) {
+  const forms = [["web-0", "--context", "staging"], ["web-0", "-n", "staging"], ["staging/web-0"], ["1234abcd"]];
+  for (const [i, args] of forms.entries()) {
     const { code, stderr } = await sandbox.run(["get", ...args, "-o", `${i}.pcapng`]);
     strictEqual(code, 0, stderr);
   }
@@ -649,7 +655,7 @@ const CANNOT: readonly [string, Rule[], RegExp][] = [
       { when: ["config", "view"], stdout: "" },
       { when: ["list -n default -o json"], stdout: "[]" },
     ],
-    /^Error: There is no pod web-0 in the namespace of the current context$/m,
+    /^Error: There is no pod web-0 in namespace default \(the current context's\)$/m,
   ],
   [
     "no controller on that node",
