@@ -35,10 +35,13 @@ and `enabled` (a parent's `condition` needs it). `required` names what may not b
 {{- end -}}
 {{- end -}}
 
-{{- /* Strings: name, value, pattern (the schema's), what is accepted. */}}
+{{- /* Texts: name, value, pattern, what it must be. The schema has no patterns for them: Helm would print those instead. */}}
 {{- $path := "^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$" -}}
 {{- $pathText := "an absolute path such as /a/b (letters, digits, . _ -; no .., no / at its end; not / itself)" -}}
 {{- range list
+  (list "image.repository" $v.image.repository "^[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[a-z0-9._-]+)*$" "an image without scheme, tag and digest, such as registry.example.com/tools/packet-capture")
+  (list "image.tag" ($v.image.tag | default "") "^([A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$" "a tag such as 1.2.3, or empty")
+  (list "image.digest" ($v.image.digest | default "") "^(sha256:[0-9a-f]{64})?$" "a digest: sha256: and 64 hexadecimal digits, or empty")
   (list "captureDir" $v.captureDir $path $pathText)
   (list "netnsDir" $v.netnsDir $path $pathText)
   (list "cri.socket" $v.cri.socket "^(/[A-Za-z0-9_-][A-Za-z0-9._-]*){2,}$" "an absolute path such as /run/containerd/containerd.sock, without unix://")

@@ -45,6 +45,8 @@ Deno.test("NOTES name the exact paths, keys and labels of this release", async (
       "kubectl annotate pod web-0 -n default capture.example.com-",
       "-l app.kubernetes.io/name=packet-capture,app.kubernetes.io/instance=pc --field-selector spec.nodeName=$NODE",
       "ls -l /var/captures/default/web-0",
+      "kubectl packet-capture get web-0 -n default -o web-0.pcapng",
+      "dist/kubectl-packet_capture into a folder of your PATH",
       "kubectl cp -n tools -c reader ${CONTROLLER#pod/}:/var/captures/default/web-0 ./web-0",
     ]
   ) {
@@ -96,7 +98,9 @@ Deno.test("NOTES' commands are taken by kubectl and a real API server", async ()
   // Nothing runs here that could be executed in, copied from, tested or waited for: such commands are shown instead of run.
   const commands = text.split("\n").filter((line) => /^ {2,}(kubectl|helm|NODE=|CONTROLLER=|for )/.test(line)).map((
     line,
-  ) => line.trim().replace(/(kubectl (exec|cp|rollout)|helm) /, "echo $& ").replaceAll("=NAME", "=carol"));
+  ) =>
+    line.trim().replace(/(kubectl (exec|cp|rollout|packet-capture)|helm) /, "echo $& ").replaceAll("=NAME", "=carol")
+  );
   assert.ok(commands.length >= 14, text);
   const script = ["set -eu", ...commands].join("\n").replaceAll(" > web-0.pcapng", "");
   const { code, stdout, stderr } = await attempt(["bash", "-c", script], {
