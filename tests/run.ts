@@ -32,7 +32,7 @@ const STEPS: Readonly<Record<Step, () => Promise<Counts>>> = {
   shell: async () => command("shell", ["shellcheck", ...await shellScripts()]),
   // Half of a unit test's time is a wait for a process: two files a core.
   unit: () => suite("unit", ["--parallel"], { DENO_JOBS: String(2 * navigator.hardwareConcurrency) }),
-  integration: () => suite("integration", []),
+  integration: () => tests("integration", [deno, "run", "--allow-all", "tests/integration/suite.ts"]),
   faults: () => tests("faults", [deno, "run", "--allow-all", "tests/faults/suite.ts"]),
   chart: () => suite("chart", []),
   e2e: () => tests("e2e", [deno, "run", "--allow-all", "tests/e2e/suite.ts"]),

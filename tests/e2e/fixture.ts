@@ -29,14 +29,16 @@ export function fixture(name: string, values: Record<string, unknown> = {}): Fix
   const own: KubeObject = { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } };
   Deno.test.beforeAll(async () => {
     await removeOtherReleases(kube);
-    await kube.remove(own); // of a run that was killed half way
-    await kube.apply(own);
-    await kube.serviceAccount(namespace);
-    await release.upgrade(await forThisMachine(kube, values));
+    const place = async () => {
+      await kube.remove(own); // of a run that was killed half way
+      await kube.apply(own);
+      await kube.serviceAccount(namespace);
+    };
+    const install = async () => await release.upgrade(await forThisMachine(kube, values));
+    await Promise.all([place(), install()]);
   });
   Deno.test.afterAll(async () => {
-    await kube.remove(own);
-    await release.uninstall();
+    await Promise.all([kube.remove(own), release.uninstall()]);
   });
   return { kube, release, namespace };
 }

@@ -1,15 +1,18 @@
 /**
- * Runs the end-to-end tests on a local cluster of their own: brings it up, builds the image and loads it, runs `deno test` with
- * the arguments given here, takes the cluster down. `KEEP_CLUSTER=1` leaves it up, for the next run to be quick; E2E_CLUSTER_DIR
+ * Runs the end-to-end tests on a local cluster of their own: brings it up, builds the image and loads it, runs all files, or
+ * `deno test` with the files and options given here, takes the cluster down. `KEEP_CLUSTER=1` leaves it up, for the next run to be quick; E2E_CLUSTER_DIR
  * is another folder for it:
  *
  *     KEEP_CLUSTER=1 tools/deno run --allow-all tests/e2e/suite.ts tests/e2e/image_test.ts
  */
 import { join, resolve } from "node:path";
 import { down, loadImage, up } from "../cluster/cluster.ts";
+import { runFiles, testsIn, writeReport } from "../files.ts";
 import { IMAGE_TAR } from "./release.ts";
 
 const ROOT = join(import.meta.dirname!, "../..");
+/** Files whose tests make clusters of their own, or look at the image's file. */
+const WITHOUT_CLUSTER = ["local_cluster", "image_tar"];
 const DIR = resolve(Deno.env.get("E2E_CLUSTER_DIR") || join(ROOT, ".cache/e2e-cluster"));
 
 async function main(args: string[]): Promise<number> {
@@ -26,13 +29,29 @@ async function main(args: string[]): Promise<number> {
     return (await command.spawn().status).code;
   };
   try {
-    if (await make("make", "image") !== 0) return 1;
-    await loadImage(await up(DIR), IMAGE_TAR);
-    const which = args.some((a) => !a.startsWith("-")) ? args : [...args, "tests/e2e"];
-    return await make("tools/deno", "test", "--allow-all", "--no-check", ...which);
+    const [image, cluster] = await Promise.allSettled([make("make", "image"), up(DIR)]);
+    if (cluster.status === "rejected") throw cluster.reason;
+    if (image.status === "rejected" || image.value !== 0) return 1;
+    await loadImage(cluster.value, IMAGE_TAR);
+    if (args.some((arg) => !arg.startsWith("-"))) {
+      return await make("tools/deno", "test", "--allow-all", "--no-check", ...args);
+    }
+    return await runAll(args, interrupted.signal);
   } finally {
     if (Deno.env.get("KEEP_CLUSTER") !== "1") await down(DIR);
   }
+}
+
+/** One file after the other on the cluster, where releases share the annotation key; beside them those that need none. */
+async function runAll(args: string[], signal: AbortSignal): Promise<number> {
+  const files = testsIn("tests/e2e").sort();
+  const alone = files.filter((file) => WITHOUT_CLUSTER.some((name) => file.endsWith(`/${name}_test.ts`)));
+  const lanes = [files.filter((file) => !alone.includes(file)), alone];
+  const ran = await Promise.all(
+    lanes.map((files) => runFiles({ files, atOnce: 1, env: { CLUSTER_DIR: DIR }, signal })),
+  );
+  await writeReport(args, ...ran.map(({ report }) => report));
+  return ran.some(({ code }) => code !== 0) ? 1 : 0;
 }
 
 try {

@@ -69,6 +69,38 @@ Deno.test("the gate refuses a step that it does not have", async () => {
   assert.match(makefile, /^check: install\n\t@tools\/deno run --allow-all tests\/run\.ts$/m);
 });
 
+Deno.test("test files run in processes of their own, the longest first: one that dies takes none with it", async () => {
+  await using project = await tree(
+    "deno.json",
+    "deno.lock",
+    "node_modules",
+    "tools/deno",
+    "tools/offline",
+    "tests/files.ts",
+  );
+  await project.write("tests/suite/a_test.ts", `Deno.test("first", () => {});`);
+  await project.write(
+    "tests/suite/below/dies_test.ts",
+    `Deno.test("dies", () => { Deno.kill(Deno.pid, "SIGKILL"); });`,
+  );
+  await project.write("tests/suite/long_test.ts", `Deno.test("last", () => {});`);
+  await project.write(
+    "main.ts",
+    `import { runFiles, testsIn } from "./tests/files.ts";
+    const { code, report } = await runFiles({ files: testsIn("tests/suite"), atOnce: 1, longest: ["suite/long"] });
+    console.log(code, report.match(/testcase name="[a-z]+"/g).join());`,
+  );
+  const { stdout } = await run(`${project.path}/tools/deno`, ["run", "-A", "--no-check", "main.ts"], {
+    cwd: project.path,
+  });
+  assert.deepEqual(stdout.match(/^suite\/\S+: ended .*(?= after)/gm), [
+    "suite/long: ended with 0",
+    "suite/a: ended with 0",
+    "suite/below/dies: ended by SIGKILL",
+  ]);
+  assert.match(stdout, /^137 testcase name="last",testcase name="first"$/m);
+});
+
 /** Runs the mutants `mutants` of a project with one function and two tests of it. */
 async function mutants(mutants: Record<string, unknown>[], args: string[] = []): Promise<Said> {
   await using project = await tree(

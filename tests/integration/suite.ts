@@ -1,0 +1,14 @@
+/**
+ * Runs all integration tests. Each file has an API server, a runtime and network namespaces of its own.
+ *
+ *     tools/deno run -A tests/integration/suite.ts [--junit-path=FILE]
+ */
+import { runFiles, testsIn, writeReport } from "../files.ts";
+
+const { code, report } = await runFiles({
+  files: testsIn("tests/integration"),
+  atOnce: navigator.hardwareConcurrency + 1,
+  longest: ["captures/requests", "reading/headers", "reading/ring", "reading/formats", "plugin/get"],
+});
+await writeReport(Deno.args, report);
+Deno.exit(code);
