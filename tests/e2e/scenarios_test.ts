@@ -156,8 +156,7 @@ Deno.test("a ring never has more than N files, however much comes", async () => 
 
 Deno.test("an init container's first packet is there, 20 of 20 pods", async () => {
   const nodes = await kube.workers();
-  const missing: string[] = [];
-  for (let i = 0; i < 20; i++) {
+  const early = Array.from({ length: 20 }, (_, i) => {
     const [name, word, node] = [`early-${i}`, token(), nodes[i % nodes.length]!];
     const init = {
       name: "init",
@@ -166,12 +165,21 @@ Deno.test("an init container's first packet is there, 20 of 20 pods", async () =
       command: ["sh", "-c", `${sendToken(word, "127.0.0.1").join(" ")}; true`],
     };
     const annotations = { [KEY]: "2" };
-    await using _pod = await kube.having(
-      testPod({ name, namespace, node, annotations, spec: { initContainers: [init] } }),
-    );
-    await kube.ready(namespace, name);
-    // It was sent once, before the pod was Ready; what the kernel still holds is in the file a second later.
-    await has(node, name, word, namespace, 5000).catch(() => missing.push(name));
+    return { name, word, node, pod: testPod({ name, namespace, node, annotations, spec: { initContainers: [init] } }) };
+  });
+  const missing: string[] = [];
+  try {
+    // One after the other; all are deleted together, because each deletion takes longer than a start.
+    for (const { name, pod } of early) {
+      await kube.apply(pod);
+      await kube.ready(namespace, name);
+    }
+    // Each was sent once, before the pod was Ready; what the kernel still holds is in the file a second later.
+    for (const { name, word, node } of early) {
+      await has(node, name, word, namespace, 5000).catch(() => missing.push(name));
+    }
+  } finally {
+    await kube.remove(...early.map(({ pod }) => pod));
   }
   assert.deepEqual(missing, []);
 });
