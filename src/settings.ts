@@ -6,21 +6,25 @@
  * parsed in one place and refused in another. Values are refused, never repaired. An empty value is a bad value: it is
  * more likely a mistake in a template than a wish for the default.
  */
-import { parseDuration } from "./base/duration.ts";
+import {
+  absolutePath,
+  address,
+  bool,
+  dnsName,
+  duration,
+  type Kind,
+  namespaces,
+  oneOf,
+  orNothing,
+  program,
+  whole,
+} from "./base/value_kinds.ts";
 import { type Log, LOG_FORMATS, LOG_LEVELS } from "./log.ts";
 import { quote } from "./base/quote.ts";
 
 /** Something that a person gave was wrong: the message is one sentence for them, the exit status is 2. */
 export class UsageError extends Error {
   override name = "UsageError";
-}
-
-/** How a setting's text is read. */
-interface Kind<T> {
-  /** Ends the sentence "it takes …". */
-  readonly accepts: string;
-  /** Undefined: not acceptable. */
-  parse(text: string): T | undefined;
 }
 
 interface Setting<T> extends Kind<T> {
@@ -36,7 +40,12 @@ const TABLE = {
   captureDir: setting("CAPTURE_DIR", absolutePath(), "/captures", "folder of the capture files"),
   criSocket: setting("CRI_SOCKET", absolutePath(), "/run/containerd/containerd.sock", "the container runtime's socket"),
   netnsDir: setting("NETNS_DIR", absolutePath(), "/run/netns", "folder of the pods' network namespaces"),
-  annotationKey: setting("ANNOTATION_KEY", annotationKey(), "tcpdump.antrea.io", "the pod annotation that asks for it"),
+  annotationKey: setting(
+    "ANNOTATION_KEY",
+    dnsName(63, "a DNS name without a slash, at most 63 characters"),
+    "tcpdump.antrea.io",
+    "the pod annotation that asks for it",
+  ),
   release: setting("RELEASE", dnsName(), "packet-capture", "who owns captureDir: the Helm release"),
   tcpdump: setting("TCPDUMP", program(), "tcpdump", "the tcpdump to run"),
   nsenter: setting("NSENTER", program(), "nsenter", "the nsenter to run"),
@@ -206,100 +215,4 @@ function setting<T>(env: string, kind: Kind<T>, initial: string | undefined, hel
 
 function flagOf(env: string): string {
   return `--${env.toLowerCase().replaceAll("_", "-")}`;
-}
-
-function whole(least: number, most: number): Kind<number> {
-  return {
-    accepts: `a whole number from ${least} to ${most}`,
-    parse(text) {
-      const value = /^[0-9]{1,15}$/.test(text) ? Number(text) : NaN;
-      return value >= least && value <= most ? value : undefined;
-    },
-  };
-}
-
-/** Null: nothing was given. */
-function orNothing<T>({ accepts, parse }: Kind<T>): Kind<T | null> {
-  return { accepts: `${accepts}, or nothing`, parse: (text) => text === "" ? null : parse(text) };
-}
-
-function bool(): Kind<boolean> {
-  return {
-    accepts: "true or false",
-    parse: (text) => text === "true" ? true : text === "false" ? false : undefined,
-  };
-}
-
-function oneOf<T extends string>(words: readonly T[]): Kind<T> {
-  return {
-    accepts: `one of ${words.join(", ")}`,
-    parse: (text) => words.find((word) => word === text),
-  };
-}
-
-function duration(least: number): Kind<number> {
-  return {
-    accepts: `a duration such as 30s, 10m or 2h, from ${least}s to 8760h`,
-    parse(text) {
-      const seconds = parseDuration(text) ?? NaN;
-      return seconds >= least && seconds <= 8760 * 3600 ? seconds : undefined;
-    },
-  };
-}
-
-/** A path without "..", without control characters; a slash at its end is dropped. */
-function absolutePath(): Kind<string> {
-  return {
-    accepts: "an absolute path other than /, without ..",
-    parse(text) {
-      // deno-lint-ignore no-control-regex
-      if (!/^\/[^\u0000-\u001f\u007f]+$/.test(text) || text.split("/").includes("..")) return undefined;
-      return text.replace(/\/+/g, "/").replace(/(.)\/$/, "$1").replace(/^\/$/, "") || undefined;
-    },
-  };
-}
-
-function program(): Kind<string> {
-  return {
-    accepts: "the name of a program in PATH, or an absolute path",
-    parse: (text) => /^(?:\/[^\s]*)?[^\s/]+$/.test(text) ? text : undefined,
-  };
-}
-
-function dnsName(): Kind<string> {
-  return {
-    accepts: "a name of lower-case letters, digits, - and ., at most 253 characters",
-    parse: (text) => text.length <= 253 && isDnsName(text) ? text : undefined,
-  };
-}
-
-/** Names of namespaces are DNS labels (kubernetes pkg/apis/core/validation). */
-function namespaces(): Kind<readonly string[]> {
-  return {
-    accepts: "names of namespaces with commas between them, without blanks, or nothing",
-    parse(text) {
-      const names = text === "" ? [] : text.split(",");
-      return names.every((name) => /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name)) ? names : undefined;
-    },
-  };
-}
-
-function annotationKey(): Kind<string> {
-  return {
-    accepts: "a DNS name without a slash, at most 63 characters",
-    parse: (text) => text.length <= 63 && isDnsName(text) ? text : undefined,
-  };
-}
-
-/** A DNS-1123 subdomain (kubernetes apimachinery pkg/util/validation), but for its length. */
-function isDnsName(text: string): boolean {
-  return /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(text);
-}
-
-function address(): Kind<string> {
-  return {
-    accepts: "an IP address or localhost",
-    parse: (text) =>
-      /^(?:localhost|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$/.test(text) ? text : undefined,
-  };
 }

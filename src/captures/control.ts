@@ -5,14 +5,15 @@
  *     {"count":"all"}            →  {"ok":true}                  each capture.json has the counters and sizes of now
  *                                   {"ok":false,"error":"…"}     it has not, and why; readers go on without
  */
-import { setTimeout as delay } from "node:timers/promises";
+import { pause } from "../base/timeout.ts";
 import { join } from "@std/path";
 import type { Log } from "../log.ts";
+import { messageOf } from "../base/errors.ts";
 import { quote } from "../base/quote.ts";
 import { SharedNext } from "../base/shared_next.ts";
 import { ignoreGone } from "../base/ignore_gone.ts";
 import { atControlPath, CONTROL } from "../store/control_path.ts";
-import { isNamespace, isPodName } from "../store/names.ts";
+import { isDnsLabel, isDnsName } from "../base/names.ts";
 
 /** Connections at a time; one more is closed at once. */
 const MOST_CONNECTIONS = 16;
@@ -79,7 +80,7 @@ export class Control implements AsyncDisposable {
       } catch (error) {
         if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) return;
         // Out of descriptors, perhaps: the next one may do.
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        await pause(100);
         continue;
       }
       if (this.#connections.size >= MOST_CONNECTIONS) {
@@ -101,7 +102,7 @@ export class Control implements AsyncDisposable {
       if (line === undefined) return;
       const answer = await this.#do(line).then(
         () => ({ ok: true }),
-        (error) => ({ ok: false, error: error instanceof Error ? error.message : String(error) }),
+        (error) => ({ ok: false, error: messageOf(error) }),
       );
       const bytes = new TextEncoder().encode(`${JSON.stringify(answer)}\n`);
       for (let at = 0; at < bytes.length;) at += await connection.write(bytes.subarray(at));
@@ -112,7 +113,7 @@ export class Control implements AsyncDisposable {
 
   async #count(): Promise<void> {
     // However often readers ask, most of the time is left for other work.
-    await delay(Math.max(0, this.#counted + COUNT_AGAIN_MS - performance.now()));
+    await pause(this.#counted + COUNT_AGAIN_MS - performance.now());
     await this.#options.count().finally(() => this.#counted = performance.now());
   }
 
@@ -120,7 +121,7 @@ export class Control implements AsyncDisposable {
     const request = requestIn(line);
     if (request.count === "all") return await this.#counting.run();
     const [namespace = "", pod = "", ...rest] = request.flush?.split("/") ?? [];
-    if (rest.length > 0 || !isNamespace(namespace) || !isPodName(pod)) throw unknown(line);
+    if (rest.length > 0 || !isDnsLabel(namespace) || !isDnsName(pod)) throw unknown(line);
     await this.#options.flush(namespace, pod);
   }
 }

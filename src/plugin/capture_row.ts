@@ -1,4 +1,5 @@
 /** Rows of a controller's list, believed only as far as they are what they must be. Pure. */
+import { isDnsName, isUid } from "../base/names.ts";
 import type { Row } from "../spec/row.ts";
 
 /** What an older controller's row lacks. */
@@ -7,12 +8,9 @@ type Newer = Pick<Row, "request" | "listening" | "options">;
 /** What the plugin needs of a row; a newer controller's row has more, which is handed on. */
 export type CaptureRow = Omit<Row, "received" | keyof Newer> & Partial<Newer>;
 
-/** Names become words of command lines: none may read as a flag. */
-const NAME = /^[a-z0-9][a-z0-9.-]{0,252}$/;
-const UID = /^([A-Za-z0-9][A-Za-z0-9-]{0,62})?$/;
-
 const isText = (value: unknown) => typeof value === "string";
-const isName = (value: unknown) => typeof value === "string" && NAME.test(value);
+/** Names become words of command lines: none may read as a flag. */
+const isName = (value: unknown) => typeof value === "string" && isDnsName(value);
 const isTextOrNull = (value: unknown) => value === null || isText(value);
 const areTexts = (value: unknown) =>
   typeof value === "object" && value !== null && !Array.isArray(value) && Object.values(value).every(isText);
@@ -21,7 +19,7 @@ const isCount = (value: unknown) => Number.isSafeInteger(value) && Number(value)
 const FIELDS: Readonly<Record<keyof CaptureRow, (value: unknown) => boolean>> = {
   namespace: isName,
   pod: isName,
-  uid: (value) => typeof value === "string" && UID.test(value),
+  uid: (value) => value === "" || (typeof value === "string" && isUid(value)),
   state: isText,
   reason: isText,
   since: isTextOrNull,

@@ -4,6 +4,7 @@
  * Labels and owner references prove nothing, because every tenant can write them in a namespace of their own. A release is known by its
  * ClusterRole `<release>-read`, which tenants cannot make, and its pods by their namespace and controller.
  */
+import { isDnsLabel, isDnsName } from "../base/names.ts";
 import { Forbidden } from "./explain.ts";
 import { Failure, UsageFailure } from "./failure.ts";
 import type { Kubectl } from "./kubectl.ts";
@@ -25,9 +26,6 @@ const CONTROLLER = "packet-capture";
 export const READER = "reader";
 /** The chart's default (charts/values.yaml). */
 export const DEFAULT_ANNOTATION_KEY = "tcpdump.antrea.io";
-
-const DNS_LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
-const DNS_NAME = /^(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
 
 /** One release of the chart. */
 export interface Release {
@@ -141,7 +139,9 @@ export function releaseIn({ name, labels = {}, annotations = {} }: ObjectMeta): 
   const release = labels[RELEASE_LABEL] ?? "";
   const namespace = annotations[NAMESPACE_ANNOTATION] ?? "", annotationKey = annotations[KEY_ANNOTATION] ?? "";
   if (labels[NAME_LABEL] !== "packet-capture" || name !== `${release}-read`) return undefined;
-  if (!DNS_LABEL.test(release) || !DNS_LABEL.test(namespace) || !DNS_NAME.test(annotationKey)) return undefined;
+  if (![release, namespace].every(isDnsLabel) || annotationKey.length > 63 || !isDnsName(annotationKey)) {
+    return undefined;
+  }
   return { namespace, name: release, annotationKey };
 }
 

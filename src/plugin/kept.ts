@@ -1,4 +1,5 @@
 /** Captures of pods that are gone, which the controller keeps for a while (`retention.afterPodDeletion`). */
+import { readsAsUid } from "../base/names.ts";
 import { everyNode, findCaptures } from "./captures.ts";
 import { NotFound } from "./explain.ts";
 import { UsageFailure } from "./failure.ts";
@@ -6,9 +7,6 @@ import type { Installation } from "./installation.ts";
 import type { Kubectl } from "./kubectl.ts";
 import { contextNamespace } from "./namespace.ts";
 import type { Target, TargetOptions } from "./targets.ts";
-
-/** What reads as a UID rather than as a pod's name: the API server's, and the hashes that name static pods. */
-const UID = /^[0-9a-f]{8,}(-[0-9a-f]+)*$/i;
 
 /**
  * The kept capture that is meant by the name of a pod that is not there, or by its UID; undefined if there is none.
@@ -23,7 +21,7 @@ export async function findKept(
   { namespace, allNamespaces }: Pick<TargetOptions, "namespace" | "allNamespaces">,
 ): Promise<Target | undefined> {
   // A name means a pod of the context's namespace, as it does for kubectl; a UID stands for itself.
-  const its = namespace ?? (allNamespaces || UID.test(name) ? undefined : await knownNamespace(kubectl));
+  const its = namespace ?? (allNamespaces || readsAsUid(name) ? undefined : await knownNamespace(kubectl));
   const answer = await findCaptures(kubectl, installation, everyNode(installation, its));
   const retained = answer.captures.filter(({ state }) => state === "retained");
   const named = retained.filter(({ pod }) => pod === name);

@@ -1,6 +1,6 @@
 /** Whether somebody may still write to a capture's files: only then may the newest one end in what cannot be read yet. */
-import { basename, dirname, join } from "@std/path";
-import { MARKER, RETAINED } from "../store/capture_dir.ts";
+import { join } from "@std/path";
+import { MARKER, placeOf } from "../store/layout.ts";
 import type { Manifest } from "../store/manifest.ts";
 
 /**
@@ -9,9 +9,10 @@ import type { Manifest } from "../store/manifest.ts";
  */
 export async function mayBeWritten(folder: string, manifest: Manifest | undefined): Promise<boolean> {
   const last = manifest?.runs.at(-1);
-  if (basename(dirname(folder)) === RETAINED || manifest?.state === "retained") return false;
+  const { captureDir, isRetained } = placeOf(folder);
+  if (isRetained || manifest?.state === "retained") return false;
   if (manifest && (last === undefined || last.endedAt !== undefined)) return false;
-  return await isHeld(dirname(dirname(folder)));
+  return await isHeld(captureDir);
 }
 
 /** Whether a controller holds captureDir: it has its marker locked. Takes that lock for a moment if nobody has it. */

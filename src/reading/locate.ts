@@ -1,6 +1,7 @@
 /** Which folder a command means by `NS/POD` or a UID, or why there is none. */
 import { join } from "@std/path";
-import { RETAINED } from "../store/capture_dir.ts";
+import { isDnsLabel, isDnsName, readsAsUid } from "../base/names.ts";
+import { podFolder, podFolders, retainedFolderOf, retainedUids } from "../store/layout.ts";
 import type { Manifest } from "../store/manifest.ts";
 import type { CaptureRequest } from "../spec/request.ts";
 import type { CaptureState } from "../spec/state.ts";
@@ -42,15 +43,6 @@ export interface Capture {
   readonly isDamaged: boolean;
 }
 
-const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
-const SUBDOMAIN = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
-/** The API server's UIDs, and the hashes that name static pods. */
-const UID = /^[0-9a-fA-F][0-9a-fA-F-]{7,62}$/;
-
-function isPodName(name: string): boolean {
-  return name.length <= 253 && SUBDOMAIN.test(name);
-}
-
 /**
  * The capture that `target` names: `NS/POD`, also of a deleted pod if it is the only one kept, or the UID of a kept one.
  *
@@ -59,7 +51,7 @@ function isPodName(name: string): boolean {
 export async function findCapture(captureDir: string, target: string): Promise<Capture> {
   const [namespace = "", pod, ...rest] = target.split("/");
   if (pod === undefined) {
-    if (!UID.test(target)) throw badTarget(target);
+    if (!readsAsUid(target)) throw badTarget(target);
     const found = await openRetained(captureDir, target.toLowerCase());
     if (found) return found;
     throw new Refusal(
@@ -67,8 +59,8 @@ export async function findCapture(captureDir: string, target: string): Promise<C
       `Cannot find a kept capture with the UID ${target}, accepted is one that "list" shows`,
     );
   }
-  if (rest.length > 0 || !LABEL.test(namespace) || !isPodName(pod)) throw badTarget(target);
-  const found = await openFolder(join(captureDir, namespace, pod), { namespace, pod });
+  if (rest.length > 0 || !isDnsLabel(namespace) || !isDnsName(pod)) throw badTarget(target);
+  const found = await openFolder(podFolder(captureDir, namespace, pod), { namespace, pod });
   if (found) return found;
   const request = (await readNotCapturing(captureDir)).find((r) => r.namespace === namespace && r.pod === pod);
   if (request) {
@@ -105,17 +97,13 @@ function badTarget(target: string): Refusal {
  * @throws Refusal with code 2 if it is no name of a namespace.
  */
 export async function allCaptures(captureDir: string, only?: string): Promise<Capture[]> {
-  if (only !== undefined && !LABEL.test(only)) {
+  if (only !== undefined && !isDnsLabel(only)) {
     throw new Refusal(2, `Cannot list the namespace ${quote(only, 100)}: it must be a DNS label such as default`);
   }
   const captures: Capture[] = [];
-  for (const namespace of only === undefined ? await folders(captureDir) : [only]) {
-    if (!LABEL.test(namespace)) continue;
-    for (const pod of await folders(join(captureDir, namespace))) {
-      if (!isPodName(pod)) continue;
-      const capture = await openFolder(join(captureDir, namespace, pod), { namespace, pod });
-      if (capture) captures.push(capture);
-    }
+  for (const { namespace, pod } of await podFolders(captureDir, only)) {
+    const capture = await openFolder(podFolder(captureDir, namespace, pod), { namespace, pod });
+    if (capture) captures.push(capture);
   }
   const kept = await retainedCaptures(captureDir);
   return [...captures, ...only === undefined ? kept : kept.filter((capture) => isOf(capture, only))];
@@ -128,8 +116,8 @@ function isOf({ manifest }: Capture, namespace: string): boolean {
 
 async function retainedCaptures(captureDir: string): Promise<Capture[]> {
   const captures: Capture[] = [];
-  for (const uid of await folders(join(captureDir, RETAINED))) {
-    const capture = UID.test(uid) ? await openRetained(captureDir, uid) : undefined;
+  for (const uid of await retainedUids(captureDir)) {
+    const capture = await openRetained(captureDir, uid);
     if (capture) captures.push(capture);
   }
   return captures;
@@ -137,7 +125,7 @@ async function retainedCaptures(captureDir: string): Promise<Capture[]> {
 
 /** Of a kept capture without a manifest the names of its files say whose it is, if tcpdump has given them. */
 async function openRetained(captureDir: string, uid: string): Promise<Capture | undefined> {
-  const folder = join(captureDir, RETAINED, uid);
+  const folder = retainedFolderOf(captureDir, uid);
   const capture = await openFolder(folder);
   if (capture) return capture;
   let pod: string | undefined;
@@ -193,15 +181,4 @@ export async function readNotCapturing(captureDir: string): Promise<NotCapturing
     // It says nothing that the folders do not, but for those without one.
     return [];
   }
-}
-
-async function folders(path: string): Promise<string[]> {
-  const names: string[] = [];
-  try {
-    for await (const entry of Deno.readDir(path)) if (entry.isDirectory) names.push(entry.name);
-  } catch (error) {
-    // Gone just now, or a file that somebody has put there.
-    if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory)) throw error;
-  }
-  return names.sort();
 }

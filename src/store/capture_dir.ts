@@ -1,26 +1,23 @@
-/**
- * The capture directory: whose it is, and which folders are in it. The only file that deletes folders.
- *
- *     <captureDir>/.packet-capture     marker: this directory is ours; the exclusive lock is held on it
- *     <captureDir>/.holder             who holds it, for people
- *     <captureDir>/.control            the socket at which readers ask the controller (control.ts)
- *     <captureDir>/<namespace>/<pod>/  a capture
- *     <captureDir>/.retained/<uid>/    a deleted pod's files
- */
+/** The capture directory of a controller: taking it, and making and deleting its folders. The only file that deletes folders. */
 import { join } from "@std/path";
 import { messageOf } from "../base/errors.ts";
 import { ignoreGone } from "../base/ignore_gone.ts";
 import { CONTROL } from "./control_path.ts";
 import { deleteFile } from "./delete_file.ts";
 import { MANIFEST } from "./manifest_file.ts";
-import { checkNames, isNamespace, isPodName, isUid } from "./names.ts";
+import {
+  HOLDER,
+  holdsCaptures,
+  isDirectory,
+  MARKER,
+  podFolder,
+  podFolders,
+  retainedFolder,
+  retainedFolderOf,
+  retainedUids,
+} from "./layout.ts";
 import { NOT_CAPTURING } from "./not_capturing.ts";
 
-/** Says whose the directory is; the exclusive lock is held on it. */
-export const MARKER = ".packet-capture";
-const HOLDER = ".holder";
-/** Folder that keeps deleted pods' captures, by UID. */
-export const RETAINED = ".retained";
 /** mkfs makes it in the root of an ext file system; the directory counts as empty all the same. */
 const LOST_AND_FOUND = "lost+found";
 
@@ -128,49 +125,29 @@ export class CaptureDir implements Disposable {
 
   /** @throws RangeError for names that Kubernetes does not allow. */
   folderOf(namespace: string, pod: string): string {
-    checkNames(namespace, pod);
-    return join(this.path, namespace, pod);
+    return podFolder(this.path, namespace, pod);
   }
 
   /** Where a deleted pod's files go. @throws RangeError for a UID that must not become a path. */
   retainedFolderOf(uid: string): string {
-    if (!isUid(uid)) throw new RangeError(`Cannot use UID ${JSON.stringify(uid.slice(0, 80))} as a folder`);
-    return join(this.path, RETAINED, uid);
+    return retainedFolderOf(this.path, uid);
   }
 
-  /** The folders of pods that are there, whatever is in them. Names that no pod can have are passed over, and so are symlinks. */
-  async folders(): Promise<{ namespace: string; pod: string }[]> {
-    const found = [];
-    for await (const namespace of Deno.readDir(this.path)) {
-      if (!namespace.isDirectory || !isNamespace(namespace.name)) continue;
-      for await (const pod of Deno.readDir(join(this.path, namespace.name))) {
-        if (pod.isDirectory && isPodName(pod.name)) {
-          found.push({ namespace: namespace.name, pod: pod.name });
-        }
-      }
-    }
-    return found;
+  /** The folders of pods that are there, whatever is in them. */
+  folders(): Promise<{ namespace: string; pod: string }[]> {
+    return podFolders(this.path);
   }
 
   /** Removes the empty directories that a controller leaves which is killed between two calls. */
   async tidy(): Promise<void> {
     for await (const { name, isDirectory } of Deno.readDir(this.path)) {
-      if (isDirectory && (isNamespace(name) || name === RETAINED)) await this.#removeIfEmpty(join(this.path, name));
+      if (isDirectory && holdsCaptures(name)) await this.#removeIfEmpty(join(this.path, name));
     }
   }
 
-  /** The UIDs of deleted pods whose files are retained. A symlink in place of their directory is passed over. */
-  async retained(): Promise<string[]> {
-    const found: string[] = [];
-    if (!await isDirectory(join(this.path, RETAINED))) return found;
-    try {
-      for await (const entry of Deno.readDir(join(this.path, RETAINED))) {
-        if (entry.isDirectory && isUid(entry.name)) found.push(entry.name);
-      }
-    } catch (error) {
-      ignoreGone(error);
-    }
-    return found;
+  /** The UIDs of deleted pods whose files are retained. */
+  retained(): Promise<string[]> {
+    return retainedUids(this.path);
   }
 
   /**
@@ -207,7 +184,7 @@ export class CaptureDir implements Disposable {
   async retainFolder(namespace: string, pod: string, uid: string): Promise<string> {
     const folder = this.folderOf(namespace, pod);
     const retained = this.retainedFolderOf(uid);
-    await makeDirectory(join(this.path, RETAINED));
+    await makeDirectory(retainedFolder(this.path));
     await removeDirectory(retained);
     await Deno.rename(folder, retained);
     await this.#removeIfEmpty(join(this.path, namespace));
@@ -215,9 +192,10 @@ export class CaptureDir implements Disposable {
   }
 
   async removeRetained(uid: string): Promise<void> {
-    if (!await isDirectory(join(this.path, RETAINED))) return;
-    await removeDirectory(this.retainedFolderOf(uid));
-    await this.#removeIfEmpty(join(this.path, RETAINED));
+    const folder = this.retainedFolderOf(uid);
+    if (!await isDirectory(retainedFolder(this.path))) return;
+    await removeDirectory(folder);
+    await this.#removeIfEmpty(retainedFolder(this.path));
   }
 
   /**
@@ -231,7 +209,7 @@ export class CaptureDir implements Disposable {
     const others: string[] = [];
     for await (const { name } of Deno.readDir(this.path)) {
       if (name === MARKER || name === LOST_AND_FOUND || ours.includes(name)) continue;
-      const isFolder = (isNamespace(name) || name === RETAINED) && await isEmptyDirectory(join(this.path, name));
+      const isFolder = holdsCaptures(name) && await isEmptyDirectory(join(this.path, name));
       if (!isFolder) others.push(name);
     }
     if (others.length > 0) return others;
@@ -269,11 +247,6 @@ async function removeDirectory(folder: string): Promise<void> {
       if (!isNotEmpty(error) || attempt === 5) return ignoreGone(error);
     }
   }
-}
-
-/** A real directory, not a symlink to one. */
-async function isDirectory(path: string): Promise<boolean> {
-  return (await Deno.lstat(path).catch(ignoreGone))?.isDirectory ?? false;
 }
 
 async function isEmptyDirectory(path: string): Promise<boolean> {

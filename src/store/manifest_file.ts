@@ -11,7 +11,7 @@
 import { join } from "@std/path";
 import type { CaptureRequest } from "../spec/request.ts";
 import type { Manifest } from "./manifest.ts";
-import { isUid } from "./names.ts";
+import { isUid } from "../base/names.ts";
 
 export const MANIFEST = "capture.json";
 /** The newest version of the manifest that this program can read. */

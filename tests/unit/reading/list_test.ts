@@ -230,6 +230,15 @@ Deno.test("list() and cat() know a kept capture whose manifest is damaged by its
   assertEquals(io.output, pcap([packet(1)]));
 });
 
+Deno.test("list() passes over a symlink in place of the folder of kept captures, as the controller does", async () => {
+  await using dir = await captureDir();
+  const folder = join(dir.path, ".elsewhere", "6f1c2d3e-0000-4000-8000-000000000001");
+  await Deno.mkdir(folder, { recursive: true });
+  await Deno.writeFile(join(folder, "capture-web-0.pcap3"), pcap([packet(1)]));
+  await Deno.symlink(join(dir.path, ".elsewhere"), join(dir.path, ".retained"));
+  assertEquals((await rows(dir.path)).map(({ uid }) => uid).filter((uid) => uid !== ""), []);
+});
+
 Deno.test("list() and cat() go on with whatever a manifest may be, and say whose is damaged", async () => {
   await using dir = await captureDir();
   const other = join(dir.path, "other", "db-0");

@@ -2,7 +2,7 @@ import { deepStrictEqual as assertEquals, ok as assert, rejects, throws } from "
 import { join } from "@std/path";
 import fc from "fast-check";
 import { CaptureDir, DirectoryHeld, DirectoryRefused } from "../../../src/store/capture_dir.ts";
-import { checkNames } from "../../../src/store/names.ts";
+import { checkNames } from "../../../src/store/layout.ts";
 import { runPurge } from "../../../src/purge.ts";
 
 async function temporary(): Promise<AsyncDisposable & { path: string }> {
