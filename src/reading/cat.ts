@@ -1,6 +1,5 @@
 /** `packet-capture cat NS/POD`: all that a capture holds at one moment, in order of time, as one file on stdout. */
-import { count, times } from "../base/format.ts";
-import { messageOf } from "../base/errors.ts";
+import { count } from "../base/format.ts";
 import { abortable, pause } from "../base/timeout.ts";
 import type { Manifest } from "../store/manifest.ts";
 import { readManifest } from "../store/manifest_file.ts";
@@ -8,16 +7,16 @@ import { VERSION } from "../version.ts";
 import type { CaptureFile } from "./capture_file.ts";
 import { mayBeWritten } from "./alive.ts";
 import { askFlush } from "./ask_controller.ts";
-import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
+import { CaptureInterfaces } from "./description.ts";
 import { mixedLinkTypes } from "../pcap/interfaces.ts";
-import { type Io, ReaderGone, systemIo } from "./io.ts";
+import { type Io, systemIo } from "./io.ts";
 import { untilReceived } from "./exit_with_stdin.ts";
 import { type Capture, findCapture } from "./locate.ts";
-import { WINDOW_SECONDS } from "../pcap/reorder.ts";
 import { EXIT, trailerOf } from "../spec/outcome.ts";
 import { PcapReader } from "../pcap/pcap.ts";
 import { PCAP_HEADER_BYTES } from "../pcap/pcap_format.ts";
-import { Refusal } from "./refusal.ts";
+import { Refusal, refusing } from "./refusal.ts";
+import { disorderRemarks, missingOf, sectionComments } from "./remarks.ts";
 import { NO_ROOM, type Snapshot, takeSnapshot } from "./snapshot.ts";
 import { type Format, MixedLinkTypes, PacketWriter } from "../pcap/writer.ts";
 
@@ -89,24 +88,6 @@ export async function cat(options: CatOptions, io: Io): Promise<number> {
     for (const note of notes) io.say(`${options.pod}: ${note}`);
     return notes.length > 0 ? 1 : 0;
   });
-}
-
-/** Runs a command, says in one sentence why it could not be done, and gives its exit code. */
-export async function refusing(io: Io, work: () => Promise<number>): Promise<number> {
-  try {
-    return await work();
-  } catch (error) {
-    // The reader has what it wanted, or knows best why it ended: as quiet as a program that SIGPIPE ends.
-    if (error instanceof ReaderGone && error.waited === undefined) return 1;
-    if (io.signal.aborted) {
-      io.say("ended before all was written");
-      return EXIT.ended;
-    }
-    io.say(messageOf(error));
-    if (!(error instanceof Refusal)) return EXIT.failed;
-    io.state = error.state;
-    return error.code;
-  }
 }
 
 /** @returns what of the snapshot could not be written, one sentence each. */
@@ -240,67 +221,6 @@ async function copy(
       await output.drain();
     }
   }
-}
-
-/** Returns what of a file could not be read, now that its reader has come to the end. */
-function missingOf(file: CaptureFile, reader: PcapReader): string[] {
-  if (reader.isStuck && !file.overtaken) {
-    // However the file goes on, this is no record that has yet to be written to its end.
-    reader.growing = false;
-    reader.next();
-  }
-  const notes: string[] = [];
-  if (file.overtaken) {
-    const missed = file.bytes - reader.offset;
-    const how = file.isDeleted ? "deleted" : "overtaken by the ring";
-    notes.push(`${file.name} was ${how} before it was read: ${missed} of its ${file.bytes} bytes are missing`);
-  } else if (reader.loss.bytes > 0) {
-    const { bytes, places, records } = reader.loss;
-    notes.push(
-      `${file.name} is damaged in ${count(places, "place")}: ${count(bytes, "byte")} and at least ` +
-        `${count(records, "packet")} are missing`,
-    );
-  }
-  return notes;
-}
-
-/** What the file's first comments say: whose packets they are, how they were asked for, and what is known to be amiss. */
-function sectionComments(capture: Capture, { files, unprotected }: Snapshot, options: CatOptions): string[] {
-  const { sinceSeconds, headersOnly } = options;
-  const comments = captureComments(capture);
-  if (headersOnly) comments.push(HEADERS_ONLY);
-  if (sinceSeconds !== undefined) comments.push(`only packets of the last ${sinceSeconds} s before the newest one`);
-  for (const [i, file] of files.entries()) {
-    const before = files.slice(0, i).findLast(({ firstSeconds }) => firstSeconds !== undefined)?.firstSeconds;
-    if (before !== undefined && file.firstSeconds !== undefined && file.firstSeconds < before - WINDOW_SECONDS) {
-      comments.push(
-        `the clock was set back by ${before - file.firstSeconds} s or more before run ${file.run}, ${file.name}: ` +
-          "packets are in order of the runs there, not of time",
-      );
-    }
-  }
-  if (unprotected !== undefined) {
-    comments.push(
-      `written without a snapshot, ${unprotected}: what the ring overtook is missing, and named in the first interface's statistics`,
-    );
-  }
-  return comments;
-}
-
-/** What is worth knowing of the order of the packets written. */
-function disorderRemarks({ disorder }: PacketWriter): string[] {
-  const remarks: string[] = [];
-  if (disorder.steps > 0) {
-    remarks.push(
-      `the clock was set back ${times(disorder.steps)}, by ${
-        disorder.stepSeconds.toFixed(3)
-      } s in all: packets are in order of capture there`,
-    );
-  }
-  if (disorder.unsorted > 0) {
-    remarks.push(`${count(disorder.unsorted, "packet")} came too late to be put in order of time`);
-  }
-  return remarks;
 }
 
 function stateOf(manifest: Manifest | undefined): string {

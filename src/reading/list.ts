@@ -8,7 +8,7 @@ import { messageOf } from "../base/errors.ts";
 import { printable } from "../base/printable.ts";
 import { jsonText } from "../base/quote.ts";
 import { askCount } from "./ask_controller.ts";
-import { refusing } from "./cat.ts";
+import { refusing } from "./refusal.ts";
 import { type Io, systemIo } from "./io.ts";
 import { allCaptures, type Capture, readNotCapturing } from "./locate.ts";
 import { newestPacket } from "../pcap/newest.ts";

@@ -1,5 +1,8 @@
 /** A request that cannot be carried out: one sentence for people, and the exit code that goes with it (outcome.ts). */
+import { messageOf } from "../base/errors.ts";
+import { EXIT } from "../spec/outcome.ts";
 import type { CaptureState } from "../spec/state.ts";
+import { type Io, ReaderGone } from "./io.ts";
 
 export class Refusal extends Error {
   /** One of outcome.ts. */
@@ -12,5 +15,23 @@ export class Refusal extends Error {
     this.name = "Refusal";
     this.code = code;
     this.state = state;
+  }
+}
+
+/** Runs a command, says in one sentence why it could not be done, and gives its exit code. */
+export async function refusing(io: Io, work: () => Promise<number>): Promise<number> {
+  try {
+    return await work();
+  } catch (error) {
+    // The reader has what it wanted, or knows best why it ended: as quiet as a program that SIGPIPE ends.
+    if (error instanceof ReaderGone && error.waited === undefined) return 1;
+    if (io.signal.aborted) {
+      io.say("ended before all was written");
+      return EXIT.ended;
+    }
+    io.say(messageOf(error));
+    if (!(error instanceof Refusal)) return EXIT.failed;
+    io.state = error.state;
+    return error.code;
   }
 }

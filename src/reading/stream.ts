@@ -1,38 +1,30 @@
 /** `packet-capture stream NS/POD`: what a capture holds, then each packet as it comes, as pcapng on stdout. */
 import { count, times } from "../base/format.ts";
 import { pause, settledWithin } from "../base/timeout.ts";
-import type { Manifest } from "../store/manifest.ts";
-import type { CaptureState } from "../spec/state.ts";
-import { readManifest } from "../store/manifest_file.ts";
 import { VERSION } from "../version.ts";
-import { mayBeWritten } from "./alive.ts";
 import { askFlush } from "./ask_controller.ts";
-import { refusing } from "./cat.ts";
 import { captureComments, CaptureInterfaces, HEADERS_ONLY } from "./description.ts";
 import { Follower } from "./follow.ts";
+import { FollowedManifest } from "./followed_manifest.ts";
 import { mixedLinkTypes } from "../pcap/interfaces.ts";
 import { type Io, ReaderGone, systemIo } from "./io.ts";
 import { type Capture, findCapture } from "./locate.ts";
 import { trailerOf } from "../spec/outcome.ts";
 import { PcapReader } from "../pcap/pcap.ts";
 import { commentOption } from "../pcap/pcapng_blocks.ts";
-import { Refusal } from "./refusal.ts";
+import { Refusal, refusing } from "./refusal.ts";
 import { PacketWriter } from "../pcap/writer.ts";
 
 /** Between two looks at a quiet capture. The kernel takes up to 0.8 s to hand a packet to tcpdump, and 1.5 s are promised. */
 const LOOK_MS = 100;
 /** After reading so much at once it does not wait: a fast ring goes around meanwhile. */
 const BUSY_BYTES = 256 * 1024;
-/** The manifest says whether the capture has ended, and is read so often. */
-const MANIFEST_MS = 1000;
 /** tcpdump buffers what it writes, and is asked for it so often. */
 const FLUSH_MS = 1000;
 /** Statistics are written after so long without a packet, which is how a reader that has gone is noticed. */
 const QUIET_MS = 10_000;
 /** What has been read is still written when told to stop, if the reader takes it within so long. */
 const LAST_WRITE_MS = 2000;
-/** In these states nothing comes any more. */
-const ENDED_STATES: readonly string[] = ["finished", "completed", "retained"] satisfies CaptureState[];
 
 export interface StreamOptions {
   readonly captureDir: string;
@@ -102,14 +94,7 @@ class LiveCapture implements Disposable {
   #last = "";
   /** Run of the last packet. */
   #run: number | undefined;
-  #manifest: Manifest | undefined;
-  /** Somebody may be writing to the newest file. */
-  #isWritten = true;
-  /** The folder is of another pod by now. */
-  #isAnother = false;
-  #manifestRead = performance.now();
-  /** As it was last told. */
-  #state: CaptureState = "capturing";
+  readonly #followed: FollowedManifest;
   #written = performance.now();
   readonly #captureDir: string;
   /** Aborted at its end. */
@@ -123,7 +108,7 @@ class LiveCapture implements Disposable {
     this.#capture = capture;
     this.#headersOnly = headersOnly;
     this.#interfaces = new CaptureInterfaces({ headersOnly });
-    this.#manifest = capture.manifest;
+    this.#followed = new FollowedManifest(capture, (line) => io.say(line));
     this.#io = io;
     this.#follower = new Follower(capture.folder, capture.pod);
     this.#output = new PacketWriter({ write: (bytes) => io.write(bytes) });
@@ -135,12 +120,11 @@ class LiveCapture implements Disposable {
   }
 
   async run(): Promise<void> {
-    this.#tellState();
     const comments = [...captureComments(this.#capture), ...(this.#headersOnly ? [HEADERS_ONLY] : [])];
     await this.#meanwhile(this.#output.begin({ application: `packet-capture ${VERSION}`, os: "Linux", comments }, []));
     for (;;) {
       // Asked before the look, so that what was written before the end is seen by it.
-      const over = await this.#isOver();
+      const over = this.#follower.ended || await this.#followed.hasEnded();
       if (!over) this.#askFlush();
       await this.#look();
       const bytes = await this.#readAll(over);
@@ -148,7 +132,7 @@ class LiveCapture implements Disposable {
       if (over && this.#follower.queue.length === 0) return;
       if (bytes > 0) this.#written = performance.now();
       if (performance.now() - this.#written > QUIET_MS) {
-        await this.#meanwhile(this.#output.beat(this.#interfaces.counters(this.#manifest)));
+        await this.#meanwhile(this.#output.beat(this.#interfaces.counters(this.#followed.manifest)));
         this.#written = performance.now();
       }
       if (bytes < BUSY_BYTES && !over) await pause(LOOK_MS, this.#io.signal);
@@ -162,7 +146,7 @@ class LiveCapture implements Disposable {
       // Nothing came behind it by which it would have been noticed.
       if (this.#follower.missed !== undefined) this.#tellMissed("the end");
       const comments = this.missed > 0 ? [`the reader was too slow and missed packets ${times(this.missed)}`] : [];
-      await this.#output.statistics(this.#interfaces.counters(this.#manifest, comments));
+      await this.#output.statistics(this.#interfaces.counters(this.#followed.manifest, comments));
     })();
     if (await settledWithin(LAST_WRITE_MS, last)) await last;
   }
@@ -170,7 +154,7 @@ class LiveCapture implements Disposable {
   /** Has tcpdump write what it has buffered, once a second; what it then has written is seen by the next look. */
   #askFlush(): void {
     const now = performance.now();
-    if (!this.#isWritten || this.#isFlushing || now - this.#flushed < FLUSH_MS) return;
+    if (!this.#followed.isWritten || this.#isFlushing || now - this.#flushed < FLUSH_MS) return;
     this.#flushed = now;
     this.#isFlushing = true;
     void askFlush(this.#captureDir, this.#capture, this.#over.signal).finally(() => this.#isFlushing = false);
@@ -179,8 +163,8 @@ class LiveCapture implements Disposable {
   async #look(): Promise<void> {
     await this.#follower.look(async () => {
       // The file may be the first of a run that has begun since the last time, or of another pod of this name.
-      await this.#readManifest();
-      return this.#isAnother ? undefined : this.#manifest?.runs.at(-1)?.n ?? 0;
+      await this.#followed.read();
+      return this.#followed.isAnother ? undefined : this.#followed.manifest?.runs.at(-1)?.n ?? 0;
     });
   }
 
@@ -196,34 +180,6 @@ class LiveCapture implements Disposable {
     await finished;
   }
 
-  async #isOver(): Promise<boolean> {
-    if (this.#follower.ended) return true;
-    if (performance.now() - this.#manifestRead > MANIFEST_MS) await this.#readManifest();
-    return this.#isAnother || ENDED_STATES.includes(this.#manifest?.state ?? "");
-  }
-
-  async #readManifest(): Promise<void> {
-    const manifest = await readManifest(this.#capture.folder).catch(() => undefined);
-    this.#manifestRead = performance.now();
-    const { uid } = this.#capture.manifest ?? {};
-    if (manifest && uid !== undefined && manifest.uid !== uid) this.#isAnother = true;
-    else if (manifest) this.#manifest = manifest;
-    this.#isWritten = await mayBeWritten(this.#capture.folder, this.#manifest);
-    this.#tellState();
-  }
-
-  /** Says why nothing comes, and that packets come again. */
-  #tellState(): void {
-    const { state = "capturing", reason = "" } = this.#manifest ?? {};
-    if (state === this.#state || ENDED_STATES.includes(state)) return;
-    this.#state = state;
-    this.#io.say(
-      state === "capturing"
-        ? "packets are captured again"
-        : `nothing is captured: it is ${state}${reason && `: ${reason}`}`,
-    );
-  }
-
   /** Reads all that is there. @param over the last file will not grow either. @returns how many bytes that was. */
   async #readAll(over: boolean): Promise<number> {
     const { queue } = this.#follower;
@@ -233,7 +189,7 @@ class LiveCapture implements Disposable {
       const reader = this.#reader ??= new PcapReader(file, { headersOnly: this.#headersOnly });
       const from = reader.offset;
       // With another one behind it, or no tcpdump that writes, this one is finished.
-      const finished = queue.length > 1 || over || !this.#isWritten;
+      const finished = queue.length > 1 || over || !this.#followed.isWritten;
       reader.growing = !finished;
       let options: Uint8Array | undefined;
       while (reader.next()) {
@@ -261,7 +217,7 @@ class LiveCapture implements Disposable {
 
   /** At a file's first packet: its interface is made known. @returns what is to be said at that packet. */
   async #beginFile(reader: PcapReader, run: number): Promise<Uint8Array | undefined> {
-    const to = this.#interfaces.numberOf({ ...this.#capture, manifest: this.#manifest }, reader.header!, run);
+    const to = this.#interfaces.numberOf({ ...this.#capture, manifest: this.#followed.manifest }, reader.header!, run);
     for (let n = this.#output.delivered.length; n <= to; n++) {
       const { described, comments } = this.#interfaces.all[n]!;
       const mixed = mixedLinkTypes(this.#interfaces.all.slice(0, n + 1).map(({ described }) => described.linkType));
@@ -293,12 +249,7 @@ class LiveCapture implements Disposable {
     const last = this.#run;
     this.#run = run;
     if (last === undefined || run <= last) return [];
-    const runs = this.#manifest?.runs.filter(({ n }) => n >= last && n <= run) ?? [];
-    const restarts = runs.slice(1).map(({ startedAt }, i) => {
-      const { endedAt = "an unknown time", ended } = runs[i]!;
-      return `not captured from ${endedAt} to ${startedAt}${ended ? `: ${ended}` : ""}`;
-    });
-    if (restarts.length === 0) restarts.push(`capturing was begun anew before this: run ${run} follows run ${last}`);
+    const restarts = this.#followed.restarts(last, run);
     for (const each of restarts) this.#io.say(each);
     return restarts;
   }

@@ -3,7 +3,7 @@
  *
  *     stalled.ts [while-stdin]       the reader is not taken for gone
  */
-import { refusing } from "../../../src/reading/cat.ts";
+import { refusing } from "../../../src/reading/refusal.ts";
 import { systemIo } from "../../../src/reading/io.ts";
 
 const io = systemIo(new AbortController().signal, { whileStdin: Deno.args[0] === "while-stdin", goneMs: 300 });
