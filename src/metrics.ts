@@ -35,6 +35,8 @@ interface PodName {
   readonly name: string;
 }
 
+type CaptureLabel = "namespace" | "pod";
+
 /** One object per process, handed to those who have something to count. */
 export class Metrics {
   readonly #registry = new Registry();
@@ -59,15 +61,14 @@ export class Metrics {
   });
 
   readonly #requests = this.#gauge("requests", "Captures that are asked for, by state.", ["state"]);
-  readonly #packets = this.#counter("packets_total", "Packets written by a capture.", ["namespace", "pod"]);
-  readonly #dropped = this.#counter("packets_dropped_total", "Packets that the kernel dropped for want of time.", [
-    "namespace",
-    "pod",
-  ]);
-  readonly #ringBytes = this.#gauge("ring_bytes", "Bytes of a capture's files.", ["namespace", "pod"]);
+  /** By namespace/name. */
+  readonly #captures = new Map<string, CaptureNumbers & { readonly labels: Record<CaptureLabel, string> }>();
 
   constructor() {
     this.setRequests({});
+    this.#ofCaptures(Counter, "packets_total", "Packets written by a capture.", "packets");
+    this.#ofCaptures(Counter, "packets_dropped_total", "Packets that the kernel dropped for want of time.", "dropped");
+    this.#ofCaptures(Gauge, "ring_bytes", "Bytes of a capture's files.", "ringBytes");
     const buildInfo = this.#gauge("build_info", "Always 1; what runs here.", ["version", "deno"]);
     buildInfo.set({ version: VERSION, deno: Deno.version.deno }, 1);
     const age = () => (performance.now() - this.#watchActivity) / 1000;
@@ -88,21 +89,12 @@ export class Metrics {
 
   /** The numbers of a capture as they are now. */
   setCapture(pod: PodName, numbers: CaptureNumbers): void {
-    const labels = { namespace: pod.namespace, pod: pod.name };
-    // prom-client's counters can only be added to; ours are counted by tcpdump.
-    this.#packets.remove(labels);
-    this.#packets.inc(labels, numbers.packets);
-    this.#dropped.remove(labels);
-    this.#dropped.inc(labels, numbers.dropped);
-    this.#ringBytes.set(labels, numbers.ringBytes);
+    this.#captures.set(keyOf(pod), { ...numbers, labels: { namespace: pod.namespace, pod: pod.name } });
   }
 
   /** Ends the series of a capture that is no more. */
   removeCapture(pod: PodName): void {
-    const labels = { namespace: pod.namespace, pod: pod.name };
-    this.#packets.remove(labels);
-    this.#dropped.remove(labels);
-    this.#ringBytes.remove(labels);
+    this.#captures.delete(keyOf(pod));
   }
 
   /** The API server has just said something on the watch. */
@@ -120,6 +112,26 @@ export class Metrics {
     return this.#registry.metrics();
   }
 
+  /** Makes a metric of which each capture that there is has a series, with the number it has when it is asked for. */
+  #ofCaptures(
+    Metric: typeof Counter<CaptureLabel> | typeof Gauge<CaptureLabel>,
+    name: string,
+    help: string,
+    number: keyof CaptureNumbers,
+  ): void {
+    const captures = this.#captures;
+    new Metric({
+      name: `packet_capture_${name}`,
+      help,
+      labelNames: ["namespace", "pod"],
+      registers: [this.#registry],
+      collect() {
+        this.reset();
+        for (const { labels, [number]: value } of captures.values()) this.inc(labels, value);
+      },
+    });
+  }
+
   #gauge<L extends string = never>(name: string, help: string, labelNames: L[] = []): Gauge<L> {
     return new Gauge({ name: `packet_capture_${name}`, help, labelNames, registers: [this.#registry] });
   }
@@ -127,4 +139,9 @@ export class Metrics {
   #counter<L extends string = never>(name: string, help: string, labelNames: L[] = []): Counter<L> {
     return new Counter({ name: `packet_capture_${name}`, help, labelNames, registers: [this.#registry] });
   }
+}
+
+/** Neither a namespace nor a name has a slash. */
+function keyOf({ namespace, name }: PodName): string {
+  return `${namespace}/${name}`;
 }
