@@ -2,7 +2,7 @@
 import { count } from "../base/format.ts";
 import type { ByteSource } from "./bytes.ts";
 import { mixedLinkTypes } from "./interfaces.ts";
-import { PcapngReader } from "./pcapng.ts";
+import { MergeInput, putStatistics } from "./merge_input.ts";
 import { type Format, PacketWriter } from "./writer.ts";
 
 /** With 250 pods at once the buffers take 16 MiB; a larger packet makes its own buffer grow. */
@@ -46,9 +46,9 @@ export interface Merged {
  */
 export async function mergeCaptures(sources: readonly MergeSource[], options: MergeOptions): Promise<Merged> {
   const { signal } = options;
-  const inputs = sources.map(({ name, source }) => new Input(name, source));
+  const inputs = sources.map(({ source }) => new MergeInput(source, { buffer: BUFFER_BYTES }));
   // What a source says of itself stands before its first packet.
-  const queue = new Queue(inputs.filter((input) => input.reader.next()));
+  const queue = new Queue(inputs.filter((input) => input.look()));
   const interfaces = inputs.flatMap(({ reader }) => reader.interfaces);
   const mixed = options.format === "pcap" ? undefined : mixedLinkTypes(interfaces.map(({ linkType }) => linkType));
   const output = new PacketWriter({
@@ -70,12 +70,9 @@ export async function mergeCaptures(sources: readonly MergeSource[], options: Me
   for (const input of inputs) await input.addInterfaces(output);
 
   for (let input; (input = queue.first);) {
-    const { reader, numbers } = input;
-    if (reader.interface >= numbers.length) await input.addInterfaces(output);
-    const { optionsStart, optionsEnd } = reader;
-    const packetOptions = optionsEnd > optionsStart ? reader.bytes.subarray(optionsStart, optionsEnd) : undefined;
-    output.add(reader, numbers[reader.interface]!, packetOptions);
-    queue.replaceFirst(reader.next());
+    if (input.hasNewInterface) await input.addInterfaces(output);
+    input.addPacket(output);
+    queue.replaceFirst(input.look());
     if (output.isFull) {
       signal?.throwIfAborted();
       await output.drain();
@@ -85,60 +82,29 @@ export async function mergeCaptures(sources: readonly MergeSource[], options: Me
 
   // A source can describe interfaces behind its last packet.
   for (const input of inputs) await input.addInterfaces(output);
-  await output.statistics(
-    inputs.flatMap((input) =>
-      input.numbers.map((number, i) => ({ number, statistics: input.reader.interfaces[i]?.statistics }))
-    ).sort((a, b) => a.number - b.number).map(({ statistics }) => ({
-      received: statistics?.received,
-      dropped: statistics?.dropped,
-      comments: statistics?.comments ?? [],
-    })),
-  );
+  await putStatistics(inputs, output);
   return {
     packets: output.delivered.reduce((sum, n) => sum + n, 0),
-    notes: inputs.flatMap(({ note }) => note ?? []),
+    notes: inputs.flatMap(({ reader }, i) => noteOf(sources[i]!.name, reader) ?? []),
     remarks: mixed ? [mixed] : [],
   };
 }
 
-class Input {
-  readonly reader: PcapngReader;
-  /** The writer's number of each of the reader's interfaces. */
-  readonly numbers: number[] = [];
-  readonly #name: string;
-
-  constructor(name: string, source: ByteSource) {
-    this.#name = name;
-    this.reader = new PcapngReader(source, { buffer: BUFFER_BYTES });
-  }
-
-  async addInterfaces(output: PacketWriter): Promise<void> {
-    const { interfaces } = this.reader;
-    while (this.numbers.length < interfaces.length) {
-      const described = interfaces[this.numbers.length]!;
-      this.numbers.push(await output.addInterface(described, described.comments));
-    }
-  }
-
-  get note(): string | undefined {
-    const { foreign, loss } = this.reader;
-    if (foreign) return `${this.#name} is not a pcapng file`;
-    return loss.bytes > 0
-      ? `${this.#name} is cut or damaged: ${count(loss.bytes, "byte")} of it cannot be read`
-      : undefined;
-  }
+function noteOf(name: string, { foreign, loss }: MergeInput["reader"]): string | undefined {
+  if (foreign) return `${name} is not a pcapng file`;
+  return loss.bytes > 0 ? `${name} is cut or damaged: ${count(loss.bytes, "byte")} of it cannot be read` : undefined;
 }
 
 /** The inputs that stand at a packet, the one with the oldest first: a binary heap. */
 class Queue {
-  readonly #heap: Input[];
+  readonly #heap: MergeInput[];
 
-  constructor(inputs: Input[]) {
+  constructor(inputs: MergeInput[]) {
     this.#heap = inputs;
     for (let i = inputs.length >> 1; i >= 0; i--) this.#sink(i);
   }
 
-  get first(): Input | undefined {
+  get first(): MergeInput | undefined {
     return this.#heap[0];
   }
 
@@ -157,15 +123,11 @@ class Queue {
     for (const input = heap[at]; input !== undefined;) {
       let child = 2 * at + 1;
       if (child >= heap.length) return;
-      if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++;
-      if (!isBefore(heap[child]!, input)) return;
+      if (child + 1 < heap.length && heap[child + 1]!.isBefore(heap[child]!)) child++;
+      if (!heap[child]!.isBefore(input)) return;
       heap[at] = heap[child]!;
       heap[child] = input;
       at = child;
     }
   }
-}
-
-function isBefore({ reader: a }: Input, { reader: b }: Input): boolean {
-  return a.seconds < b.seconds || (a.seconds === b.seconds && a.nanos < b.nanos);
 }

@@ -50,6 +50,8 @@ export interface Reordering {
   readonly windowBytes?: number;
   /** Bytes held back when packets come later than that; @default 64 MiB */
   readonly maxWindowBytes?: number;
+  /** Whether records come out in the order in which they went in, whatever their times, with no more held back than a chunk. */
+  readonly asTheyCome?: boolean;
 }
 
 /** How far out of order the packets were. */
@@ -76,6 +78,7 @@ export class Reorder {
   #limit: number;
   #held = 0;
   readonly #maxLimit: number;
+  readonly #asTheyCome: boolean;
   /** Oldest first; the last one takes records. */
   #window: Chunk[] = [];
   readonly #ready: Chunk[] = [];
@@ -88,8 +91,11 @@ export class Reorder {
   /** Key of the newest record handed on since then. */
   #passed = -Infinity;
 
-  constructor({ windowBytes = WINDOW_BYTES, maxWindowBytes = MAX_WINDOW_BYTES }: Reordering = {}) {
-    this.#limit = Math.max(2 * CHUNK_BYTES, windowBytes);
+  constructor(
+    { windowBytes = WINDOW_BYTES, maxWindowBytes = MAX_WINDOW_BYTES, asTheyCome = false }: Reordering = {},
+  ) {
+    this.#asTheyCome = asTheyCome;
+    this.#limit = asTheyCome ? CHUNK_BYTES : Math.max(2 * CHUNK_BYTES, windowBytes);
     this.#maxLimit = Math.max(this.#limit, maxWindowBytes);
   }
 
@@ -102,7 +108,7 @@ export class Reorder {
     // Exact for 104 days from the base on; beyond, packets nanoseconds apart may count as simultaneous.
     const key = (seconds - this.#baseSeconds) * 1e9 + nanos;
     this.stepped = 0;
-    if (key < this.#newest) {
+    if (key < this.#newest && !this.#asTheyCome) {
       if (key < this.#newest - WINDOW_SECONDS * 1e9) this.#step(this.#newest - key);
       else if (key < this.#passed) this.disorder.unsorted++;
       else this.disorder.sorted++;
@@ -114,7 +120,7 @@ export class Reorder {
       chunk = this.#append(bytes);
     }
     if (key > this.#newest) this.#newest = key;
-    else if (key < this.#newest) this.#disordered = true;
+    else if (key < this.#newest) this.#disordered = !this.#asTheyCome;
     if (key > chunk.newest) chunk.newest = key;
     chunk.keys[chunk.count] = key;
     chunk.starts[chunk.count++] = chunk.used;

@@ -6,7 +6,7 @@ import { messageOf } from "../base/errors.ts";
 import { Failure, Interrupted, UsageFailure } from "./failure.ts";
 import { type Controller, controllerOn, type Installation, type InstallationOptions } from "./installation.ts";
 import type { Delivery } from "./kubectl.ts";
-import { mergeLive } from "./live_merge.ts";
+import { mergeLive } from "../pcap/live_merge.ts";
 import { annotatedOnly, notCaptured } from "./stop.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
 import { openViewer, type Sink, standardOutput, type Viewer } from "./viewer.ts";

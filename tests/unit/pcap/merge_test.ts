@@ -12,7 +12,7 @@ import {
   putPacketBlock,
   sectionHeader,
 } from "../../../src/pcap/pcapng_blocks.ts";
-import { mergeLive } from "../../../src/plugin/live_merge.ts";
+import { mergeLive } from "../../../src/pcap/live_merge.ts";
 import { concat } from "../reading/files.ts";
 
 /** A pcapng file with packets of one byte, at the given milliseconds. */

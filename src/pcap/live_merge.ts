@@ -6,10 +6,9 @@
  * controller's comments are in its first interface's, its last statistics at the end.
  */
 import { settledWithin } from "../base/timeout.ts";
-import type { ByteSource } from "../pcap/bytes.ts";
-import { PcapngReader } from "../pcap/pcapng.ts";
-import { InterfaceBlocks } from "../pcap/interfaces.ts";
-import { interfaceStatistics, PACKET_BLOCK_BYTES, putPacketBlock, sectionHeader } from "../pcap/pcapng_blocks.ts";
+import type { ByteSource } from "./bytes.ts";
+import { MergeInput, putStatistics } from "./merge_input.ts";
+import { PacketWriter } from "./writer.ts";
 
 /**
  * Milliseconds for which packets of one pod wait for another pod's, which may be older. Controllers are up to 1.5 s behind, most of it
@@ -20,9 +19,8 @@ const PATIENCE_MS = 1000;
 const START_MS = 4000;
 /** Bytes taken from one controller ahead of the others. */
 const AHEAD = 1024 * 1024;
-/** A block that is longer than this is no block (see src/pcap/pcapng.ts): bytes. */
+/** A block that is longer than this is no block (see pcapng.ts): bytes. */
 const LONGEST_BLOCK = 2 * 1024 * 1024;
-const OUTPUT_BYTES = 256 * 1024;
 
 export interface LiveMergeOptions {
   readonly application: string;
@@ -41,15 +39,17 @@ export async function mergeLive(
   { application, write, ended }: LiveMergeOptions,
 ): Promise<void> {
   let wake = () => {};
-  const inputs = sources.map((source) => new Input(source, () => wake()));
-  const output = new Output(write);
-  await output.put(sectionHeader({ application }));
-  const told = new Set<Input>();
+  const inputs = sources.map((source) => new LiveSource(source, () => wake()));
+  const output = new PacketWriter({ write, asTheyCome: true });
+  await output.begin({ application }, []);
+  const told = new Set<LiveSource>();
   try {
     while (told.size < inputs.length) {
       const next = nextOf(inputs, performance.now());
-      if (next instanceof Input) {
-        await next.copyPacket(output);
+      if (next instanceof MergeInput) {
+        if (next.hasNewInterface) await next.addInterfaces(output, next.reader.comments);
+        next.addPacket(output);
+        if (output.isFull) await output.drain();
         continue;
       }
       await output.flush();
@@ -59,8 +59,7 @@ export async function mergeLive(
         ended(index, input.error);
       }
       if (told.size === inputs.length) {
-        for (const input of inputs) await input.putStatistics(output);
-        await output.flush();
+        await putStatistics(inputs.map(({ packets }) => packets), output);
         break;
       }
       // What arrives, ends or has waited long enough from here on resolves it.
@@ -74,12 +73,13 @@ export async function mergeLive(
 }
 
 /** The input whose packet is to be written now, or after how many milliseconds to look again if nothing arrives. */
-function nextOf(inputs: readonly Input[], now: number): Input | number {
-  let oldest: Input | undefined, wait = 0;
+function nextOf(inputs: readonly LiveSource[], now: number): MergeInput | number {
+  let oldest: MergeInput | undefined, wait = 0;
   for (const input of inputs) {
     input.hasNews = false;
-    if (input.look()) {
-      if (oldest === undefined || input.isBefore(oldest)) oldest = input;
+    const { packets } = input;
+    if (packets.look()) {
+      if (oldest === undefined || packets.isBefore(oldest)) oldest = packets;
     } else if (!input.isSpent) {
       wait = Math.max(wait, input.lastCame + PATIENCE_MS - now);
     }
@@ -88,23 +88,21 @@ function nextOf(inputs: readonly Input[], now: number): Input | number {
   return wait > 0 ? wait : oldest;
 }
 
-class Input implements ByteSource {
+/** What comes of one capture: gathered ahead of the others, read by whole blocks. */
+class LiveSource implements ByteSource {
+  readonly packets = new MergeInput(this);
   /** When bytes came last, by performance.now(). */
   lastCame = performance.now() + START_MS;
   error: unknown;
   /** Something has come, or it has ended, since this was set to false. */
   hasNews = false;
   readonly #stream: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
-  readonly #reader = new PcapngReader(this);
   readonly #wake: () => void;
-  /** The output's numbers of its interfaces. */
-  readonly #numbers: number[] = [];
   /** What has come; `#whole` of it are whole blocks, `#taken` have been read. */
   #bytes = new Uint8Array(AHEAD);
   #length = 0;
   #whole = 0;
   #taken = 0;
-  #atPacket = false;
   #closed = false;
   #resume = () => {};
 
@@ -116,50 +114,7 @@ class Input implements ByteSource {
 
   /** It has ended and all of it was written. */
   get isSpent(): boolean {
-    return this.#closed && !this.look();
-  }
-
-  /** @returns whether it stands at a packet. */
-  look(): boolean {
-    if (!this.#atPacket) this.#atPacket = this.#reader.next();
-    return this.#atPacket;
-  }
-
-  isBefore(another: Input): boolean {
-    const own = this.#reader, other = another.#reader;
-    return own.seconds < other.seconds || (own.seconds === other.seconds && own.nanos < other.nanos);
-  }
-
-  async copyPacket(output: Output): Promise<void> {
-    const { interfaces, comments, optionsStart, optionsEnd, bytes } = this.#reader;
-    for (const described of interfaces.slice(this.#numbers.length)) {
-      const own = this.#numbers.length === 0 ? comments : [];
-      this.#numbers.push(output.interfaces++);
-      await output.put(output.blocks.add(described, [...own, ...described.comments]));
-    }
-    const from = this.#reader.interface;
-    const options = optionsEnd > optionsStart ? bytes.subarray(optionsStart, optionsEnd) : new Uint8Array();
-    const space = await output.room(PACKET_BLOCK_BYTES + this.#reader.captured + options.length);
-    space.used = putPacketBlock(
-      space.bytes,
-      space.view,
-      space.used,
-      this.#reader,
-      this.#numbers[from] ?? 0,
-      interfaces[from]?.digits ?? 6,
-      options,
-    );
-    this.#atPacket = false;
-  }
-
-  /** Writes how many packets of each interface were written, and what the source has counted, as far as it has said so. */
-  async putStatistics(output: Output): Promise<void> {
-    for (const [i, number] of this.#numbers.entries()) {
-      const { digits, packets, statistics } = this.#reader.interfaces[i]!;
-      const { received, dropped, comments } = statistics ?? { received: undefined, dropped: undefined };
-      const counted = { received, dropped, delivered: packets, comments: comments ?? [] };
-      await output.put(interfaceStatistics(number, digits, counted));
-    }
+    return this.#closed && !this.packets.look();
   }
 
   /** For the reader: whole blocks only, since it takes half a block for damage. */
@@ -215,49 +170,12 @@ class Input implements ByteSource {
     this.#bytes.set(chunk, this.#length);
     this.#length += chunk.length;
     const view = new DataView(this.#bytes.buffer);
-    // The controller's writer is little-endian (src/pcap/pcapng_blocks.ts).
+    // The controller's writer is little-endian (pcapng_blocks.ts).
     while (this.#length - this.#whole >= 8) {
       const block = view.getUint32(this.#whole + 4, true);
       if (block < 12 || block % 4 !== 0 || block > LONGEST_BLOCK) throw new Error("what came is not pcapng");
       if (this.#length - this.#whole < block) break;
       this.#whole += block;
     }
-  }
-}
-
-/** Gathers blocks so that a packet does not cost a system call. */
-class Output {
-  bytes = new Uint8Array(OUTPUT_BYTES);
-  view = new DataView(this.bytes.buffer);
-  used = 0;
-  interfaces = 0;
-  readonly blocks = new InterfaceBlocks();
-  readonly #write: (bytes: Uint8Array) => Promise<void>;
-
-  constructor(write: (bytes: Uint8Array) => Promise<void>) {
-    this.#write = write;
-  }
-
-  /** Makes room for so many bytes at `used`. */
-  async room(length: number): Promise<this> {
-    if (this.used + length > this.bytes.length) await this.flush();
-    if (length > this.bytes.length) {
-      this.bytes = new Uint8Array(length);
-      this.view = new DataView(this.bytes.buffer);
-    }
-    return this;
-  }
-
-  async put(block: Uint8Array): Promise<void> {
-    await this.room(block.length);
-    this.bytes.set(block, this.used);
-    this.used += block.length;
-  }
-
-  async flush(): Promise<void> {
-    if (this.used === 0) return;
-    const length = this.used;
-    this.used = 0;
-    await this.#write(this.bytes.subarray(0, length));
   }
 }
