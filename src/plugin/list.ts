@@ -5,7 +5,7 @@ import { type Context, installationFor } from "./command.ts";
 import { Failure, UsageFailure } from "./failure.ts";
 import { type InstallationOptions, noControllers } from "./installation.ts";
 import { optionsCell } from "../spec/row.ts";
-import { printable } from "../base/printable.ts";
+import { compareText, tableLines } from "../base/table.ts";
 import { EITHER_NAMESPACE } from "./targets.ts";
 import { jsonText } from "../base/quote.ts";
 
@@ -30,11 +30,15 @@ export async function list(context: Context, options: ListOptions): Promise<numb
   const { captures: all, unreachable, damaged, refused } = await findCaptures(kubectl, installation, scope);
   if (refused !== undefined && all.length === 0) throw refused;
   const captures = all
-    .toSorted((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));
+    .toSorted((a, b) =>
+      compareText(a.namespace, b.namespace) || compareText(a.pod, b.pod) || compareText(a.uid, b.uid)
+    );
   if (options.output === "json") {
     terminal.document(`${jsonText({ captures, unreachable, damaged })}\n`);
   } else if (captures.length > 0) {
-    for (const row of table([HEADINGS, ...captures.map((capture) => cells(capture, Date.now()))])) terminal.line(row);
+    for (const row of tableLines([HEADINGS, ...captures.map((capture) => cells(capture, Date.now()))])) {
+      terminal.line(row);
+    }
   } else if (unreachable.length === 0 || unreachable.length < installation.controllers.size) {
     const where = options.namespace === undefined ? "" : ` in namespace ${options.namespace}`;
     terminal.note(`No captures${where} on ${installation.controllers.size - unreachable.length} nodes`);
@@ -78,13 +82,6 @@ function cells(capture: NodeCapture, now: number): string[] {
   ];
 }
 
-/** Rows with their columns aligned, two blanks between them. */
-export function table(rows: readonly (readonly string[])[]): string[] {
-  const safe = rows.map((row) => row.map(printable));
-  const widths = (safe[0] ?? []).map((_, column) => Math.max(...safe.map((row) => (row[column] ?? "").length)));
-  return safe.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd());
-}
-
 /** How long ago an ISO 8601 time was, as kubectl says it: "42s", "5m", "3h", "2d". */
 export function age(time: string | null | undefined, now: number): string {
   const seconds = Math.max(0, Math.round((now - Date.parse(time ?? "")) / 1000));
@@ -93,8 +90,4 @@ export function age(time: string | null | undefined, now: number): string {
   if (seconds < 7200) return `${Math.floor(seconds / 60)}m`;
   if (seconds < 172_800) return `${Math.floor(seconds / 3600)}h`;
   return `${Math.floor(seconds / 86_400)}d`;
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -1,4 +1,5 @@
 /** The pods that a command line means: by name, by selector, or as the pods of a workload. */
+import { compareText } from "../base/table.ts";
 import { Failure, UsageFailure } from "./failure.ts";
 import { Forbidden, NoSuchType, NotFound } from "./explain.ts";
 import type { Kubectl } from "./kubectl.ts";
@@ -64,7 +65,7 @@ export async function findTargets(
     throw new Failure(`No pod matches -l ${selector ?? ""} in ${searched}`);
   }
   const unique = new Map(targets.map((target) => [target.uid, target]));
-  return [...unique.values()].sort((a, b) => compare(a.namespace, b.namespace) || compare(a.name, b.name));
+  return [...unique.values()].sort((a, b) => compareText(a.namespace, b.namespace) || compareText(a.name, b.name));
 }
 
 /**
@@ -277,8 +278,4 @@ async function namespaceText(kubectl: Kubectl, namespace: string | undefined): P
   return ofContext === undefined
     ? "the namespace that kubectl takes"
     : `namespace ${ofContext} (the current context's)`;
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -5,7 +5,7 @@ import { optionsCell, type Row } from "../spec/row.ts";
 import { requestHash } from "../spec/annotations.ts";
 import { listRing, type RingFile } from "../store/ring.ts";
 import { messageOf } from "../base/errors.ts";
-import { printable } from "../base/printable.ts";
+import { compareText, tableLines } from "../base/table.ts";
 import { jsonText } from "../base/quote.ts";
 import { askCount } from "./ask_controller.ts";
 import { refusing } from "./refusal.ts";
@@ -73,7 +73,7 @@ async function rowsOf(
     if (rows.some((row) => row.uid === uid) || (only !== undefined && namespace !== only)) continue;
     rows.push({ namespace, pod, uid, state, reason, since, ...NOTHING, request, ...filterAndOptions(wanted) });
   }
-  rows.sort((a, b) => compare(a.namespace, b.namespace) || compare(a.pod, b.pod) || compare(a.uid, b.uid));
+  rows.sort((a, b) => compareText(a.namespace, b.namespace) || compareText(a.pod, b.pod) || compareText(a.uid, b.uid));
   return { rows, isWhole };
 }
 
@@ -154,7 +154,7 @@ const HEADINGS = [
 ];
 
 function table(rows: readonly Row[]): string {
-  const lines = [
+  return tableLines([
     HEADINGS,
     ...rows.map((row) => [
       `${row.namespace}/${row.pod}`,
@@ -166,17 +166,9 @@ function table(rows: readonly Row[]): string {
       optionsCell(row.options),
       row.filter ?? "-",
     ]),
-  ].map((cells) => cells.map(printable));
-  const widths = HEADINGS.map((_, column) => Math.max(...lines.map((cells) => cells[column]!.length)));
-  return lines.map((cells) => cells.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join(
-    "\n",
-  );
+  ]).join("\n");
 }
 
 function toSeconds(time: string | null): string {
   return time === null ? "-" : time.replace(/\.\d+Z$/, "Z");
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

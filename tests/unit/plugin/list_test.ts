@@ -1,13 +1,5 @@
 import { deepStrictEqual, strictEqual } from "node:assert";
-import { age, table } from "../../../src/plugin/list.ts";
-
-Deno.test("table() aligns columns and escapes what is in them before it measures", () => {
-  deepStrictEqual(table([["POD", "NODE"], ["web\u001b[2J-0", "w"], ["a", "worker1"]]), [
-    "POD           NODE",
-    "web\\x1b[2J-0  w",
-    "a             worker1",
-  ]);
-});
+import { age } from "../../../src/plugin/list.ts";
 
 Deno.test("age() speaks as kubectl does, and of no time as -", () => {
   const now = Date.parse("2026-01-10T00:00:00Z");
