@@ -12,11 +12,16 @@ export const HEALTH_TIMING = {
   droppedAgain: 60_000,
 };
 
+/** A packet that was received so long ago has been captured, or never will be: the kernel hands it over after 1 s. */
+const BUFFERED_SECONDS = 2;
+
 /** What was asked and said of one run. */
 export class RunHealth {
   /** Seconds of capturing when tcpdump was asked for its counters, and what it had answered until then. */
   asked: { seconds: number; counters: Counters | undefined } | undefined;
   saidNoPackets = false;
+  /** Packets received as of the last look, and the seconds of capturing at which they had become so many. */
+  received = { count: 0, seconds: 0 };
   /** How many dropped packets have been told, and performance.now() then. */
   told = { dropped: 0, at: -Infinity };
 }
@@ -49,7 +54,10 @@ export async function watchHealth(capture: Capture, context: CaptureContext, ask
   sayDropped(capture, running, counters, context);
   // Only what has been answered since says something of the time until then.
   const seconds = health.asked && counters !== health.asked.counters ? health.asked.seconds : 0;
-  if (isSilent(counters) && seconds >= HEALTH_TIMING.silence && !health.saidNoPackets) {
+  if (counters.received !== health.received.count) {
+    health.received = { count: counters.received, seconds: running.seconds };
+  }
+  if (isSilent(running) && seconds >= HEALTH_TIMING.silence && !health.saidNoPackets) {
     health.saidNoPackets = true;
     // Not waited for: other captures are to be looked after.
     void sayNoPackets(capture, running, seconds, context);
@@ -89,7 +97,7 @@ async function sayNoPackets(
   const { request, netnsPath } = running;
   const { tcpdump, nsenter } = context.settings;
   const interfaces = await listInterfaces({ tcpdump, nsenter, netnsPath }).catch(() => []);
-  if (capture.running !== running || !isSilent(running.counters)) return;
+  if (capture.running !== running || !isSilent(running)) return;
   record(capture, running, context, {
     type: "Normal",
     reason: "CaptureNoPackets",
@@ -100,8 +108,13 @@ async function sayNoPackets(
   });
 }
 
-function isSilent(counters: Counters | undefined): boolean {
-  return counters?.captured === 0 && counters.received === 0;
+/**
+ * Returns whether nothing was captured, nor may still be in the kernel's buffer. Packets that come between the opening of tcpdump's
+ * socket and its filter count as received, and are thrown away.
+ */
+function isSilent({ counters, health: { received }, seconds }: Running): boolean {
+  return counters?.captured === 0 && counters.received === received.count &&
+    (received.count === 0 || seconds - received.seconds > BUFFERED_SECONDS);
 }
 
 /** On the pod that the run is of, not on a later one of its name. */

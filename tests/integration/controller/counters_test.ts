@@ -130,9 +130,13 @@ Deno.test("the numbers of a running capture are tcpdump's own, and what it says 
   // Nobody listens: each datagram is answered by an ICMP error.
   await waitFor("600 packets", async () => await controller.metric(series("packets_total", pod)) === 600);
   await waitFor("600 packets in capture.json", async () => (await node.manifest(pod)).runs[0].captured === 600);
-  const lines = (await Deno.readTextFile(said)).trim().split("\n");
   const counts = /^tcpdump: (\d+) packets captured, (\d+) packets received by filter, (\d+) packets dropped by kernel$/;
-  const [captured, received, dropped] = counts.exec(lines.at(-1)!)!.slice(1).map(Number) as [number, number, number];
+  // tee writes to the file after it has written to the controller.
+  const [captured, received, dropped] = await waitFor("the same line in the file", async () => {
+    const last = (await Deno.readTextFile(said)).trim().split("\n").at(-1)!;
+    const numbers = counts.exec(last)?.slice(1).map(Number) as [number, number, number] | undefined;
+    return numbers?.[0] === 600 && numbers;
+  });
   const { runs } = await node.manifest(pod);
   assertEquals([runs[0].captured, runs[0].received, runs[0].dropped], [captured, received, dropped]);
   assertEquals(await controller.metric(series("packets_dropped_total", pod)), dropped);

@@ -115,6 +115,27 @@ Deno.test("watchHealth() says nothing of silence after a packet, nor too early",
   }
 });
 
+Deno.test("watchHealth() tells of silence although packets came before tcpdump had set its filter", async () => {
+  const { running, counts, watch, events, reasons } = scene();
+  counts(0, 28);
+  await watch();
+  running.seconds = 61;
+  await watch(true);
+  // One that has come since may be one that the filter takes, in the kernel's buffer.
+  for (const seconds of [62, 63]) {
+    counts(0, 29);
+    running.seconds = seconds;
+    await watch();
+    assert.equal(running.health.saidNoPackets, false);
+  }
+  running.seconds = 65;
+  await watch(true);
+  counts(0, 29);
+  await watch();
+  await waitFor("the Event", () => events.length > 0);
+  assert.deepEqual(reasons(), ["CaptureNoPackets"]);
+});
+
 Deno.test("watchHealth() does not wait for the list of interfaces, and drops the Event if a packet comes meanwhile", async () => {
   const dir = await Deno.makeTempDir();
   try {
