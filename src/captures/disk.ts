@@ -53,10 +53,10 @@ export class DiskFloor {
     this.paused = this.#short.space
       ? `the disk has ${
         free.toFixed(1)
-      } % free, accepted is at least limits.minFreePercent, ${this.#minFreePercent} %, ` +
+      } % free; it must have at least limits.minFreePercent, ${this.#minFreePercent} %, ` +
         `and ${more} % more to resume`
       : this.#short.inodes
-      ? `the disk has ${inodes.toFixed(1)} % of its inodes free, accepted is at least ${MIN_FREE_INODES_PERCENT} %`
+      ? `the disk has ${inodes.toFixed(1)} % of its inodes free; it must have at least ${MIN_FREE_INODES_PERCENT} %`
       : undefined;
     return before !== (this.paused !== undefined);
   }

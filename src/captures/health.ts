@@ -83,7 +83,7 @@ function sayDropped(capture: Capture, running: Running, counters: Counters, cont
   record(capture, running, context, {
     type: "Warning",
     reason: "CapturePacketsDropped",
-    note: "The kernel dropped packets since tcpdump was too slow (packet-capture list says how many): " +
+    note: "The kernel dropped packets because tcpdump was too slow (packet-capture list says how many): " +
       "a filter or a smaller snaplen helps",
   });
 }

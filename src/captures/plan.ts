@@ -100,7 +100,7 @@ function goalWithout(view: View): Goal {
     return {
       state: "rejected",
       reason: "the pod uses the node's network, which would record the node and every process on it; " +
-        "accepted are pods with a network of their own, unless the chart's allowHostNetworkPods is true",
+        "it must have a network of its own, or the chart's allowHostNetworkPods must be true",
     };
   }
   if (view.room.kind === "never") return { state: "rejected", reason: view.room.reason };

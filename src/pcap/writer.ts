@@ -174,7 +174,7 @@ export class MixedLinkTypes extends Error {
 
   constructor(linkTypes: readonly number[]) {
     super(
-      `Cannot write packets of the link types ${linkTypeNames(linkTypes)} as pcap: accepted is one link type; ` +
+      `Cannot write packets of the link types ${linkTypeNames(linkTypes)} as pcap: a pcap file has one link type; ` +
         "use the format pcapng",
     );
   }

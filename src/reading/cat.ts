@@ -66,7 +66,7 @@ export async function runCat(
 export async function cat(options: CatOptions, io: Io): Promise<number> {
   return await refusing(io, async () => {
     if (io.stdoutIsTerminal) {
-      throw new Refusal(2, "Cannot write packets to a terminal, accepted is a file or a pipe: cat NS/POD > FILE");
+      throw new Refusal(2, "Cannot write packets to a terminal; use a file or a pipe: cat NS/POD > FILE");
     }
     const capture = await findCapture(options.captureDir, options.pod);
     if (capture.damage) io.say(`${capture.damage}: names, filters and counters are missing from the file written`);

@@ -56,7 +56,7 @@ export async function findCapture(captureDir: string, target: string): Promise<C
     if (found) return found;
     throw new Refusal(
       EXIT.notHere,
-      `Cannot find a kept capture with the UID ${target}, accepted is one that "list" shows`,
+      `Cannot find a kept capture with the UID ${target}; it must be one that "list" shows`,
     );
   }
   if (rest.length > 0 || !isDnsLabel(namespace) || !isDnsName(pod)) throw badTarget(target);
@@ -75,7 +75,10 @@ export async function findCapture(captureDir: string, target: string): Promise<C
   if (kept.length === 1) return kept[0]!;
   if (kept.length > 1) {
     const uids = kept.map(({ manifest }) => manifest?.uid).join(", ");
-    throw new Refusal(1, `Cannot tell which capture of ${target} is meant: accepted is one of the UIDs ${uids}`);
+    throw new Refusal(
+      1,
+      `Cannot tell which capture of ${target} is meant: several have this name; give one of the UIDs ${uids}`,
+    );
   }
   throw new Refusal(
     EXIT.notHere,
@@ -86,7 +89,7 @@ export async function findCapture(captureDir: string, target: string): Promise<C
 function badTarget(target: string): Refusal {
   return new Refusal(
     2,
-    `Cannot read ${quote(target, 100)} as a pod: accepted is NAMESPACE/POD, or the UID of a kept capture`,
+    `Cannot read ${quote(target, 100)} as a pod: it must be NAMESPACE/POD, or the UID of a kept capture`,
   );
 }
 

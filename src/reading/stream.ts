@@ -61,7 +61,7 @@ export async function stream(options: StreamOptions, io: Io): Promise<number> {
     if (io.stdoutIsTerminal) {
       throw new Refusal(
         2,
-        "Cannot write packets to a terminal, accepted is a file or a pipe: stream NS/POD | tshark -r -",
+        "Cannot write packets to a terminal; use a file or a pipe: stream NS/POD | tshark -r -",
       );
     }
     if (capture.damage) io.say(`${capture.damage}: names, filters and counters are missing from what is written`);

@@ -49,12 +49,12 @@ export function networkOf(reply: PodSandboxStatusResponse, netnsDir: string): Ne
   // Compared as it is, so that "..", "." and "//" are refused too.
   if (!accepted.some((dir) => path === `${dir}/${name}`)) {
     return refuse(
-      `its network namespace is ${JSON.stringify(path)}, and only files in ${accepted.join(", ")} are accepted`,
+      `its network namespace is ${JSON.stringify(path)}, which must be a file in ${accepted.join(" or ")}`,
       true,
     );
   }
   if (!NETNS_NAME.test(name)) {
-    return refuse(`${JSON.stringify(name)} is not accepted as the name of a network namespace file`, true);
+    return refuse(`${JSON.stringify(name)} cannot be the name of a network namespace file`, true);
   }
   return { kind: "netns", path: join(netnsDir, name) };
 }

@@ -70,7 +70,7 @@ export function readAnnotations(
       if (!name.startsWith(`${key}/`)) continue;
       if (!(SUB_KEYS as readonly string[]).includes(name.slice(key.length + 1))) {
         throw new Refusal(
-          `annotation ${quote(name, LONGEST_SHOWN)} is not known, accepted are ${
+          `annotation ${quote(name, LONGEST_SHOWN)} is not known: it must be one of ${
             SUB_KEYS.map((sub) => `${key}/${sub}`).join(", ")
           }`,
         );
@@ -103,8 +103,8 @@ export function readAnnotations(
 
 class Refusal extends Error {}
 
-function refuse(key: string, value: string, accepted: string): never {
-  throw new Refusal(`annotation ${key} is ${quote(value, LONGEST_SHOWN)}, accepted is ${accepted}`);
+function refuse(key: string, value: string, mustBe: string): never {
+  throw new Refusal(`annotation ${key} must be ${mustBe}: got ${quote(value, LONGEST_SHOWN)}`);
 }
 
 /** A decimal whole number of ASCII digits; blanks around it are allowed. */

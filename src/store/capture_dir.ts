@@ -65,7 +65,7 @@ export class CaptureDir implements Disposable {
       const info = await Deno.lstat(markerPath).catch(ignoreGone);
       if (names.length > 0 && !info?.isFile) {
         throw new DirectoryRefused(
-          `Cannot use captureDir ${path}: it is not empty and has no marker file ${MARKER}; accepted is an empty directory, ` +
+          `Cannot use captureDir ${path}: it is not empty and has no marker file ${MARKER}; it must be an empty directory, ` +
             `or one of this release`,
         );
       }
@@ -85,8 +85,8 @@ export class CaptureDir implements Disposable {
         throw new DirectoryRefused(
           `Cannot use captureDir ${path}: its marker file ${MARKER} is ${
             JSON.stringify(found.trim().slice(0, 200))
-          }, ` +
-            `accepted is ${wanted}`,
+          }; ` +
+            `it must be ${wanted}`,
         );
       }
       if (fresh) {
@@ -105,7 +105,7 @@ export class CaptureDir implements Disposable {
       if (error instanceof DirectoryRefused || error instanceof DirectoryHeld) throw error;
       throw new DirectoryRefused(
         `Cannot use captureDir ${options.path}: ${messageOf(error)}; ` +
-          `accepted is a directory that this process may write to`,
+          `it must be a directory that this process may write to`,
       );
     }
   }

@@ -76,12 +76,12 @@ export async function isDirectory(path: string): Promise<boolean> {
 export function checkNames(namespace: string, pod: string): void {
   if (!isDnsLabel(namespace)) {
     throw new RangeError(
-      `Cannot use namespace ${JSON.stringify(namespace.slice(0, 80))} as a folder: accepted is a DNS label`,
+      `Cannot use namespace ${JSON.stringify(namespace.slice(0, 80))} as a folder: it must be a DNS label`,
     );
   }
   if (!isDnsName(pod)) {
     throw new RangeError(
-      `Cannot use pod ${JSON.stringify(pod.slice(0, 80))} as a folder: accepted is a DNS subdomain name`,
+      `Cannot use pod ${JSON.stringify(pod.slice(0, 80))} as a folder: it must be a DNS subdomain name`,
     );
   }
 }

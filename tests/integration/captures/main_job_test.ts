@@ -102,7 +102,7 @@ Deno.test("the controller", async (t) => {
         const pod = await node.startPod("bad", { annotations: { [KEY]: bad } });
         const { note, type } = await node.hasEvent(pod, "CaptureRejected");
         assertEquals(type, "Warning");
-        assert(note.includes(KEY) && note.includes("accepted is a whole number from 1 to 100"), note);
+        assert(note.includes(KEY) && note.includes("must be a whole number from 1 to 100: got "), note);
         const lines = controller.lines.filter((line) => line.includes("capture rejected") && line.includes(pod.uid));
         assertEquals(lines.length, 1, lines.join("\n"));
         assertEquals(await node.processOf(pod), undefined);

@@ -284,8 +284,8 @@ Deno.test("start refuses bad values and contradictions with exit code 2 and chan
   await server.createPod({ name: "strict", node: "worker1" });
   for (
     const [args, message] of [
-      [["--files", "0"], /^Error: --files is "0", accepted is a whole number from 1 to 100\n$/],
-      [["--direction", "up"], /^Error: --direction is "up", accepted is /],
+      [["--files", "0"], /^Error: --files must be a whole number from 1 to 100: got "0"\n$/],
+      [["--direction", "up"], /^Error: --direction must be in, out or inout: got "up"/],
       [["--wait", "soon"], /Accepted is a time such as 30s/],
       [["--fliter", "x"], /unknown option '--fliter'/],
       [["-c", "main"], /All containers of a pod share its network/],

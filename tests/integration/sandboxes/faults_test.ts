@@ -399,7 +399,7 @@ Deno.test("Sandboxes says once why it refuses a netns outside of the accepted di
   await using w = new Watching({ socket: join(dir, "cri.sock"), netnsDir: dir });
   for (let n = 0; n < 5; n++) await w.sandboxes.refresh();
   const refused = w.lines.filter((line) =>
-    line.includes('its network namespace is "/proc/1/ns/net", and only files in')
+    line.includes('its network namespace is "/proc/1/ns/net", which must be a file in')
   );
   assertSame(refused.length, 1, String(w.lines));
   assertEquals([w.sandboxes.get(owner), runtime.calls["PodSandboxStatus"]], [undefined, 1]);

@@ -112,7 +112,7 @@ Deno.test("mergeCaptures() writes pcap of one link type with the finest resoluti
   same(reader.header?.digits, 9);
   await rejects(
     async () => await merge([await source("a", [1]), await source("b", [1], { linkType: 1 })], { format: "pcap" }),
-    /link types LINUX_SLL2 and EN10MB as pcap: accepted is one link type/,
+    /link types LINUX_SLL2 and EN10MB as pcap: a pcap file has one link type/,
   );
 });
 

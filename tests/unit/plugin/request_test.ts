@@ -30,9 +30,9 @@ Deno.test("requestChanges() sets what is asked for and removes what an earlier r
 Deno.test("requestChanges() refuses a value by the name of its flag, and says what is accepted", () => {
   for (
     const [options, message] of [
-      [{ files: "0", values: {} }, '--files is "0", accepted is a whole number from 1 to 100'],
-      [{ files: "5", values: { snaplen: "5x" } }, '--snaplen is "5x", accepted is a whole number from 64 to 262144'],
-      [{ files: "5", values: { direction: "up" } }, /^--direction is "up", accepted is in, out/],
+      [{ files: "0", values: {} }, '--files must be a whole number from 1 to 100: got "0"'],
+      [{ files: "5", values: { snaplen: "5x" } }, '--snaplen must be a whole number from 64 to 262144: got "5x"'],
+      [{ files: "5", values: { direction: "up" } }, /^--direction must be in, out or inout: got "up"/],
     ] as const
   ) {
     throws(() => requestChanges(KEY, options, {}), (error) => {

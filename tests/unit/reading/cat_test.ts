@@ -281,7 +281,7 @@ Deno.test("cat() --format pcap writes one link type, with nanoseconds if there a
   assertEquals([refused.code, refused.output.length], [1, 0]);
   match(
     refused.said.join(),
-    /^Cannot write packets of the link types LINUX_SLL2 and EN10MB as pcap: accepted is one link type/,
+    /^Cannot write packets of the link types LINUX_SLL2 and EN10MB as pcap: a pcap file has one link type/,
   );
 });
 
@@ -309,7 +309,7 @@ Deno.test("cat() refuses in one sentence what it cannot do, and writes nothing",
   ) {
     match(
       await refusal({ pod }),
-      /^2 Cannot read .* as a pod: accepted is NAMESPACE\/POD, or the UID of a kept capture$/,
+      /^2 Cannot read .* as a pod: it must be NAMESPACE\/POD, or the UID of a kept capture$/,
     );
   }
   match(
@@ -468,7 +468,7 @@ Deno.test("cat() finds the kept capture of a deleted pod by its UID, and by name
   same(both.code, 1);
   match(
     both.said.join(),
-    /^Cannot tell which capture of default\/web-0 is meant: accepted is one of the UIDs 6f1c.*1, 6f1c.*2$/,
+    /^Cannot tell which capture of default\/web-0 is meant: several have this name; give one of the UIDs 6f1c.*1, 6f1c.*2$/,
   );
 });
 

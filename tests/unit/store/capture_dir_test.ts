@@ -72,7 +72,7 @@ Deno.test("take() refuses another release's or another key's directory, also an 
   for (const change of [{ release: "ns/other" }, { annotationKey: "other.example.com" }]) {
     await rejects(
       take(tmp.path, change),
-      (error: Error) => error instanceof DirectoryRefused && error.message.includes("accepted is"),
+      (error: Error) => error instanceof DirectoryRefused && error.message.includes("it must be "),
     );
   }
   await Deno.writeTextFile(join(tmp.path, ".packet-capture"), "");
