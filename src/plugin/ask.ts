@@ -1,5 +1,5 @@
 /** Runs `packet-capture …` in a controller's pod by `kubectl exec`, and says in one sentence why that did not work. */
-import { EXIT, readTrailer, type Trailer } from "../spec/outcome.ts";
+import { codeOf, EXIT, readTrailer, type Trailer } from "../spec/outcome.ts";
 import { VERSION } from "../version.ts";
 import { Blocked, explain, PolicyRefusal } from "./explain.ts";
 import { Failure } from "./failure.ts";
@@ -65,8 +65,10 @@ export function deliver(
   // Without standard input the process in the pod would not learn that kubectl is gone, or has all (src/reading/exit_with_stdin.ts).
   const total = (line: string) => {
     const words = commandWords(line) ?? "";
-    const bytes = readTrailer(words)?.bytes ?? WRITTEN.exec(words)?.[1];
-    return bytes === undefined ? undefined : Number(bytes);
+    const trailer = readTrailer(words);
+    if (trailer !== undefined) return { bytes: trailer.bytes, code: codeOf(trailer) };
+    const bytes = WRITTEN.exec(words)?.[1];
+    return bytes === undefined ? undefined : { bytes: Number(bytes), code: undefined };
   };
   return kubectl.deliver(execArgs(controller, [...command, "--while-stdin"], ["-i"]), { ...options, total });
 }

@@ -1,5 +1,6 @@
 /** kubectl's error output as one sentence that says what is missing. Pure. */
 import { Failure, UsageFailure } from "./failure.ts";
+import { NO_CREDENTIALS, NO_TERMINAL, wordsOfPlugin } from "./login.ts";
 
 /** A right that the user lacks, as the API server named it. */
 export interface MissingRight {
@@ -75,6 +76,8 @@ export function explain(stderr: string, otherwise: string): Failure {
       lines.at(-1);
   if (line === undefined) return new Failure(otherwise);
 
+  const lack = NO_CREDENTIALS.exec(line)?.groups?.why;
+  if (lack !== undefined) return noCredentials(lack, stderr);
   const refusal = POLICY.exec(line)?.groups;
   if (refusal !== undefined) return new PolicyRefusal(refusal.policy ?? "", refusal.words ?? "");
   const right = FORBIDDEN.exec(line)?.groups;
@@ -102,4 +105,23 @@ export function explain(stderr: string, otherwise: string): Failure {
   }
   if (/^(Unable to connect|The connection to the server)/.test(line)) return new Failure(said);
   return new Failure(said === "" ? otherwise : said);
+}
+
+const LOG_IN_FIRST = "log in first, in a terminal, for example with: kubectl get pods";
+
+/** The sentence for a credential plugin that gave nothing. */
+function noCredentials(why: string, stderr: string): Failure {
+  const said = wordsOfPlugin(stderr);
+  const help = NO_TERMINAL.test(why)
+    ? "; run this in a terminal, since the kubeconfig says interactiveMode: Always"
+    : /exit code/.test(why)
+    ? `${said === undefined ? "" : ` (it says: ${said})`}; ${LOG_IN_FIRST}`
+    : "";
+  return new Failure(`Cannot get credentials for the cluster: ${why}${help}`);
+}
+
+/** Adds what was said to a call that took too long: a credential plugin may wait for a login. */
+export function tooLate({ message }: Error, stderr: string): Failure {
+  const said = wordsOfPlugin(stderr);
+  return new Failure(said === undefined ? message : `${message} (it says: ${said}); if it asks you, ${LOG_IN_FIRST}`);
 }

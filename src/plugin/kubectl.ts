@@ -2,12 +2,17 @@
  * Runs the user's `kubectl`: argv arrays (never a shell), the user's kubeconfig, context and permissions, and a deadline on
  * every call. The only file of the plugin that starts kubectl.
  */
-import { Deadline } from "../base/timeout.ts";
-import { explain } from "./explain.ts";
+import { explain, tooLate } from "./explain.ts";
 import { Failure } from "./failure.ts";
+import { handOn, Login } from "./login.ts";
+import { printable } from "../base/printable.ts";
+import type { Terminal } from "./terminal.ts";
+import { type Listeners, textOf } from "./text_of.ts";
 
 /** Milliseconds that a call which only asks or patches something may take. kubectl itself waits for ever. */
 export const CALL_DEADLINE_MS = 30_000;
+/** Milliseconds for a call in which the user is asked for a login. */
+const LOGIN_DEADLINE_MS = 10 * 60_000;
 /** Milliseconds between SIGTERM and SIGKILL for a kubectl that is to end. */
 const KILL_AFTER_MS = 2_000;
 /** Characters of stderr that are kept (the last ones): an error is at the end. */
@@ -20,6 +25,8 @@ export interface KubectlOptions {
   readonly globalFlags?: readonly string[];
   /** Ends every call. */
   readonly signal: AbortSignal;
+  /** @default Nobody is asked for a login. */
+  readonly login?: Login;
 }
 
 /** How a kubectl process ended. */
@@ -37,6 +44,13 @@ export interface Delivery {
   readonly outcome: Promise<Outcome>;
 }
 
+/** All that a delivery has. */
+export interface Total {
+  readonly bytes: number;
+  /** The exit code that comes after it; undefined: it is not known yet. */
+  readonly code: number | undefined;
+}
+
 export interface DeliverOptions {
   /** Milliseconds that may pass without a byte while the reader waits for one. @default for ever */
   readonly idleMs?: number;
@@ -48,7 +62,7 @@ export interface DeliverOptions {
    * Finds in a line of stderr how many bytes there are in all. When so many have come, standard input is closed, for which what delivers
    * them waits.
    */
-  readonly total?: (line: string) => number | undefined;
+  readonly total?: (line: string) => Total | undefined;
 }
 
 /** A delivery has stood still for too long. */
@@ -56,21 +70,33 @@ export class Idle extends Failure {
   override readonly name = "Idle";
 }
 
+export interface RunOptions {
+  /** @default 30_000 */
+  readonly deadlineMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface Answered extends Outcome {
+  readonly stdout: string;
+}
+
 export class Kubectl {
   readonly #program: string;
   readonly #globalFlags: readonly string[];
   readonly signal: AbortSignal;
+  readonly #login: Login;
 
   constructor(options: KubectlOptions) {
     this.#program = options.program ?? "kubectl";
     this.#globalFlags = options.globalFlags ?? [];
     this.signal = options.signal;
+    this.#login = options.login ?? new Login();
   }
 
   /** The same kubectl, whose calls another signal ends too. */
   until(signal: AbortSignal): Kubectl {
     const both = AbortSignal.any([this.signal, signal]);
-    return new Kubectl({ program: this.#program, globalFlags: this.#globalFlags, signal: both });
+    return new Kubectl({ program: this.#program, globalFlags: this.#globalFlags, signal: both, login: this.#login });
   }
 
   /**
@@ -79,18 +105,53 @@ export class Kubectl {
    * @throws {Failure} kubectl is not installed, or did not answer within `deadlineMs`.
    * @throws the signal's reason, when aborted.
    */
-  async run(
+  async run(args: readonly string[], options: RunOptions = {}): Promise<Answered> {
+    return await this.#login.call((terminal) => this.#runOnce(args, options, terminal));
+  }
+
+  /** @param terminal Where a credential plugin may ask; the deadline is then one for people. */
+  async #runOnce(
     args: readonly string[],
-    options: { readonly deadlineMs?: number; readonly signal?: AbortSignal } = {},
-  ): Promise<Outcome & { readonly stdout: string }> {
-    const deadlineMs = options.deadlineMs ?? CALL_DEADLINE_MS;
-    const late = () => new Failure(`${this.#say(args)} gave no answer in ${deadlineMs / 1000} s`);
-    using limit = new Deadline(deadlineMs, late, this.signal, options.signal);
-    const child = this.#spawn(args, limit.signal);
-    const [stdout, { code, stderr }] = await Promise.all([textOf(child.stdout, Infinity), child.outcome]);
-    // A call that was ended by us must not pass for one that has ended by itself.
-    limit.signal.throwIfAborted();
-    return { code, stdout, stderr };
+    { deadlineMs = CALL_DEADLINE_MS, signal }: RunOptions,
+    terminal?: Terminal,
+  ): Promise<Answered> {
+    const late = new AbortController();
+    const endAfter = (ms: number) =>
+      setTimeout(() => late.abort(new Failure(`${this.#say(args)} gave no answer in ${ms / 1000} s`)), ms);
+    let isOver = false;
+    let timer = terminal === undefined ? endAfter(deadlineMs) : setTimeout(async () => {
+      const plugin = await this.#credentialPlugin();
+      if (plugin === undefined) timer = endAfter(0);
+      else ask(`Waiting for ${printable(plugin)}, the credential plugin of kubectl: log in, or press Ctrl-C\n`);
+    }, deadlineMs);
+    const ask = (text: string) => {
+      if (isOver) return;
+      clearTimeout(timer);
+      timer = endAfter(LOGIN_DEADLINE_MS);
+      terminal?.ask(text);
+    };
+    const signals = [this.signal, late.signal, ...(signal ? [signal] : [])];
+    try {
+      const child = this.#spawn(args, AbortSignal.any(signals), {
+        stdin: terminal?.canAnswer ? "inherit" : "null",
+        onText: terminal && handOn(ask),
+      });
+      const [stdout, { code, stderr }] = await Promise.all([textOf(child.stdout, Infinity), child.outcome]);
+      // A call that was ended by us must not pass for one that has ended by itself.
+      if (late.signal.aborted) throw tooLate(late.signal.reason, stderr);
+      for (const signal of signals) signal.throwIfAborted();
+      return { code, stdout, stderr };
+    } finally {
+      isOver = true;
+      clearTimeout(timer);
+    }
+  }
+
+  /** The program that gets the user's credentials; undefined: there is none, or this cannot be seen. */
+  async #credentialPlugin(): Promise<string | undefined> {
+    const args = ["config", "view", "--minify", "-o", "jsonpath={.users[*].user.exec.command}"];
+    const { stdout } = await this.#runOnce(args, { deadlineMs: 5_000 }).catch(() => ({ stdout: "" }));
+    return stdout.trim() || undefined;
   }
 
   /**
@@ -128,9 +189,10 @@ export class Kubectl {
   ): Delivery {
     const end = new AbortController();
     const signal = AbortSignal.any([this.signal, end.signal, ...(options.signal ? [options.signal] : [])]);
-    let total: number | undefined, read = 0;
+    const terminal = this.#login.needed;
+    let total: Total | undefined, read = 0;
     const acknowledge = () => {
-      if (total !== undefined && read >= total) child.endInput();
+      if (total !== undefined && read >= total.bytes) child.endInput(total.code);
     };
     const onStderr = (line: string) => {
       const found = options.total?.(line);
@@ -138,7 +200,11 @@ export class Kubectl {
       total = found;
       acknowledge();
     };
-    const child = this.#spawn(args, signal, { onStderr, stdin: "piped" });
+    const child = this.#spawn(args, signal, {
+      onLine: onStderr,
+      onText: terminal && handOn((text) => terminal.ask(text)),
+      stdin: terminal ? "inherit" : "piped",
+    });
     const { stdout: reader } = child;
     const { idleMs } = options;
     const bytes = new ReadableStream<Uint8Array<ArrayBuffer>>({
@@ -170,7 +236,7 @@ export class Kubectl {
   #spawn(
     args: readonly string[],
     signal: AbortSignal,
-    { onStderr, stdin = "null" }: { onStderr?: ((line: string) => void) | undefined; stdin?: "null" | "piped" } = {},
+    { stdin, ...on }: { readonly stdin: "null" | "piped" | "inherit" } & Listeners,
   ) {
     signal.throwIfAborted();
     let child: Deno.ChildProcess;
@@ -202,14 +268,19 @@ export class Kubectl {
       }, KILL_AFTER_MS);
     };
     signal.addEventListener("abort", kill, { once: true });
-    const endInput = () => {
+    let code: number | undefined;
+    const endInput = (codeAfterwards?: number) => {
       if (stdin === "piped") child.stdin.close().catch(() => {});
+      if (stdin !== "inherit" || codeAfterwards === undefined || code !== undefined) return;
+      // The terminal cannot be closed, but all has come.
+      code = codeAfterwards;
+      kill();
     };
-    const outcome = Promise.all([child.status, textOf(stderr, STDERR_KEPT, onStderr)]).then(([status, stderr]) => {
+    const outcome = Promise.all([child.status, textOf(stderr, STDERR_KEPT, on)]).then(([status, stderr]) => {
       signal.removeEventListener("abort", kill);
       clearTimeout(timer);
       endInput();
-      return { code: status.code, stderr };
+      return { code: code ?? status.code, stderr };
     });
     return { stdout, outcome, endInput };
   }
@@ -224,26 +295,4 @@ function endProcess(child: Deno.ChildProcess, signal: Deno.Signal): void {
   try {
     child.kill(signal);
   } catch { /* It has ended meanwhile. */ }
-}
-
-/** Reads to the end; keeps the last `kept` characters, and hands each line on. */
-async function textOf(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-  kept: number,
-  onLine?: (line: string) => void,
-): Promise<string> {
-  const decoder = new TextDecoder();
-  let text = "", line = "";
-  while (true) {
-    const { value, done } = await reader.read();
-    const chunk = decoder.decode(value, { stream: !done });
-    text += chunk;
-    if (text.length > kept) text = text.slice(-kept);
-    if (onLine !== undefined) {
-      const lines = (line + chunk).split("\n");
-      line = (lines.pop() ?? "").slice(-kept);
-      lines.forEach(onLine);
-    }
-    if (done) return text;
-  }
 }

@@ -13,6 +13,7 @@ import { Failure, Interrupted } from "./failure.ts";
 import { get } from "./get.ts";
 import { Kubectl } from "./kubectl.ts";
 import { list } from "./list.ts";
+import { Login } from "./login.ts";
 import { REQUEST_FLAGS, type RequestFlag } from "./request.ts";
 import { start } from "./start.ts";
 import { stop } from "./stop.ts";
@@ -53,7 +54,7 @@ export async function runPlugin(
 ): Promise<number> {
   let exitCode = 0;
   const program = plugin(to, async (globalFlags, work) => {
-    exitCode = await work({ kubectl: new Kubectl({ globalFlags, signal }), terminal: to });
+    exitCode = await work({ kubectl: new Kubectl({ globalFlags, signal, login: new Login(to) }), terminal: to });
   });
   try {
     await program.parseAsync(canonical(args, program), { from: "user" });

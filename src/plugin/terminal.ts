@@ -16,23 +16,21 @@ export interface Terminal {
    * @throws {UsageFailure} nobody is there to answer: standard input is no terminal.
    */
   confirm(question: string, insteadOfAsking: string, signal: AbortSignal): Promise<boolean>;
+  /** What a program of the user's own asks, to stderr, as it is. */
+  ask(text: string): void;
   /** Whether a progress bar on stderr would be seen. */
   readonly showsProgress: boolean;
+  /** Whether the user can answer what is asked: standard input is a terminal. */
+  readonly canAnswer: boolean;
 }
 
 export const terminal: Terminal = {
   line: (text) => write(Deno.stdout, `${printable(text)}\n`),
-  note(text) {
-    try {
-      write(Deno.stderr, `${printable(text)}\n`);
-    } catch (error) {
-      // Nobody listens; what is written to files and to stdout does not depend on it.
-      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
-    }
-  },
+  note: (text) => writeIfHeard(`${printable(text)}\n`),
+  ask: writeIfHeard,
   document: (text) => write(Deno.stdout, text),
   async confirm(question, insteadOfAsking, signal) {
-    if (!Deno.stdin.isTerminal()) {
+    if (!terminal.canAnswer) {
       throw new UsageFailure(`${question} Nobody can answer (no terminal): ${insteadOfAsking}`);
     }
     write(Deno.stderr, `${printable(question)} [y/N] `);
@@ -41,7 +39,19 @@ export const terminal: Terminal = {
   get showsProgress() {
     return Deno.stderr.isTerminal();
   },
+  get canAnswer() {
+    return Deno.stdin.isTerminal();
+  },
 };
+
+/** Writes to stderr. Where nobody listens, what is written to files and to stdout does not depend on it. */
+function writeIfHeard(text: string): void {
+  try {
+    write(Deno.stderr, text);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
 
 function write(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
   let bytes = new TextEncoder().encode(text);

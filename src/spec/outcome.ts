@@ -40,6 +40,11 @@ export function trailerOf(code: number, bytes: number, state: CaptureState | und
   return { trailer: 1, outcome, bytes, ...(state === undefined ? {} : { state }) };
 }
 
+/** The exit code with which a command ends that has written this trailer. */
+export function codeOf({ outcome }: Trailer): number {
+  return outcome === "partial" ? EXIT.failed : EXIT[outcome];
+}
+
 /** Reads a line of stderr, without its prefix. @returns undefined if it is not a trailer. */
 export function readTrailer(line: string): Trailer | undefined {
   if (!line.startsWith('{"trailer":')) return undefined;

@@ -67,3 +67,23 @@ Deno.test("explain() says that credentials are not accepted", () => {
 Deno.test("explain() falls back to its second argument when kubectl said nothing", () => {
   strictEqual(explain("\n \n", "kubectl get failed with exit code 7").message, "kubectl get failed with exit code 7");
 });
+
+Deno.test("explain() says what to do when a credential plugin gave nothing, in its words", () => {
+  const log = 'E1127 23:36:06.711785   20755 memcache.go:265] "Unhandled Error" err="getting credentials: exec: x"\n';
+  const lacks = (why: string) => `Unable to connect to the server: getting credentials: ${why}\n`;
+  strictEqual(
+    explain(`Code: nobody is there\n${log}${lacks("exec: executable /bin/ask failed with exit code 1")}`, "").message,
+    "Cannot get credentials for the cluster: exec: executable /bin/ask failed with exit code 1 " +
+      "(it says: Code: nobody is there); log in first, in a terminal, for example with: kubectl get pods",
+  );
+  strictEqual(
+    explain(log + lacks("exec plugin cannot support interactive mode: standard input is not a terminal"), "").message,
+    "Cannot get credentials for the cluster: exec plugin cannot support interactive mode: standard input is not a terminal; " +
+      "run this in a terminal, since the kubeconfig says interactiveMode: Always",
+  );
+  // No login helps.
+  strictEqual(
+    explain(log + lacks("exec: fork/exec /bin/absent: no such file or directory"), "").message,
+    "Cannot get credentials for the cluster: exec: fork/exec /bin/absent: no such file or directory",
+  );
+});
