@@ -67,7 +67,8 @@ Deno.test("the service account's token is mounted into the controller alone, as 
 Deno.test("the reader waits under an init, and knows what the commands that read need", async () => {
   const values = { annotationKey: "capture.example.com", captureDir: "/var/captures", logFormat: "json", ...GENEROUS };
   const { reader } = await render(values, { release: "blue", namespace: "tools" });
-  assert.deepEqual(reader.command, ["/usr/bin/tini", "--", "sleep", "2147483647"]);
+  const idle = await Deno.readTextFile(new URL("../../charts/files/reader-idle.sh", import.meta.url));
+  assert.deepEqual(reader.command, ["/usr/bin/tini", "--", "sh", "-c", idle, "reader-idle", "300"]);
   assert.equal(reader.args, undefined);
   assert.deepEqual(Object.fromEntries(reader.env.map(({ name, value }: Any) => [name, value])), {
     ANNOTATION_KEY: "capture.example.com",

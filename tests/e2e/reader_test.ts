@@ -94,6 +94,43 @@ Deno.test("an idle reader takes a few MiB, and ends at once", async () => {
   assert.notEqual((await release.pod(node)).metadata.uid, uid);
 });
 
+Deno.test("a reader that lost its client, as kubectl cp's tar does, is ended", async () => {
+  await release.upgrade(await forThisMachine(kube, {}));
+  const [node] = await kube.workers() as [string];
+  const { metadata: { name }, spec: { containers } } = await kube.get<Containers>(
+    ...["pod", (await release.pod(node)).metadata.name, "-n", release.namespace],
+  );
+  const script = containers.find(({ name }) => name === READER)!.command[4]!;
+  await said(node, `head -c 30000000 /dev/zero > "$CAPTURE_DIR/.e2e"`);
+  try {
+    const args = ["exec", "-n", release.namespace, name, "-c", READER, "--", "tar", "cf", "-", "/captures/.e2e"];
+    const client = new Deno.Command("kubectl", { args, env: kube.env, stdout: "piped", stderr: "null" }).spawn();
+    const reader = client.stdout.getReader();
+    await reader.read();
+    client.kill("SIGKILL");
+    await client.status;
+    await reader.cancel();
+    // It has nobody to write to any more, and stays.
+    const pid = /^ *(\d+) tar cf /m.exec(await said(node, "ps -o pid,args"))?.[1];
+    assert.ok(pid, "the tar has ended by itself");
+
+    // The script that the container idles with, but looking every three seconds.
+    const until = 'sh -c "$1" reader-idle 3 & idle=$!; while kill -0 "$2" 2>/dev/null; do sleep 1; done; kill $idle';
+    const { code, stderr } = await release.read(node, ["sh", "-c", until, "e2e", script, pid]);
+    assert.equal(code, 0, stderr);
+    const left = await said(node, "ps -o args");
+    assert.doesNotMatch(left, /^tar cf /m);
+    assert.match(left, /reader-idle 300$/m);
+  } finally {
+    await said(node, `rm "$CAPTURE_DIR/.e2e"`);
+  }
+});
+
+interface Containers {
+  readonly metadata: { readonly name: string };
+  readonly spec: { readonly containers: readonly { readonly name: string; readonly command: readonly string[] }[] };
+}
+
 /** Memory of the reader's processes on a node, by the kernel's count of what is theirs alone. */
 async function idleMiB(node: string): Promise<number> {
   const pod = await kube.get<{ status: { containerStatuses: { name: string; containerID: string }[] } }>(
