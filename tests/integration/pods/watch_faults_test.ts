@@ -320,7 +320,8 @@ fault("5,000 events a second", async ({ follower, change, recovers }) => {
   const seconds = (performance.now() - begun) / 1000;
   assert.ok(seconds < 2, `10,000 events took ${seconds} s`);
   assert.deepEqual(follower.log.lines.filter(({ level }) => level === "warn"), []);
-});
+  // A second without a byte is no fault where this machine is busy.
+}, { ...QUICK, idle: 10_000 });
 
 Deno.test("run() tells of all pods when the server ignores the field selector", async () => {
   // Metadata does not say where a pod is: others tell by its sandbox, which the runtime here does not have.
