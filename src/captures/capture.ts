@@ -19,7 +19,7 @@ import type { CaptureDir } from "../store/capture_dir.ts";
 import { withStep } from "./clock_steps.ts";
 import { bytesOf, CaptureFiles } from "./files.ts";
 import { type FilterChecks, PodFilter } from "./filter_checks.ts";
-import { tooComplex } from "./filter_limits.ts";
+import type { Finding } from "./health.ts";
 import { Ledger } from "./ledger.ts";
 import type { ClockStep } from "../store/manifest.ts";
 import { type Goal, goalOf, plan, type Room, type View } from "./plan.ts";
@@ -27,10 +27,10 @@ import { bytesClaimed, type CaptureRequest, describe, fingerprint, processFinger
 import { PodLook } from "./pod_look.ts";
 import { listRing, ringFileBase } from "../store/ring.ts";
 import { Running } from "./running.ts";
-import type { Exit } from "./tcpdump.ts";
-import { linkTypeOf, listInterfaces } from "./tcpdump_queries.ts";
+import { listInterfaces } from "./tcpdump_queries.ts";
 import { namespaceProblem } from "./scope.ts";
-import { eventFor } from "./told.ts";
+import { eventFor, noPackets, PACKETS_DROPPED } from "./told.ts";
+import { checkRequest, explainFailedStart, type Verdict } from "./verdict.ts";
 import { settlesWithin } from "../base/timeout.ts";
 import type { CaptureTiming } from "./timing.ts";
 
@@ -114,7 +114,7 @@ export class Capture {
   /** The request has been another one meanwhile: it does not count as completed. */
   #changed = false;
   /** What tcpdump says of the request. With a sandbox: it was said of an interface there. */
-  #refused: { request: string; problem: string | undefined; sandboxId?: string } | undefined;
+  #refused: Verdict & { request: string } | undefined;
   readonly #filter: PodFilter;
   /** Gives back the turn to start with a filter, which it has. */
   #turn: (() => void) | undefined;
@@ -438,9 +438,10 @@ export class Capture {
     const { sandbox } = this;
     if (!wish || this.#removed || !sandbox || this.#isChecked) return;
     if (this.#context.stopping() || this.#backoff.reason(sandbox.id) !== undefined) return;
+    const placed = { request: wish, sandboxId: sandbox.id, netnsPath: sandbox.netnsPath };
     const found = await this.#unlessInterrupted(
-      this.#refusal(wish, sandbox).then(
-        (refusal) => refusal,
+      checkRequest(placed, this.#filter, this.#context.settings).then(
+        (verdict) => verdict,
         (error) => ({ failure: error instanceof Error ? error.message : String(error) }),
       ),
     );
@@ -451,36 +452,6 @@ export class Capture {
       return;
     }
     this.#refused = { request: print, ...found };
-  }
-
-  /** Finds what is wrong with the request's filter: on Ethernet, or for `any`, and if it is wrong there, on the very interface. */
-  async #refusal(
-    wish: CaptureRequest,
-    sandbox: Sandbox,
-  ): Promise<{ problem: string | undefined; sandboxId?: string }> {
-    const problem = await this.#filter.problemOf(wish);
-    const inPlace = problem === undefined ? undefined : await this.#refusalInPlace(wish, sandbox);
-    return inPlace ?? { problem: problem && this.#aboutFilter(problem) };
-  }
-
-  /** What is wrong with the filter on the pod's interface; undefined: it is Ethernet, as has been tried, or cannot be found out. */
-  async #refusalInPlace(
-    wish: CaptureRequest,
-    { id: sandboxId, netnsPath }: Sandbox,
-  ): Promise<{ problem: string | undefined; sandboxId: string } | undefined> {
-    if (wish.interface === "any" || wish.filter === undefined) return undefined;
-    const { tcpdump, nsenter } = this.#context.settings;
-    const linkType = await linkTypeOf(wish.interface, { tcpdump, nsenter, netnsPath }).catch(() => undefined);
-    if (linkType === undefined || linkType === "EN10MB") return undefined;
-    const problem = await this.#filter.problemOn(wish, linkType);
-    return {
-      sandboxId,
-      problem: problem && `${this.#aboutFilter(problem)} (interface ${wish.interface} is ${linkType})`,
-    };
-  }
-
-  #aboutFilter(problem: string): string {
-    return `annotation ${this.#context.settings.annotationKey}/filter ${problem}`;
   }
 
   /** Waits for the turn to start with a filter, but no longer than until the pod's wish changes. */
@@ -627,39 +598,16 @@ export class Capture {
       ? `ended by ${exit.signal}`
       : `ended with code ${exit?.code}${exit?.said ? `: ${exit.said}` : ""}`;
     this.#restartedBy ||= `tcpdump ${how}`;
-    if (exit && running.seconds === 0 && await this.#isRefusal(running, exit)) return;
-    const missing = running.seconds === 0 && exit?.code === 1 ? await this.#missingInterface(running, exit) : undefined;
-    const problem = missing ?? `tcpdump ${how}`;
-    this.#failed(running.requestHash, exit?.signal ? "killed" : "exit", problem, running.seconds * 1000);
-  }
-
-  /** Says that the pod lacks the interface, or that it is down, and which ones the pod has; undefined where that is not the cause. */
-  async #missingInterface({ request, netnsPath }: Running, { said }: Exit): Promise<string | undefined> {
-    const what = /No such device exists/i.test(said)
-      ? "the pod has no such interface"
-      : /That device is not up/i.test(said)
-      ? "it is not up"
+    const explained = exit && running.seconds === 0
+      ? await this.#unlessInterrupted(explainFailedStart(running, exit, this.#filter, this.#context.settings))
       : undefined;
-    if (what === undefined) return undefined;
-    const { tcpdump, nsenter, annotationKey } = this.#context.settings;
-    const asking = listInterfaces({ tcpdump, nsenter, netnsPath }).catch(() => []);
-    const interfaces = await this.#unlessInterrupted(asking) ?? [];
-    return `Cannot capture on interface ${request.interface}: ${what}` +
-      (interfaces.length === 0 ? "" : ` (the pod has ${interfaces.join(", ")})`) +
-      `; annotation ${annotationKey}/interface must be an interface of the pod that is up, or any`;
-  }
-
-  /** Whether tcpdump ended since its filter does not compile there: then the request is refused, and not tried again. */
-  async #isRefusal({ request, fingerprint: print, sandboxId }: Running, exit: Exit): Promise<boolean> {
-    const wish = this.#wish;
-    if (request.filter === undefined || !wish || !this.sandbox || processFingerprint(wish) !== print) return false;
-    const complex = tooComplex(exit);
-    const refusal = complex
-      ? { problem: this.#aboutFilter(complex), sandboxId }
-      : await this.#unlessInterrupted(this.#refusalInPlace(wish, this.sandbox).catch(() => undefined));
-    if (refusal?.problem === undefined || this.#wish !== wish) return false;
-    this.#refused = { request: this.#print, ...refusal };
-    return true;
+    const isPresent = this.#wish !== undefined && processFingerprint(this.#wish) === running.fingerprint;
+    if (explained && "verdict" in explained && isPresent) {
+      this.#refused = { request: this.#print, ...explained.verdict };
+      return;
+    }
+    const problem = explained && "failure" in explained ? explained.failure : `tcpdump ${how}`;
+    this.#failed(running.requestHash, exit?.signal ? "killed" : "exit", problem, running.seconds * 1000);
   }
 
   /** Its run has ended, and its files stay. */
@@ -831,9 +779,63 @@ export class Capture {
     if (this.place.bytes < had) this.#context.roomChanged();
   }
 
+  /** Looks at the run, and does what follows from what is found. @param ask whether to ask tcpdump for its counters. */
+  async watch(ask: boolean): Promise<void> {
+    const { running } = this;
+    const findings = await running?.health.look(running, ask);
+    // Ended meanwhile, and perhaps forgotten, with its series: nobody would take them away again.
+    if (!running || !findings || this.running !== running) return;
+    const { counters } = running;
+    if (counters && !findings.some(({ is }) => is === "hopeless")) {
+      const packets = this.packetsBefore + counters.captured, dropped = this.droppedBefore + counters.dropped;
+      this.#context.metrics.setCapture(this, { packets, dropped, ringBytes: this.bytes });
+    }
+    for (const finding of findings) this.#found(running, finding);
+  }
+
+  #found(running: Running, finding: Finding): void {
+    const { log } = this.#context;
+    switch (finding.is) {
+      case "hopeless":
+        log.warn("tcpdump killed", { ...this.fields(), pid: running.pid, why: finding.why });
+        running.giveUp(finding.why);
+        break;
+      case "dropping": {
+        const { more, dropped, received } = finding;
+        log.warn("packets dropped", { ...this.fields(), more, dropped, received });
+        this.#tellOfRun(running, PACKETS_DROPPED);
+        break;
+      }
+      case "silent":
+        // Not waited for: other captures are to be looked after.
+        void this.#tellNoPackets(running, finding.seconds);
+    }
+  }
+
+  async #tellNoPackets(running: Running, seconds: number): Promise<void> {
+    const { request, netnsPath } = running;
+    const { tcpdump, nsenter } = this.#context.settings;
+    const interfaces = await listInterfaces({ tcpdump, nsenter, netnsPath }).catch(() => []);
+    if (this.running !== running || !running.health.isSilent(running)) return;
+    this.#tellOfRun(running, noPackets(request, seconds, interfaces));
+  }
+
+  /** Tells it on the pod that the run is of, not on a later one of its name. */
+  #tellOfRun(running: Running, event: PodEvent): void {
+    if (this.pod?.uid === running.uid) this.#context.record(this.pod, event, running.requestHash, false);
+  }
+
   /** The wall clock has been set: noted in the run, for readers that count time back (src/reading/cat.ts). */
   noteClockStep(step: ClockStep): void {
     this.ledger?.amend({ clockSteps: withStep(this.ledger.lastRun?.clockSteps, step) });
+  }
+
+  /** Writes what tcpdump has counted and what the files take, both of now; as they were before where it does not answer. */
+  async countNow(): Promise<void> {
+    const { running, ledger, files } = this;
+    const size = await running?.countNow() ? await files.size() : undefined;
+    if (size && running?.counters && this.running === running) ledger?.count(running.counters, size);
+    await this.saveProgress();
   }
 
   /** Writes how long the run has lasted, and all else that is known of it. */

@@ -20,7 +20,6 @@ import type { CaptureDir } from "../store/capture_dir.ts";
 import { ClockSteps } from "./clock_steps.ts";
 import { DiskFloor } from "./disk.ts";
 import { FilterChecks } from "./filter_checks.ts";
-import { countNow, watchHealth } from "./health.ts";
 import type { CaptureState } from "../spec/state.ts";
 import type { Room } from "./plan.ts";
 import { KeyedQueue } from "./queue.ts";
@@ -216,7 +215,7 @@ export class Captures {
 
   /** Has counters and sizes of now written for all captures, as far as their tcpdumps answer. */
   async countNow(): Promise<void> {
-    await Promise.allSettled([...this.#captures.values()].map(countNow));
+    await Promise.allSettled([...this.#captures.values()].map((capture) => capture.countNow()));
   }
 
   /** performance.now() when the loop last turned. */
@@ -385,8 +384,8 @@ export class Captures {
       });
       if (!capture.running) continue;
       if (step) capture.noteClockStep(step);
-      this.#begin(capture, "health", () => watchHealth(capture, this.#context, phase === 0));
-      if (phase === 1) this.#begin(capture, "counters", () => countNow(capture));
+      this.#begin(capture, "health", () => capture.watch(phase === 0));
+      if (phase === 1) this.#begin(capture, "counters", () => capture.countNow());
     }
     this.#options.sandboxes.setUrgent(urgent);
     if (this.#isReportOld) this.#report();

@@ -1,5 +1,6 @@
-/** What a user is told on the pod when a capture comes to rest somewhere. Pure. */
+/** What a user is told on the pod when a capture comes to rest somewhere, or its run does not go well. Pure. */
 import type { PodEvent } from "../pods/events.ts";
+import type { CaptureRequest } from "../spec/request.ts";
 import type { Goal } from "./plan.ts";
 
 const KEPT = "its files are kept while the annotation is there";
@@ -47,4 +48,24 @@ export function eventFor(
     default:
       return undefined;
   }
+}
+
+/** The Event for dropped packets. Its note has no numbers: Events with the same note are counted, and leave room for others. */
+export const PACKETS_DROPPED: PodEvent = {
+  type: "Warning",
+  reason: "CapturePacketsDropped",
+  note: "The kernel dropped packets because tcpdump was too slow (packet-capture list says how many): " +
+    "a filter or a smaller snaplen helps",
+};
+
+/** Returns the Event for a run without packets. @param interfaces those of the pod; none where they could not be listed. */
+export function noPackets(request: CaptureRequest, seconds: number, interfaces: readonly string[]): PodEvent {
+  return {
+    type: "Normal",
+    reason: "CaptureNoPackets",
+    note: `No packets came in the first ${Math.floor(seconds)} s on interface ${request.interface}` +
+      (request.filter === undefined ? "" : ` with filter ${request.filter}`) +
+      // There is a loopback everywhere.
+      (interfaces.length === 0 ? "" : `; the pod has ${interfaces.join(", ")}`),
+  };
 }

@@ -1,195 +1,224 @@
+/** What is found of a run, and what is told of it. */
 import assert from "node:assert/strict";
-import { join } from "@std/path";
-import type { Capture, CaptureContext } from "../../../src/captures/capture.ts";
-import { HEALTH_TIMING, RunHealth, watchHealth } from "../../../src/captures/health.ts";
-import { Metrics } from "../../../src/metrics.ts";
-import type { PodEvent } from "../../../src/pods/events.ts";
+import { HEALTH_TIMING, RunHealth } from "../../../src/captures/health.ts";
+import { Running } from "../../../src/captures/running.ts";
 import { waitFor } from "../../cluster/wait.ts";
-import { run } from "../../cluster/run.ts";
-import { Recorder } from "../../rig/follower.ts";
+import { World } from "./world.ts";
 
-/** A capture whose tcpdump answers what the test says, and what is said of it. */
-function scene(tcpdump = "true") {
-  const events: { uid: string; event: PodEvent }[] = [];
-  const log = new Recorder();
-  const metrics = new Metrics();
-  let counters: { captured: number; received: number; dropped: number } | undefined;
-  let looks = 0;
-  const running = {
-    uid: "uid-1",
-    pid: 4711,
-    request: { interface: "any", filter: "udp port 7" },
-    netnsPath: undefined,
-    health: new RunHealth(),
+/** A run whose tcpdump answers what the test says. */
+function scene() {
+  const health = new RunHealth();
+  const run = {
     seconds: 0,
-    get counters() {
-      looks++;
-      return counters;
-    },
+    counters: undefined as { captured: number; received: number; dropped: number } | undefined,
+
     hopeless: (): Promise<string | undefined> => Promise.resolve(undefined),
     writesToDeletedFile: () => Promise.resolve(false),
-    askCounters() {},
   };
-  const capture = {
-    namespace: "default",
-    name: "web-0",
-    pod: { uid: "uid-1" },
-    running: running as typeof running | undefined,
-    packetsBefore: 0,
-    droppedBefore: 0,
-    bytes: 0,
-    fields: () => ({ pod: "default/web-0" }),
-  };
-  const context = {
-    settings: { tcpdump, nsenter: "nsenter" },
-    metrics,
-    log,
-    record: (pod: { uid: string }, event: PodEvent) => void events.push({ uid: pod.uid, event }),
-  } as unknown as CaptureContext;
   return {
-    capture,
-    running,
-    events,
-    log,
-    metrics,
-    /** How often the counters were looked at. */
-    looks: () => looks,
-    reasons: () => events.map(({ event }) => event.reason),
-    watch: (ask = false) => watchHealth(capture as unknown as Capture, context, ask),
+    run,
+    look: (ask = false) => health.look(run, ask),
     /** tcpdump answers. */
     counts(captured: number, received = captured, dropped = 0) {
-      counters = { captured, received, dropped };
+      run.counters = { captured, received, dropped };
     },
   };
 }
 
-Deno.test("watchHealth() brings back no series and says nothing of a capture that ends while it looks", async () => {
-  const { capture, running, counts, watch, metrics, reasons } = scene();
-  counts(5, 5, 5);
-  running.hopeless = () => {
-    // As the queue does it when the annotation is removed.
-    capture.running = undefined;
-    metrics.removeCapture(capture);
-    return Promise.resolve(undefined);
-  };
-  await watch();
-  assert.doesNotMatch(await metrics.text(), /web-0/);
-  assert.deepEqual(reasons(), []);
+Deno.test("RunHealth.look() finds nothing before tcpdump has answered", async () => {
+  const { look } = scene();
+  for (const ask of [false, true, false]) assert.deepEqual(await look(ask), []);
 });
 
-Deno.test("watchHealth() says once that nothing came, by an answer that is of after the silence", async () => {
-  const { running, counts, watch, events, reasons } = scene();
+Deno.test("RunHealth.look() finds a run hopeless by itself, or when its file was deleted, and nothing else then", async () => {
+  const { run, look, counts } = scene();
+  counts(10, 20, 10);
+  run.writesToDeletedFile = () => Promise.resolve(true);
+  assert.deepEqual(await look(true), [{ is: "hopeless", why: "the file it wrote to was deleted" }]);
+  run.hopeless = () => Promise.resolve("tcpdump was stopped by a signal");
+  assert.deepEqual(await look(), [{ is: "hopeless", why: "tcpdump was stopped by a signal" }]);
+});
+
+Deno.test("RunHealth.look() finds silence once, by an answer that is of after the silence", async () => {
+  const { run, look, counts } = scene();
   counts(0);
-  running.seconds = HEALTH_TIMING.silence + 5;
+  run.seconds = HEALTH_TIMING.silence + 5;
   // The last answer may be seconds old: what has come since is not known yet.
-  await watch(true);
-  await watch();
-  await watch(true);
-  assert.equal(running.health.saidNoPackets, false);
+  for (const ask of [true, false, true]) assert.deepEqual(await look(ask), []);
   counts(0);
-  running.seconds += 30;
-  for (let i = 0; i < 3; i++) await watch();
-  await waitFor("the Event", () => events.length > 0);
-  await watch(true);
+  run.seconds += 30;
+  assert.deepEqual(await look(), [{ is: "silent", seconds: HEALTH_TIMING.silence + 5 }]);
+  for (const ask of [false, false, true]) assert.deepEqual(await look(ask), []);
   counts(0);
-  await watch();
-  assert.deepEqual(reasons(), ["CaptureNoPackets"]);
-  assert.equal(
-    events[0]!.event.note,
-    `No packets came in the first ${HEALTH_TIMING.silence + 5} s on interface any with filter udp port 7`,
-  );
-  assert.equal(events[0]!.event.type, "Normal");
+  assert.deepEqual(await look(), []);
 });
 
-Deno.test("watchHealth() says nothing of silence after a packet, nor too early", async () => {
+Deno.test("RunHealth.look() finds no silence after a packet, nor too early", async () => {
   for (const [seconds, captured, received] of [[59.9, 0, 0], [61, 1, 1], [61, 0, 1]] as const) {
-    const { running, counts, watch, reasons } = scene();
+    const { run, look, counts } = scene();
     counts(0);
-    running.seconds = seconds;
-    await watch(true);
+    run.seconds = seconds;
+    await look(true);
     counts(captured, received);
-    await watch();
-    // Listing the interfaces takes a moment, were it said.
-    assert.equal(running.health.saidNoPackets, false);
-    assert.deepEqual(reasons(), []);
+    assert.deepEqual(await look(), []);
   }
 });
 
-Deno.test("watchHealth() tells of silence although packets came before tcpdump had set its filter", async () => {
-  const { running, counts, watch, events, reasons } = scene();
+Deno.test("RunHealth.look() finds silence although packets came before tcpdump had set its filter", async () => {
+  const { run, look, counts } = scene();
   counts(0, 28);
-  await watch();
-  running.seconds = 61;
-  await watch(true);
+  await look();
+  run.seconds = 61;
+  await look(true);
   // One that has come since may be one that the filter takes, in the kernel's buffer.
   for (const seconds of [62, 63]) {
     counts(0, 29);
-    running.seconds = seconds;
-    await watch();
-    assert.equal(running.health.saidNoPackets, false);
+    run.seconds = seconds;
+    assert.deepEqual(await look(), []);
   }
-  running.seconds = 65;
-  await watch(true);
+  run.seconds = 65;
+  await look(true);
   counts(0, 29);
-  await watch();
-  await waitFor("the Event", () => events.length > 0);
-  assert.deepEqual(reasons(), ["CaptureNoPackets"]);
+  assert.deepEqual(await look(), [{ is: "silent", seconds: 65 }]);
 });
 
-Deno.test("watchHealth() does not wait for the list of interfaces, and drops the Event if a packet comes meanwhile", async () => {
-  const dir = await Deno.makeTempDir();
+Deno.test("RunHealth.look() finds dropped packets at once, then once a minute", async () => {
+  const { now } = performance;
+  let later = 0;
+  performance.now = () => now.call(performance) + later;
   try {
-    const pipe = join(dir, "pipe");
-    await run(["mkfifo", pipe]);
-    const tcpdump = join(dir, "tcpdump");
-    await Deno.writeTextFile(tcpdump, `#!/bin/sh\nread line <${pipe}\necho "$line"\n`, { mode: 0o755 });
-    for (const comes of [false, true]) {
-      const { running, counts, watch, events, looks } = scene(tcpdump);
-      counts(0);
-      running.seconds = 61;
-      await watch(true);
-      counts(0);
-      await watch();
-      assert.equal(running.health.saidNoPackets, true);
-      assert.equal(events.length, 0);
-      if (comes) counts(1);
-      const before = looks();
-      // Open for both: it would wait for a reader that has been given up.
-      using writer = await Deno.open(pipe, { read: true, write: true });
-      await writer.write(new TextEncoder().encode("1.eth0 [Up, Running, Connected]\n"));
-      await waitFor("another look at the counters", () => looks() > before);
-      assert.equal(events.length, comes ? 0 : 1);
+    const { look, counts } = scene();
+    counts(10, 10);
+    assert.deepEqual(await look(), []);
+    const found = [];
+    for (let dropped = 1; dropped <= 50; dropped++) {
+      counts(10, 10 + dropped, dropped);
+      found.push(...await look());
     }
+    assert.deepEqual(found, [{ is: "dropping", more: 1, dropped: 1, received: 11 }]);
+    later += HEALTH_TIMING.droppedAgain;
+    assert.deepEqual(await look(), [{ is: "dropping", more: 49, dropped: 50, received: 60 }]);
+    later += HEALTH_TIMING.droppedAgain;
+    assert.deepEqual(await look(), []);
   } finally {
-    await Deno.remove(dir, { recursive: true });
+    performance.now = now;
   }
 });
 
-Deno.test("watchHealth() tells dropped packets at once, then once a minute, always in the same words", async () => {
-  const { running, counts, watch, events, log } = scene();
-  counts(10, 10);
-  await watch();
-  assert.equal(events.length, 0);
-  for (let dropped = 1; dropped <= 50; dropped++) {
-    counts(10, 10 + dropped, dropped);
-    await watch();
-  }
-  assert.equal(events.length, 1);
-  running.health.told.at -= HEALTH_TIMING.droppedAgain;
-  await watch();
-  running.health.told.at -= HEALTH_TIMING.droppedAgain;
-  await watch();
-  assert.deepEqual(events.map(({ event }) => event.reason), ["CapturePacketsDropped", "CapturePacketsDropped"]);
-  assert.equal(events[0]!.event.note, events[1]!.event.note);
-  assert.equal(events[0]!.event.type, "Warning");
-  const said = log.lines.filter(({ message }) => message === "packets dropped").map(({ fields }) => fields);
-  assert.deepEqual(said.map(({ more, dropped, received }) => [more, dropped, received]), [[1, 1, 11], [49, 50, 60]]);
+const DROPPING = { is: "dropping", more: 1, dropped: 1, received: 11 } as const;
+const SILENT = { is: "silent", seconds: 65.4 } as const;
+
+/** Has every look at a run find what `look` says, until it is disposed of. */
+function finding(look: typeof RunHealth.prototype.look): Disposable {
+  const before = RunHealth.prototype.look;
+  RunHealth.prototype.look = look;
+  return { [Symbol.dispose]: () => void (RunHealth.prototype.look = before) };
+}
+
+async function capturing(annotations: Record<string, string> = { "": "3" }): Promise<World> {
+  const world = await World.start();
+  world.sandbox("web");
+  world.annotate("web", annotations);
+  await world.capturing("web");
+  return world;
+}
+
+Deno.test("a capture that ends while it is looked at brings back no series, and nothing is told of it", async () => {
+  await using world = await capturing();
+  await waitFor("its series", async () => /packets_total\{.*web/.test(await world.metrics.text()));
+  const [looking, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  using _ = finding(async () => {
+    looking.resolve();
+    await go.promise;
+    return [DROPPING];
+  });
+  await looking.promise;
+  world.annotate("web", {});
+  await world.clean("web");
+  go.resolve();
+  const { lastTurn } = world.captures;
+  await waitFor("another turn", () => world.captures.lastTurn > lastTurn, { everyMs: 20 });
+  assert.doesNotMatch(await world.metrics.text(), /"web"/);
+  assert.deepEqual(world.events.filter((event) => event.includes("CapturePacketsDropped")), []);
 });
 
-Deno.test("watchHealth() tells nothing of a run on a later pod of the same name", async () => {
-  const { capture, counts, watch, events } = scene();
-  capture.pod = { uid: "uid-2" };
-  counts(10, 20, 10);
-  await watch();
-  assert.deepEqual(events, []);
+Deno.test("dropped packets are told in the log with numbers, and on the pod always in the same words", async () => {
+  await using world = await capturing();
+  using _ = finding(() => Promise.resolve([DROPPING]));
+  const [first, second] = [await world.told(/Dropped/), await world.told(/Dropped/, 2)];
+  assert.equal(first, second);
+  assert.match(first, /^uid-web CapturePacketsDropped: The kernel dropped packets/);
+  assert.match(world.lines.find((line) => line.startsWith("packets dropped"))!, /"more":1,"dropped":1,"received":11/);
+});
+
+Deno.test("nothing of a run is told on a later pod of the same name", async () => {
+  const { kill } = Running.prototype;
+  const go = Promise.withResolvers<void>();
+  await using world = await capturing();
+  Running.prototype.kill = async function () {
+    await go.promise;
+    return await kill.call(this);
+  };
+  try {
+    world.gone("web");
+    world.annotate("web", { "": "x" }, { uid: "uid-2" });
+    const looked = Promise.withResolvers<void>();
+    using _ = finding(() => {
+      looked.resolve();
+      return Promise.resolve([DROPPING]);
+    });
+    await looked.promise;
+    await waitFor("the line", () => world.lines.some((line) => line.startsWith("packets dropped")));
+  } finally {
+    Running.prototype.kill = kill;
+    go.resolve();
+  }
+  world.sandbox("web", "s2", "uid-2");
+  await world.told(/^uid-2 CaptureRejected/);
+  assert.deepEqual(world.events.filter((event) => event.includes("Dropped")), []);
+});
+
+Deno.test("silence is told with the pod's interfaces, not waiting for their list, unless a packet comes meanwhile", async () => {
+  const get = Object.getOwnPropertyDescriptor(Running.prototype, "counters")!;
+  for (const comes of [false, true]) {
+    await using world = await capturing({ "": "3", filter: "udp port 7" });
+    world.steer("devices", "while [ -e $here/devices ]; do sleep 0.01; done");
+    let captured = 0, looks = 0;
+    Object.defineProperty(Running.prototype, "counters", {
+      configurable: true,
+      get: () => ++looks && { captured, received: captured, dropped: 0 },
+    });
+    try {
+      let found = 0;
+      using _ = finding(() => Promise.resolve(found++ === 0 ? [SILENT] : []));
+      // The looks go on while the list is made, which may take 2 s.
+      await waitFor("the next look", () => found >= 2, { everyMs: 20 });
+      assert.equal(world.events.some((event) => event.includes("CaptureNoPackets")), false);
+      if (comes) captured = 1;
+      const before = looks;
+      world.steer("devices", undefined);
+      await waitFor("another look at the counters", () => looks > before, { everyMs: 5 });
+      if (comes) {
+        await waitFor("two more looks", () => found >= 4, { everyMs: 20 });
+        assert.equal(world.events.some((event) => event.includes("CaptureNoPackets")), false);
+      } else {
+        assert.equal(
+          await world.told(/CaptureNoPackets/),
+          "uid-web CaptureNoPackets: No packets came in the first 65 s on interface any with filter udp port 7; " +
+            "the pod has eth0 [Up, Running, Connected], lo [Up, Running, Loopback]",
+        );
+      }
+    } finally {
+      Object.defineProperty(Running.prototype, "counters", get);
+    }
+  }
+});
+
+Deno.test("a hopeless run is killed and tried again", async () => {
+  await using world = await capturing();
+  let found = 0;
+  using _ = finding(() => Promise.resolve(found++ === 0 ? [{ is: "hopeless", why: "tcpdump was stopped" }] : []));
+  await world.told(/CaptureFailed: tcpdump was ended: tcpdump was stopped; it is tried again/);
+  assert.equal(world.lines.some((line) => /^tcpdump killed .*"why":"tcpdump was stopped"/.test(line)), true);
+  await world.told(/CaptureRestarted/);
 });

@@ -20,7 +20,7 @@ export const KEY = "tcpdump.antrea.io";
 
 /**
  * Files beside the script steer it: `fail` (it says what is in it and ends), `mute` (it does not say that it listens), `check` (run by
- * `-d`), `link` (the link type of every named interface). Of its calls it makes a line in `starts` and `checks`.
+ * `-d`), `devices` (run by `-D`), `link` (the link type of every named interface). Of its calls it makes a line in `starts` and `checks`.
  */
 const TCPDUMP = `#!/bin/bash
 here=$(dirname "$0")
@@ -35,6 +35,7 @@ for ((i = 1; i <= $#; i++)); do
       exit 0
       ;;
     -D)
+      [ ! -e "$here/devices" ] || . "$here/devices"
       printf '1.eth0 [Up, Running, Connected]\\n2.lo [Up, Running, Loopback]\\n'
       exit 0
       ;;
@@ -269,7 +270,7 @@ export class World implements AsyncDisposable {
   }
 
   /** Steers the script, see there; undefined removes what steers it. */
-  steer(what: "fail" | "mute" | "check" | "link", text: string | undefined): void {
+  steer(what: "fail" | "mute" | "check" | "devices" | "link", text: string | undefined): void {
     if (text === undefined) Deno.removeSync(join(this.dir, what));
     else Deno.writeTextFileSync(join(this.dir, what), text);
   }
