@@ -15,6 +15,7 @@ import { type Download, download, NothingYet } from "./download.ts";
 import { messageOf } from "../base/errors.ts";
 import { Failure, UsageFailure } from "./failure.ts";
 import { controllerOn, findInstallation, type Installation, type InstallationOptions } from "./installation.ts";
+import { tellMisplaced } from "./later_pods.ts";
 import { findKept } from "./kept.ts";
 import { mergeParts } from "./merge_parts.ts";
 import { OutputFile, type PartFile } from "./output_file.ts";
@@ -71,6 +72,7 @@ export async function get(context: Context, options: GetOptions): Promise<number
     findKept(kubectl, installation, name, { ...options, namespace: namespace ?? options.namespace });
   const { annotationKey } = installation.release;
   const asked = await findTargets(kubectl, options, kept);
+  tellMisplaced(terminal, asked, annotationKey);
   const targets = annotatedOnly(asked, annotationKey);
   const [first] = targets;
   // A name from the cluster is the name of a file, nothing more.

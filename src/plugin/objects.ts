@@ -1,5 +1,13 @@
 /** The fields of Kubernetes objects that the plugin reads from `kubectl get -o json`. Only those. */
 
+export interface OwnerReference {
+  readonly apiVersion?: string;
+  readonly kind: string;
+  readonly name?: string;
+  readonly uid: string;
+  readonly controller?: boolean;
+}
+
 export interface ObjectMeta {
   readonly name: string;
   readonly namespace?: string;
@@ -9,13 +17,7 @@ export interface ObjectMeta {
   readonly deletionTimestamp?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
-  readonly ownerReferences?: readonly {
-    readonly apiVersion?: string;
-    readonly kind: string;
-    readonly name?: string;
-    readonly uid: string;
-    readonly controller?: boolean;
-  }[];
+  readonly ownerReferences?: readonly OwnerReference[];
 }
 
 export interface EnvVar {
@@ -45,9 +47,24 @@ export interface PodObject {
 
 /** A workload of any kind that selects or owns pods. */
 export interface WorkloadObject {
+  readonly apiVersion?: string;
   readonly kind: string;
   readonly metadata: ObjectMeta;
-  readonly spec?: { readonly selector?: unknown };
+  readonly spec?: {
+    readonly selector?: unknown;
+    readonly template?: PodTemplate;
+    /** Of a CronJob. */
+    readonly jobTemplate?: { readonly spec?: { readonly template?: PodTemplate } };
+  };
+}
+
+interface PodTemplate {
+  readonly metadata?: Pick<ObjectMeta, "annotations">;
+}
+
+/** The owner that manages an object: there is one at most. */
+export function managerOf({ ownerReferences }: ObjectMeta): OwnerReference | undefined {
+  return ownerReferences?.find(({ controller }) => controller === true);
 }
 
 /** The objects in an answer: it is a List, a single object, or nothing. */

@@ -7,6 +7,7 @@ import { CHANGES_AT_ONCE, type Context, installationIfAllowed, Report } from "./
 import { confirm, type Question } from "./confirm.ts";
 import { messageOf } from "../base/errors.ts";
 import { controllerNotReady, type Installation, type InstallationOptions, noController } from "./installation.ts";
+import { tellMisplaced, tellNotLater, tellNotYet } from "./later_pods.ts";
 import { describe } from "../spec/request.ts";
 import { changesNothing, differences, requestChanges, requestOf, type RequestOptions } from "./request.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
@@ -24,12 +25,18 @@ export async function start(context: Context, options: StartOptions): Promise<nu
   const { installation, key } = await installationIfAllowed(context, options);
   const { changes, request } = requestChanges(key, options.request, installation?.env ?? {});
   const report = new Report(terminal);
-  const targets = (await findTargets(kubectl, options)).filter((target) => canBeCaptured(target, installation, report));
+  const found = await findTargets(kubectl, options).catch((error) => {
+    tellNotYet(terminal, error, key, changes);
+    throw error;
+  });
+  tellMisplaced(terminal, found, key);
+  const targets = found.filter((target) => canBeCaptured(target, installation, report));
 
   // Before the change, so that what is said after it can be told from what was said before.
   const events = options.waitMs > 0 && targets.length > 0 ? await Announcements.ifAllowed(context, targets) : undefined;
   const questions: Question[] = [];
   const unchanged = new Set<string>();
+  const annotated: Target[] = [];
   await mapConcurrent(targets, CHANGES_AT_ONCE, async (target) => {
     let { annotations } = target;
     try {
@@ -43,6 +50,7 @@ export async function start(context: Context, options: StartOptions): Promise<nu
       kubectl.signal.throwIfAborted();
       return report.bad(target, `not annotated: ${messageOf(error)}`);
     }
+    annotated.push(target);
     const words = wordsFor(target, unchanged);
     if (target.node === undefined) report.good(target, `${words}; it has no node yet and is captured from its start`);
     else if (options.waitMs === 0) report.good(target, words);
@@ -50,6 +58,7 @@ export async function start(context: Context, options: StartOptions): Promise<nu
     else if (installation === undefined && unchanged.has(target.uid)) report.good(target, words);
     else questions.push({ target, request: requestOf(key, annotations) });
   });
+  tellNotLater(terminal, annotated, key, changes);
   if (questions.length === 0) return report.exitCode;
 
   const asked = describe(request);

@@ -8,6 +8,7 @@ import { CHANGES_AT_ONCE, type Context, installationIfAllowed, nameOf, Report } 
 import type { Question } from "./confirm.ts";
 import { messageOf } from "../base/errors.ts";
 import { Failure } from "./failure.ts";
+import { tellCapturedAgain, tellMisplaced } from "./later_pods.ts";
 import type { InstallationOptions } from "./installation.ts";
 import { type Changes, removalChanges, requestOf } from "./request.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "./targets.ts";
@@ -26,7 +27,9 @@ export async function stop(context: Context, options: StopOptions): Promise<numb
   checkTargetOptions(options);
   const { kubectl, terminal } = context;
   const { installation, key } = await installationIfAllowed(context, options);
-  const targets = annotatedOnly(await findTargets(kubectl, options), key);
+  const found = await findTargets(kubectl, options);
+  tellMisplaced(terminal, found, key);
+  const targets = annotatedOnly(found, key);
   const held = installation && await findCaptures(kubectl, installation, nodesOf(targets));
 
   if (!options.keep) {
@@ -112,6 +115,7 @@ export async function stopAll(
   for (const { target } of waiting.values()) {
     report.good(target, `${words} (no word from its controller in ${waitMs / 1000} s)`);
   }
+  await tellCapturedAgain(context, targets, key);
 }
 
 /** Whether its controller will have something to say. */

@@ -5,6 +5,7 @@ import { type Context, installationFor, nameOf } from "./command.ts";
 import { messageOf } from "../base/errors.ts";
 import { Failure, Interrupted, UsageFailure } from "./failure.ts";
 import { type Controller, controllerOn, type Installation, type InstallationOptions } from "./installation.ts";
+import { tellMisplaced } from "./later_pods.ts";
 import type { Delivery } from "./kubectl.ts";
 import { mergeLive } from "../pcap/live_merge.ts";
 import { annotatedOnly, notCaptured } from "./stop.ts";
@@ -32,6 +33,7 @@ export async function stream(context: Context, options: StreamOptions): Promise<
     const installation = await installationFor(context, options);
     const { annotationKey } = installation.release;
     const asked = await findTargets(kubectl, options);
+    tellMisplaced(context.terminal, asked, annotationKey);
     const targets = annotatedOnly(asked, annotationKey);
     for (const target of asked) {
       if (!targets.includes(target)) context.terminal.note(`${nameOf(target)}: ${notCaptured(annotationKey)}`);

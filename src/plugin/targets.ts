@@ -5,7 +5,14 @@ import { Forbidden, NoSuchType, NotFound } from "./explain.ts";
 import type { Kubectl } from "./kubectl.ts";
 import { type Named, readNames } from "./names.ts";
 import { contextNamespace } from "./namespace.ts";
-import { itemsOf, type ObjectMeta, type PodObject, type WorkloadObject } from "./objects.ts";
+import {
+  itemsOf,
+  managerOf,
+  type ObjectMeta,
+  type OwnerReference,
+  type PodObject,
+  type WorkloadObject,
+} from "./objects.ts";
 
 export interface TargetOptions {
   /** As `readNames` reads them. */
@@ -28,6 +35,10 @@ export interface Target {
   readonly annotations: Readonly<Record<string, string>>;
   /** Asked for by its own name, not by selector or workload. */
   readonly named: boolean;
+  /** What manages it, as it says itself. */
+  readonly owner?: OwnerReference | undefined;
+  /** The workload by which it was asked for. */
+  readonly workload?: WorkloadObject | undefined;
   /** The pod is gone, but its capture is kept. */
   readonly kept?: true;
   /** The kept capture was asked for by it, so that no other will do. */
@@ -108,7 +119,7 @@ async function byName(
         `${one.given} names namespace ${one.namespace}, and -n names ${namespace}: give one of the two`,
       );
     });
-    targets.push(...found.map((pod) => targetOf(pod, false)));
+    targets.push(...found);
   }
   return targets;
 }
@@ -149,7 +160,7 @@ async function podsByName(
 /** Takes `TYPE/NAME` for a workload of the context's namespace; undefined: the API server has no such type. */
 async function podsOfUnknownType(kubectl: Kubectl, given: string): Promise<Target[] | undefined> {
   try {
-    return (await podsOfWorkload(kubectl, [], given, undefined)).map((pod) => targetOf(pod, false));
+    return await podsOfWorkload(kubectl, [], given, undefined);
   } catch (error) {
     if (error instanceof NoSuchType) return undefined;
     throw error;
@@ -192,7 +203,7 @@ async function podsOfWorkload(
   where: string[],
   name: string,
   namespace: string | undefined,
-): Promise<PodObject[]> {
+): Promise<Target[]> {
   const [workload] = itemsOf<WorkloadObject>(await kubectl.json(["get", ...where, "--ignore-not-found", "--", name]));
   if (workload === undefined) {
     throw new NotFound(`There is no ${name} in ${await namespaceText(kubectl, namespace)}`);
@@ -212,7 +223,7 @@ async function podsOfWorkload(
       );
     }
     pods = await podsBySelector(kubectl, where, selector);
-    if (kind === "Service") return some(pods, name);
+    if (kind === "Service") return targetsOf(pods, name, workload);
     if (
       kind !== "StatefulSet" && kind !== "DaemonSet" && kind !== "Job" && kind !== "ReplicaSet" &&
       kind !== "ReplicationController"
@@ -223,16 +234,24 @@ async function podsOfWorkload(
       for (const set of sets) if (ownedBy(set.metadata, owners)) owners.add(set.metadata.uid);
     }
   }
-  return some(pods.filter((pod) => ownedBy(pod.metadata, owners)), name);
+  return targetsOf(pods.filter((pod) => ownedBy(pod.metadata, owners)), name, workload);
 }
 
-function some(pods: PodObject[], name: string): PodObject[] {
-  if (pods.length === 0) throw new Failure(`${name} has no pods at present`);
-  return pods;
+/** A workload was asked for that has no pods. */
+export class NoPods extends Failure {
+  override readonly name = "NoPods";
+  constructor(message: string, readonly workload: WorkloadObject) {
+    super(message);
+  }
+}
+
+function targetsOf(pods: readonly PodObject[], name: string, workload: WorkloadObject): Target[] {
+  if (pods.length === 0) throw new NoPods(`${name} has no pods at present`, workload);
+  return pods.map((pod) => ({ ...targetOf(pod, false), workload }));
 }
 
 function ownedBy(meta: ObjectMeta, owners: ReadonlySet<string>): boolean {
-  return meta.ownerReferences?.some(({ uid, controller }) => controller === true && owners.has(uid)) ?? false;
+  return owners.has(managerOf(meta)?.uid ?? "");
 }
 
 /** A workload's `spec.selector` as a `-l` argument: labels and expressions, or the plain map of services and replication controllers. */
@@ -264,6 +283,7 @@ function targetOf(pod: PodObject, named: boolean): Target {
     finished: status?.phase === "Succeeded" || status?.phase === "Failed" ? status.phase : undefined,
     annotations: metadata.annotations ?? {},
     named,
+    owner: managerOf(metadata),
   };
 }
 

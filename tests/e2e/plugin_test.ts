@@ -359,6 +359,44 @@ Deno.test("get of a deployment names its pods that are not captured: exit code 1
   assert.equal((await plugin(["stop", "-n", namespace, pod!.name, "--yes"])).code, 0);
 });
 
+Deno.test("start of a deployment names the command that has its later pods captured, stop the one that ends it: both do", async () => {
+  const follow = async (text: string) => {
+    const [, command] = /^Deployment .*: (kubectl patch .*)$/m.exec(text) ?? [];
+    assert.ok(command !== undefined, text);
+    await run(["sh", "-c", command], { env: installed.env() });
+    await kube.kubectl(["rollout", "status", "deployment/web", "-n", namespace, "--timeout=60s"], {
+      timeoutMs: 70_000,
+    });
+    const all = await waitFor("the old pods' end", async () => {
+      const all = await pods();
+      return all.length === REPLICAS && all;
+    }, { timeoutMs: 60_000 });
+    return all.map(({ name }) => name).sort();
+  };
+  const captured = async () => (await list()).map(({ pod, state, filter }) => `${pod} ${state} ${filter}`).sort();
+  const begun = await plugin(["start", "-n", namespace, "deployment/web", "--files", "2", "--filter", "tcp port 80"]);
+  assert.equal(begun.code, 0, begun.stderr);
+  const later = await follow(begun.stderr);
+  await waitFor("the later pods' captures", async () => {
+    return `${await captured()}` === `${later.map((name) => `${name} capturing tcp port 80`)}`;
+  }, { timeoutMs: 60_000 });
+  // By selector the template is known from the ReplicaSet and its Deployment alone.
+  const stopped = await plugin(["stop", "-n", namespace, "-l", "app=web", "--yes"]);
+  assert.equal(stopped.code, 0, stopped.stderr);
+  await follow(stopped.stderr);
+  await waitFor("no capture", async () => (await captured()).length === 0, { timeoutMs: 60_000 });
+
+  // The Deployment's controller copies its annotations to the ReplicaSet.
+  await kube.kubectl(["annotate", "deployment", "web", "-n", namespace, "tcpdump.antrea.io=5"]);
+  const misplaced = await plugin(["get", "-n", namespace, "deployment/web"]);
+  assert.equal(misplaced.code, 1);
+  assert.match(
+    misplaced.stderr,
+    /^Deployment \S+: annotation tcpdump\.antrea\.io is on the Deployment object, where it has no effect; /,
+  );
+  await kube.kubectl(["annotate", "deployment", "web", "-n", namespace, "tcpdump.antrea.io-"]);
+});
+
 Deno.test("list and start say that the quota refuses all controllers of an installation, and where to look", async () => {
   const [pod] = await pods();
   const quota = `${namespace}-quota`;

@@ -117,7 +117,9 @@ Deno.test("start says of each pod of a deployment what its controller made of it
     text,
     "default/web-a: capturing on node worker1 (7 files of 1 MB, 128 bytes of each packet, filter tcp port 80)\n",
   );
-  strictEqual(stderr, "default/web-b: rejected: Annotation \\x1b[31m is bad\n");
+  const [hint, ...answers] = stderr.split("\n");
+  match(hint!, /^Deployment default\/web: pods that it makes later are not captured; /);
+  deepStrictEqual(answers, ["default/web-b: rejected: Annotation \\x1b[31m is bad", ""]);
   strictEqual(code, 1);
   deepStrictEqual(await annotationsOf("web-a"), {
     [KEY]: "7",
