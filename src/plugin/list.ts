@@ -1,5 +1,5 @@
 /** `list`: the captures of all nodes in one table. */
-import { formatBytes } from "../base/format.ts";
+import { count, formatBytes } from "../base/format.ts";
 import { everyNode, findCaptures, type NodeCapture } from "./captures.ts";
 import { type Context, installationFor } from "./command.ts";
 import { Failure, UsageFailure } from "./failure.ts";
@@ -41,7 +41,7 @@ export async function list(context: Context, options: ListOptions): Promise<numb
     }
   } else if (unreachable.length === 0 || unreachable.length < installation.controllers.size) {
     const where = options.namespace === undefined ? "" : ` in namespace ${options.namespace}`;
-    terminal.note(`No captures${where} on ${installation.controllers.size - unreachable.length} nodes`);
+    terminal.note(`No captures${where} on ${count(installation.controllers.size - unreachable.length, "node")}`);
   }
   for (const { node, reason } of unreachable) terminal.note(`Node ${node} could not be asked: ${reason}`);
   for (const { node, reason } of damaged) terminal.note(`The list of node ${node} is not whole: ${reason}`);

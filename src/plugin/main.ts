@@ -64,7 +64,7 @@ export async function runPlugin(
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (error instanceof Interrupted) return error.exitCode;
     if (error instanceof Deno.errors.BrokenPipe) return 1; // nobody reads on, nobody can be told
-    to.note(`Error: ${messageOf(error)}`);
+    to.note(`error: ${messageOf(error)}`);
     return error instanceof Failure ? error.exitCode : 1;
   }
 }

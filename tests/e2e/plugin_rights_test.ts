@@ -232,7 +232,7 @@ Deno.test("what a developer may not read is one sentence with the right and the 
     const [args, pattern] of [
       [
         ["get", "-n", BANK, "ledger", "-o", "bank.pcapng"],
-        `Error: ${BANK}/ledger: Cannot read packets of ${BANK}/ledger: ${reading}`,
+        `error: ${BANK}/ledger: Cannot read packets of ${BANK}/ledger: ${reading}`,
       ],
       [
         ["stream", "-n", BANK, "ledger"],
@@ -240,11 +240,11 @@ Deno.test("what a developer may not read is one sentence with the right and the 
       ],
       [
         ["list", "-n", BANK],
-        `Error: Cannot list captures of namespace ${BANK}: you lack the permission "list" on "captures.${KEY}" in namespace ${BANK}; .*`,
+        `error: Cannot list captures of namespace ${BANK}: you lack the permission "list" on "captures.${KEY}" in namespace ${BANK}; .*`,
       ],
       [
         ["list"],
-        `Error: Cannot list captures of all namespaces: you lack the permission "administer" on "captures.${KEY}" in namespace ${release.namespace}; give -n NAMESPACE for those of one`,
+        `error: Cannot list captures of all namespaces: you lack the permission "administer" on "captures.${KEY}" in namespace ${release.namespace}; give -n NAMESPACE for those of one`,
       ],
     ] as const
   ) {

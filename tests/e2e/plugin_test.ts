@@ -430,7 +430,7 @@ Deno.test("list and start say that the quota refuses all controllers of an insta
     `Release ${quota}/refused has no controller pods: the cluster may refuse them by a LimitRange, a quota or ` +
     `Pod Security (see: kubectl describe daemonset -n ${quota} refused)\n`;
   const listed = await plugin(["list", "--release", "refused"]);
-  assert.deepEqual([listed.code, listed.stdout, listed.stderr], [1, "", `Error: ${words}`]);
+  assert.deepEqual([listed.code, listed.stdout, listed.stderr], [1, "", `error: ${words}`]);
   const started = await plugin(["start", "-n", namespace, pod!.name, "--release", "refused"]);
   assert.deepEqual([started.code, started.stdout, started.stderr], [
     ...[1, "", `${namespace}/${pod!.name}: not annotated: ${words}`],
@@ -462,7 +462,7 @@ Deno.test("what a user may not do is said with verb and resource, by the real AP
   assert.equal(code, 1);
   assert.match(
     stderr,
-    /^Error: .*: User jane lacks the permission "(create|get)" on "pods\/exec" in namespace packet-capture-plugin$/m,
+    /^error: .*: User jane lacks the permission "(create|get)" on "pods\/exec" in namespace packet-capture-plugin$/m,
   );
   await assert.rejects(Deno.stat(join(dir, "jane.pcapng")), Deno.errors.NotFound);
   await kube.annotate(namespace, pod!.name, { "tcpdump.antrea.io": null });

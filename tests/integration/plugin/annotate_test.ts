@@ -184,7 +184,7 @@ Deno.test("start takes the present pods of every kind of workload, by who owns t
     );
   }
   const none = await run(["start", "-n", "kinds", "namespace/kinds"]);
-  match(none.stderr, /^Error: namespace\/kinds selects no pods: give pods, or a workload such as/);
+  match(none.stderr, /^error: namespace\/kinds selects no pods: give pods, or a workload such as/);
   strictEqual(none.code, 2);
 });
 
@@ -279,19 +279,19 @@ Deno.test("start refuses a pod that has finished, and names a pod that is not th
   );
   strictEqual(finished.code, 1);
   const unknown = await run(["start", "nobody", "-n", "default"]);
-  deepStrictEqual([unknown.code, unknown.stderr], [1, "Error: There is no pod nobody in namespace default\n"]);
+  deepStrictEqual([unknown.code, unknown.stderr], [1, "error: There is no pod nobody in namespace default\n"]);
 });
 
 Deno.test("start refuses bad values and contradictions with exit code 2 and changes nothing", async () => {
   await server.createPod({ name: "strict", node: "worker1" });
   for (
     const [args, message] of [
-      [["--files", "0"], /^Error: --files must be a whole number from 1 to 100: got "0"\n$/],
-      [["--direction", "up"], /^Error: --direction must be in, out or inout: got "up"/],
+      [["--files", "0"], /^error: --files must be a whole number from 1 to 100: got "0"\n$/],
+      [["--direction", "up"], /^error: --direction must be in, out or inout: got "up"/],
       [["--wait", "soon"], /Accepted is a time such as 30s/],
       [["--fliter", "x"], /unknown option '--fliter'/],
       [["-c", "main"], /All containers of a pod share its network/],
-      [["-l", "app=web"], /^Error: Give either names or -l SELECTOR, not both\n$/],
+      [["-l", "app=web"], /^error: Give either names or -l SELECTOR, not both\n$/],
     ] as const
   ) {
     const { code, stderr } = await run(["start", "strict", ...args]);
@@ -307,7 +307,7 @@ Deno.test("start names both pods when two have one name", async () => {
   await server.createPod({ name: "twin", node: "worker1" });
   await server.createPod({ name: "twin", node: "worker2", namespace: "other" });
   const { code, stderr } = await run(["start", "twin", "-A"]);
-  strictEqual(stderr, "Error: 2 pods are named twin: default/twin, other/twin; choose one of them\n");
+  strictEqual(stderr, "error: 2 pods are named twin: default/twin, other/twin; choose one of them\n");
   strictEqual(code, 2);
 });
 
@@ -418,7 +418,7 @@ Deno.test("stop --keep sets hold and keeps the rest", async () => {
 Deno.test("stop says that a pod is not captured, and passes over such pods of a selector", async () => {
   await server.createPod({ name: "plain", node: "worker1" });
   const { code, stderr } = await run(["stop", "plain", "--yes"]);
-  strictEqual(stderr, `Error: Pod default/plain is not captured: it has no annotation ${KEY}\n`);
+  strictEqual(stderr, `error: Pod default/plain is not captured: it has no annotation ${KEY}\n`);
   strictEqual(code, 1);
   for (const [name, annotations] of [["one", { [KEY]: "5" }], ["two", {}], ["three", { [KEY]: "5" }]] as const) {
     await server.call("POST", PODS, {
@@ -434,17 +434,17 @@ Deno.test("stop says that a pod is not captured, and passes over such pods of a 
   const none = await run(["stop", "-l", "app=some", "--yes"]);
   deepStrictEqual([none.code, none.stderr], [
     1,
-    `Error: None of 3 pods is captured: none has the annotation ${KEY}\n`,
+    `error: None of 3 pods is captured: none has the annotation ${KEY}\n`,
   ]);
   const nobody = await run(["stop", "-l", "app=nobody", "--yes", "-n", "default"]);
-  deepStrictEqual([nobody.code, nobody.stderr], [1, "Error: No pod matches -l app=nobody in namespace default\n"]);
+  deepStrictEqual([nobody.code, nobody.stderr], [1, "error: No pod matches -l app=nobody in namespace default\n"]);
 });
 
 Deno.test("no controller is installed: one sentence, exit code 1", async () => {
   const { code, stderr } = await run(["list", "--controller-namespace", "default"]);
   strictEqual(
     stderr,
-    "Error: No packet-capture in namespace default is installed: no pod of a DaemonSet labelled app.kubernetes.io/name=packet-capture is there\n",
+    "error: No packet-capture in namespace default is installed: no pod of a DaemonSet labelled app.kubernetes.io/name=packet-capture is there\n",
   );
   strictEqual(code, 1);
 });
@@ -455,7 +455,7 @@ Deno.test("a cluster that does not answer ends in one sentence, exit code 1", as
     {},
     await server.kubeconfig("nowhere", { token: "x" }, "https://127.0.0.1:9"),
   );
-  match(stderr, /^Error: The connection to the server 127.0.0.1:9 was refused/);
+  match(stderr, /^error: The connection to the server 127.0.0.1:9 was refused/);
   strictEqual(stderr.trimEnd().split("\n").length, 1);
   strictEqual(code, 1);
 });

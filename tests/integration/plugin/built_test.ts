@@ -30,5 +30,5 @@ Deno.test("make plugin makes one file that kubectl finds in PATH and runs", asyn
   deepStrictEqual([list.code, list.stdout, list.stderr], [0, "", "No captures in namespace data on 1 nodes\n"]);
   const refused = await run(kubectl, ["packet-capture", "get"], options);
   strictEqual(refused.code, 2);
-  match(refused.stderr, /^Error: Name the pods: /);
+  match(refused.stderr, /^error: Name the pods: /);
 });

@@ -77,7 +77,7 @@ Deno.test("kubectl's flags stand before the command or after it, in each form th
   }
   const nowhere = await run(["-n", "bank", "start", "web-0", "--wait", "0s"]);
   deepStrictEqual([nowhere.code, nowhere.text], [1, ""]);
-  match(nowhere.stderr, /^Error: The connection to the server 127\.0\.0\.1:1 was refused/);
+  match(nowhere.stderr, /^error: The connection to the server 127\.0\.0\.1:1 was refused/);
 });
 
 Deno.test("each flag of `kubectl options` is taken before the command and after it, and handed on", async () => {
@@ -236,7 +236,7 @@ Deno.test("what is not there is named with its namespace, the current context's 
   ];
   for (const [args, code, words] of cases) {
     const result = await run(["--context=prod", "stop", "--yes", ...args]);
-    deepStrictEqual([result.code, result.text, result.stderr], [code, "", `Error: ${words}\n`]);
+    deepStrictEqual([result.code, result.text, result.stderr], [code, "", `error: ${words}\n`]);
   }
 });
 
@@ -248,7 +248,7 @@ Deno.test("a user without rights in a namespace is told so for NAMESPACE/POD, an
   ]);
   const flags = ["--context=prod", "--user=token", `--token=${token}`];
   const refused = await run([...flags, "stop", "bank/web-0", "--yes"]);
-  match(refused.stderr, new RegExp(`Error: User ${user} lacks the permission "get" on "pods" in namespace bank\n$`));
+  match(refused.stderr, new RegExp(`error: User ${user} lacks the permission "get" on "pods" in namespace bank\n$`));
   const typed = await run([...flags, "stop", "rollout/web", "--yes"]);
-  match(typed.stderr, new RegExp(`Error: User ${user} lacks the permission "list" on "pods" in namespace shop\n$`));
+  match(typed.stderr, new RegExp(`error: User ${user} lacks the permission "list" on "pods" in namespace shop\n$`));
 });

@@ -116,7 +116,7 @@ Deno.test("get gives up after as many attempts as it is told, and leaves nothing
   ]);
   const { code, stderr } = await sandbox.run(["get", "-l", "app=web", "-o", "web.pcapng", "--attempts", "2"]);
   strictEqual(code, 1);
-  match(stderr, /^Error: default\/web-1: the download failed 2 times, at last: http2: client connection lost$/m);
+  match(stderr, /^error: default\/web-1: the download failed 2 times, at last: http2: client connection lost$/m);
   strictEqual((await sandbox.calls()).filter(({ args }) => args.includes("default/web-1")).length, 2);
   deepStrictEqual(await sandbox.files(), []);
 });
@@ -284,7 +284,7 @@ Deno.test("get does not replace a file without --force", async () => {
   const refused = await sandbox.run(["get", "web-0"]);
   strictEqual(
     refused.stderr,
-    "Error: web-0.pcapng exists already: give another name with -o, or --force to replace it\n",
+    "error: web-0.pcapng exists already: give another name with -o, or --force to replace it\n",
   );
   strictEqual(refused.code, 1);
   strictEqual(await Deno.readTextFile(target), "mine");
@@ -302,7 +302,7 @@ Deno.test("get does not replace a file that has appeared while it downloaded", a
   await eventually(async () => (await sandbox.files()).length > 0);
   await Deno.writeTextFile(target, "mine");
   const { code, stderr } = await running;
-  match(stderr, /^Error: web-0.pcapng exists already/m);
+  match(stderr, /^error: web-0.pcapng exists already/m);
   strictEqual(code, 1);
   strictEqual(await Deno.readTextFile(target), "mine");
   deepStrictEqual(await sandbox.files(), ["web-0.pcapng"]);
@@ -313,9 +313,9 @@ Deno.test("get says in one sentence where it cannot write, before it downloads",
   await Deno.mkdir(sandbox.path("work/folder"));
   for (
     const [file, message] of [
-      ["folder", "Error: folder is a folder: give the name of a file with -o\n"],
-      ["nowhere/web.pcapng", "Error: Cannot write nowhere/web.pcapng: the folder nowhere does not exist\n"],
-      ["/proc/web.pcapng", /^Error: (Cannot write \/proc\/web.pcapng: |Cannot write .*: the folder)/],
+      ["folder", "error: folder is a folder: give the name of a file with -o\n"],
+      ["nowhere/web.pcapng", "error: Cannot write nowhere/web.pcapng: the folder nowhere does not exist\n"],
+      ["/proc/web.pcapng", /^error: (Cannot write \/proc\/web.pcapng: |Cannot write .*: the folder)/],
     ] as const
   ) {
     const { code, stderr } = await sandbox.run(["get", "web-0", "-o", file]);
@@ -345,7 +345,7 @@ for (
     }).output();
     match(
       new TextDecoder().decode(stderr).trimEnd().split("\n").at(-1)!,
-      /^Error: (default\/web-0: )?No room to write web.pcapng: the disk is full, nothing was kept$/,
+      /^error: (default\/web-0: )?No room to write web.pcapng: the disk is full, nothing was kept$/,
     );
     deepStrictEqual([code, new TextDecoder().decode(stdout)], [1, ""]);
   });
@@ -384,7 +384,7 @@ Deno.test("get --format pcap writes what tcpdump reads, and refuses mixed link t
   strictEqual(info["Number of packets"], "600");
   await using mixed = await sandboxWith([WEB[0]!, { ...WEB[1]!, linkType: 276 }]);
   const refused = await mixed.run(["get", "-l", "app=web", "--format", "pcap"]);
-  match(refused.stderr, /^Error: .*link types/m);
+  match(refused.stderr, /^error: .*link types/m);
   strictEqual(refused.code, 1);
   deepStrictEqual(await mixed.files(), []);
 });
@@ -481,7 +481,7 @@ Deno.test("get fetches the capture that a deleted pod has left, by name or UID",
   const two = await sandbox.run(["get", "web-0", "-o", "two.pcapng"]);
   match(
     two.stderr,
-    /^Error: 2 pods named web-0 have gone and left a capture: give the UID, one of 1234abcd \(default, node worker1\), 5678/,
+    /^error: 2 pods named web-0 have gone and left a capture: give the UID, one of 1234abcd \(default, node worker1\), 5678/,
   );
   strictEqual(two.code, 2);
   strictEqual((await sandbox.run(["get", "1234abcd", "-o", "uid.pcapng"])).code, 0);
@@ -508,13 +508,13 @@ Deno.test("get takes a kept capture by name from the context's namespace only, u
   const other = await sandbox.run(["get", "web-0"]);
   deepStrictEqual([other.code, other.stderr], [
     1,
-    "Error: There is no pod web-0 in namespace default (the current context's)\n",
+    "error: There is no pod web-0 in namespace default (the current context's)\n",
   ]);
   deepStrictEqual(await sandbox.files(), []);
   const unknown = await sandbox.run(["get", "web-0", "--context", "none"]);
   deepStrictEqual([unknown.code, unknown.stderr], [
     2,
-    "Error: Cannot tell the namespace of the current context: give -n NAMESPACE\n",
+    "error: Cannot tell the namespace of the current context: give -n NAMESPACE\n",
   ]);
   const forms = [["web-0", "--context", "staging"], ["web-0", "-n", "staging"], ["staging/web-0"], ["1234abcd"]];
   for (const [i, args] of forms.entries()) {
@@ -532,7 +532,7 @@ Deno.test("get names the node that may keep the capture of a pod that is not the
   const { code, stderr } = await sandbox.run(["get", "web-0"]);
   deepStrictEqual([code, stderr], [
     1,
-    "Error: There is no pod web-0, and it is not known whether its capture has been kept: node worker1 could not be asked: unable to upgrade connection\n",
+    "error: There is no pod web-0, and it is not known whether its capture has been kept: node worker1 could not be asked: unable to upgrade connection\n",
   ]);
 });
 
@@ -597,7 +597,7 @@ Deno.test("get refuses to delete with --stop what --since leaves out: exit code 
   const { code, stderr } = await sandbox.run(["get", "web-0", "--stop", "--since", "5m"]);
   deepStrictEqual([code, stderr], [
     2,
-    "Error: --stop deletes all that was captured, --since fetches only a part of it: give one of the two\n",
+    "error: --stop deletes all that was captured, --since fetches only a part of it: give one of the two\n",
   ]);
   deepStrictEqual(await sandbox.calls(), []);
 });
@@ -609,7 +609,7 @@ Deno.test("get --force replaces files, not what else has a name", async () => {
   const { code, stderr } = await sandbox.run(["get", "web-0", "-o", "pipe", "--force"]);
   deepStrictEqual([code, stderr], [
     1,
-    "Error: pipe is not a regular file: give the name of one, or - for a pipe\n",
+    "error: pipe is not a regular file: give the name of one, or - for a pipe\n",
   ]);
   ok((await Deno.lstat(pipe)).isFifo);
 });
@@ -647,7 +647,7 @@ const CANNOT: readonly [string, Rule[], RegExp][] = [
       ...capturedPod({ name: "web-0", node: "worker1" }),
       metadata: { name: "web-0", namespace: "default", uid: "x" },
     }]),
-  }], /^Error: Pod default\/web-0 is not captured: it has no annotation tcpdump.antrea.io$/m],
+  }], /^error: Pod default\/web-0 is not captured: it has no annotation tcpdump.antrea.io$/m],
   [
     "unknown pod",
     [
@@ -655,12 +655,12 @@ const CANNOT: readonly [string, Rule[], RegExp][] = [
       { when: ["config", "view"], stdout: "" },
       { when: ["list -n default -o json"], stdout: "[]" },
     ],
-    /^Error: There is no pod web-0 in namespace default \(the current context's\)$/m,
+    /^error: There is no pod web-0 in namespace default \(the current context's\)$/m,
   ],
   [
     "no controller on that node",
     [{ when: CONTROLLERS, stdout: list([controllerPod("worker2")]) }],
-    /^Error: default\/web-0: Node worker1 has no controller: /m,
+    /^error: default\/web-0: Node worker1 has no controller: /m,
   ],
   [
     "pending controller",
@@ -668,23 +668,23 @@ const CANNOT: readonly [string, Rule[], RegExp][] = [
       when: CONTROLLERS,
       stdout: list([controllerPod("worker1", { ready: false, waiting: "ImagePullBackOff" })]),
     }],
-    /^Error: default\/web-0: The controller of node worker1 \(pod packet-capture\/packet-capture-worker1\) is not ready: phase Pending, ImagePullBackOff$/m,
+    /^error: default\/web-0: The controller of node worker1 \(pod packet-capture\/packet-capture-worker1\) is not ready: phase Pending, ImagePullBackOff$/m,
   ],
   [
     "two releases",
     [{ when: RELEASES, stdout: list([clusterRole(), clusterRole({ release: "second", key: "x.example" })]) }],
-    /^Error: 2 releases of packet-capture are installed: packet-capture\/packet-capture \(annotation tcpdump.antrea.io\), packet-capture\/second \(annotation x.example\); choose with/m,
+    /^error: 2 releases of packet-capture are installed: packet-capture\/packet-capture \(annotation tcpdump.antrea.io\), packet-capture\/second \(annotation x.example\); choose with/m,
   ],
   ["no permission", [{
     when: ["exec"],
     code: 1,
     stderr:
       'Error from server (Forbidden): pods "packet-capture-worker1" is forbidden: User "jane" cannot create resource "pods/exec" in API group "" in the namespace "packet-capture"\n',
-  }], /^Error: default\/web-0: User jane lacks the permission "create" on "pods\/exec" in namespace packet-capture$/m],
+  }], /^error: default\/web-0: User jane lacks the permission "create" on "pods\/exec" in namespace packet-capture$/m],
   [
     "old controller",
     [{ when: ["exec", "version"], stdout: "packet-capture 0.0.1\n" }, { when: ["exec"], code: 2, stderr: OLD }],
-    /^Error: default\/web-0: The controller of node worker1 has version 0.0.1 and does not know "packet-capture cat" as this plugin \(version [^)]+\) uses it: /m,
+    /^error: default\/web-0: The controller of node worker1 has version 0.0.1 and does not know "packet-capture cat" as this plugin \(version [^)]+\) uses it: /m,
   ],
   [
     "controller without the program",
@@ -694,12 +694,12 @@ const CANNOT: readonly [string, Rule[], RegExp][] = [
       stderr:
         'OCI runtime exec failed: exec failed: unable to start container process: exec: "packet-capture": executable file not found in $PATH: unknown\ncommand terminated with exit code 126\n',
     }],
-    /^Error: default\/web-0: The controller of node worker1 does not say its version and does not know "packet-capture cat"/m,
+    /^error: default\/web-0: The controller of node worker1 does not say its version and does not know "packet-capture cat"/m,
   ],
   [
     "an answer that is not JSON",
     [{ when: RELEASES, stdout: "<html>" }],
-    /^Error: kubectl get clusterroles.rbac.authorization.k8s.io answered something that is not JSON: <html>$/m,
+    /^error: kubectl get clusterroles.rbac.authorization.k8s.io answered something that is not JSON: <html>$/m,
   ],
 ];
 for (const [what, faults, message] of CANNOT) {
@@ -742,7 +742,7 @@ Deno.test("get hands the kubeconfig flags on to every kubectl", async () => {
 Deno.test("without kubectl: one sentence, exit code 1", async () => {
   await using sandbox = await Sandbox.create();
   const { code, stderr } = await sandbox.run(["get", "web-0"], { env: { PATH: "/nonexistent" } });
-  strictEqual(stderr, "Error: Cannot find kubectl in PATH: the plugin works through it, so install kubectl first\n");
+  strictEqual(stderr, "error: Cannot find kubectl in PATH: the plugin works through it, so install kubectl first\n");
   strictEqual(code, 1);
 });
 

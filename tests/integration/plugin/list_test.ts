@@ -118,7 +118,7 @@ Deno.test("list -o json leaves no character in it that a terminal obeys", async 
 Deno.test("list refuses one namespace and all of them at once: exit code 2", async () => {
   await using sandbox = await Sandbox.create();
   const { code, stderr } = await sandbox.run(["list", "-n", "data", "-A"]);
-  deepStrictEqual([code, stderr], [2, "Error: Give either -n NAMESPACE or --all-namespaces, not both\n"]);
+  deepStrictEqual([code, stderr], [2, "error: Give either -n NAMESPACE or --all-namespaces, not both\n"]);
 });
 
 Deno.test("list -n asks for one namespace alone, shows nothing else, and says when there is nothing", async () => {
@@ -136,6 +136,8 @@ Deno.test("list -n asks for one namespace alone, shows nothing else, and says wh
   ]);
   const none = await sandbox.run(["list", "-n", "empty"]);
   deepStrictEqual([none.code, none.text, none.stderr], [0, "", "No captures in namespace empty on 2 nodes\n"]);
+  await sandbox.follow([...clusterRules(["worker1"], []), { when: ["exec", "list -n"], stdout: "[]" }]);
+  strictEqual((await sandbox.run(["list", "-n", "empty"])).stderr, "No captures in namespace empty on 1 node\n");
 });
 
 Deno.test("list shows the rows that can be read beside one that cannot, names the node, and exits with 1", async () => {
@@ -186,14 +188,14 @@ Deno.test("list says in one sentence which right it takes, once for all nodes, a
   deepStrictEqual([all.code, all.text, all.stderr], [
     1,
     "",
-    "Error: Cannot list captures of all namespaces: you lack the permission " +
+    "error: Cannot list captures of all namespaces: you lack the permission " +
     '"administer" on "captures.tcpdump.antrea.io" in namespace packet-capture; give -n NAMESPACE for those of one\n',
   ]);
   const one = await sandbox.run(["list", "-n", "bank"]);
   deepStrictEqual([one.code, one.text, one.stderr], [
     1,
     "",
-    "Error: Cannot list captures of namespace bank: you lack the permission " +
+    "error: Cannot list captures of namespace bank: you lack the permission " +
     '"list" on "captures.tcpdump.antrea.io" in namespace bank; ClusterRole packet-capture-read or packet-capture-request, ' +
     "bound there, has it\n",
   ]);

@@ -115,7 +115,7 @@ Deno.test("a tenant's pods that claim to be the release's are not asked", async 
 
   await server.createPod({ name: "lonely", node: "worker7", namespace: "shop", annotations: { [KEY]: "2" } });
   const got = await run(["get", "-n", "shop", "lonely", "--stop", "-o", join(server.dir, "lonely.pcapng")]);
-  match(got.stderr, /^Error: shop\/lonely: Node worker7 has no controller: /m);
+  match(got.stderr, /^error: shop\/lonely: Node worker7 has no controller: /m);
   strictEqual(got.code, 1);
   const pod = await server.call("GET", "/api/v1/namespaces/shop/pods/lonely");
   deepStrictEqual(pod.metadata.annotations, { [KEY]: "2" });
@@ -141,13 +141,13 @@ Deno.test("several real releases ask to choose, each option chooses, and one wit
     const { code, stderr } = await run(["list"]);
     strictEqual(
       stderr,
-      "Error: 2 releases of packet-capture are installed: packet-capture/packet-capture (annotation tcpdump.antrea.io), " +
+      "error: 2 releases of packet-capture are installed: packet-capture/packet-capture (annotation tcpdump.antrea.io), " +
         "bank/second (annotation second.example); choose with --controller-namespace, --release or --annotation-key\n",
     );
     strictEqual(code, 2);
     for (const args of [["--controller-namespace=bank"], ["--release=second"], ["--annotation-key=second.example"]]) {
       const chosen = await run(["list", ...args]);
-      deepStrictEqual([chosen.code, chosen.stderr], [1, `Error: ${NO_PODS}\n`]);
+      deepStrictEqual([chosen.code, chosen.stderr], [1, `error: ${NO_PODS}\n`]);
     }
     await server.createPod({ name: "nowhere", node: "worker1", namespace: "shop" });
     const started = await run(["start", "-n", "shop", "nowhere", "--release=second"]);
@@ -197,7 +197,7 @@ Deno.test("who may not look for releases is told what to ask for, and --controll
   const { code, stderr } = await run(["list", "-n", "shop", "--release", "pc"], plain);
   deepStrictEqual([code, stderr], [
     1,
-    'Error: User plain lacks the permission "get" on "clusterroles.rbac.authorization.k8s.io" in the whole cluster; ' +
+    'error: User plain lacks the permission "get" on "clusterroles.rbac.authorization.k8s.io" in the whole cluster; ' +
     "it is needed for pc-read alone, or give --controller-namespace\n",
   ]);
   const named = await run(["list", "-n", "shop", "--controller-namespace", "packet-capture"], plain);
@@ -210,7 +210,7 @@ Deno.test("an older chart is asked in the controller's container, only where --c
   const without = await run(["list", "--release", "old"]);
   deepStrictEqual([without.code, without.stderr], [
     1,
-    "Error: No packet-capture with release name old is installed: no ClusterRole old-read says where; " +
+    "error: No packet-capture with release name old is installed: no ClusterRole old-read says where; " +
     "charts older than this plugin need --controller-namespace\n",
   ]);
   const { stderr } = await run(["list", "--controller-namespace", "old"]);
@@ -251,9 +251,9 @@ Deno.test("a policy's refusal of exec, as kubectl and the API server word it, is
   const sentence = 'Cannot read packets of bank/safe: you lack the permission "get" on ' +
     '"captures.tcpdump.antrea.io" in namespace bank; ClusterRole packet-capture-read, bound there, has it; ' +
     "packet-capture-read-headers is enough for --headers-only\n";
-  deepStrictEqual([code, stderr], [1, `Error: bank/safe: ${sentence}`]);
+  deepStrictEqual([code, stderr], [1, `error: bank/safe: ${sentence}`]);
   const patient = await run(args, dev);
-  strictEqual(patient.stderr, `Error: bank/safe: ${sentence}`);
+  strictEqual(patient.stderr, `error: bank/safe: ${sentence}`);
   const headers = await run([...args, "--headers-only"], dev);
   match(headers.stderr, /: you lack the permission "get" on "captures.tcpdump.antrea.io\/headers" in namespace bank; /);
   const streamed = await run(["stream", "-n", "bank", "safe"], dev);

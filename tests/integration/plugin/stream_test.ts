@@ -114,7 +114,7 @@ Deno.test("stream refuses more pods on a node than its controller has memory for
   const { code, stderr } = await sandbox.run(["stream", "-l", "app=web"]);
   strictEqual(
     stderr,
-    "Error: 5 of the pods are on node worker1, and its controller has memory for 4 streams: name fewer\n",
+    "error: 5 of the pods are on node worker1, and its controller has memory for 4 streams: name fewer\n",
   );
   strictEqual(code, 2);
   ok(!(await sandbox.calls()).some(({ args }) => args.includes("exec")));
@@ -159,11 +159,11 @@ Deno.test("stream says that the viewer is not installed, or failed", async () =>
   await using sandbox = await sandboxWith([WEB[0]!], () => ({ hang: true }));
   const path = `${sandbox.path("bin")}`;
   const missing = await sandbox.run(["stream", "web-0", "--wireshark"], { env: { PATH: path } });
-  strictEqual(missing.stderr, "Error: Cannot find wireshark in PATH: install it, or send the stream through a pipe\n");
+  strictEqual(missing.stderr, "error: Cannot find wireshark in PATH: install it, or send the stream through a pipe\n");
   strictEqual(missing.code, 1);
   await Deno.writeTextFile(sandbox.path("bin/wireshark"), "#!/bin/sh\nexit 3\n", { mode: 0o755 });
   const failed = await sandbox.run(["stream", "web-0", "--wireshark"]);
-  deepStrictEqual([failed.code, failed.stderr], [1, "Error: wireshark ended with exit code 3\n"]);
+  deepStrictEqual([failed.code, failed.stderr], [1, "error: wireshark ended with exit code 3\n"]);
   await allGone(sandbox);
 });
 
@@ -188,7 +188,7 @@ for (const args of [["stream", "web-0"], ["get", "web-0", "-o", "-"]]) {
       env: { FAKE_KUBECTL: sandbox.dir, PATH: `${sandbox.path("bin")}:${Deno.env.get("PATH")}` },
       signal: AbortSignal.timeout(60_000),
     }).output();
-    match(new TextDecoder().decode(stdout), /^Error: Packets are not for a terminal: give /);
+    match(new TextDecoder().decode(stdout), /^error: Packets are not for a terminal: give /);
     strictEqual(code, 2);
   });
 }
