@@ -52,7 +52,7 @@ fault("over-max-captures", async (record) => {
   await Promise.all([node.capturing(first), node.capturing(second)]);
   for (const pod of [third, fourth]) {
     const { note } = await node.hasEvent(pod, "CaptureWaiting");
-    assert(/limits.maxCaptures, 2/.test(note), note);
+    assert(/limits.maxCaptures is 2/.test(note), note);
   }
   const waiting = await controller.metric(`packet_capture_requests{state="waiting"}`);
   assertEquals(waiting, 2);
