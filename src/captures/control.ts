@@ -9,6 +9,7 @@ import { pause } from "../base/timeout.ts";
 import { join } from "@std/path";
 import type { Log } from "../log.ts";
 import { messageOf } from "../base/errors.ts";
+import { firstLine } from "../base/line_splitter.ts";
 import { quote } from "../base/quote.ts";
 import { SharedNext } from "../base/shared_next.ts";
 import { ignoreGone } from "../base/ignore_gone.ts";
@@ -98,7 +99,7 @@ export class Control implements AsyncDisposable {
   async #answer(connection: Deno.UnixConn): Promise<void> {
     const timer = setTimeout(() => close(connection), CONNECTION_MS);
     try {
-      const line = await readLine(connection);
+      const line = await firstLine(connection, MOST_BYTES);
       if (line === undefined) return;
       const answer = await this.#do(line).then(
         () => ({ ok: true }),
@@ -141,19 +142,6 @@ function requestIn(line: string): { readonly flush?: string; readonly count?: st
 
 function unknown(line: string): Error {
   return new Error(`Cannot do ${quote(line, 100)}: it must be {"flush":"NAMESPACE/POD"} or {"count":"all"}`);
-}
-
-/** The first line that comes; undefined if the connection ends before, or the line is too long. */
-async function readLine(connection: Deno.UnixConn): Promise<string | undefined> {
-  const bytes = new Uint8Array(MOST_BYTES);
-  for (let length = 0; length < bytes.length;) {
-    const n = await connection.read(bytes.subarray(length));
-    if (n === null) return undefined;
-    const end = bytes.subarray(0, length + n).indexOf(10, length);
-    length += n;
-    if (end >= 0) return new TextDecoder().decode(bytes.subarray(0, end));
-  }
-  return undefined;
 }
 
 function close(socket: Deno.UnixConn | Deno.UnixListener): void {

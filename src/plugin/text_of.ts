@@ -1,4 +1,5 @@
 /** The text that a process writes. */
+import { LineSplitter } from "../base/line_splitter.ts";
 
 /** What is told of text as it comes. */
 export interface Listeners {
@@ -13,18 +14,15 @@ export async function textOf(
   { onText, onLine }: Listeners = {},
 ): Promise<string> {
   const decoder = new TextDecoder();
-  let text = "", line = "";
+  const lines = new LineSplitter({ longest: kept, keepsEnd: true });
+  let text = "";
   while (true) {
     const { value, done } = await reader.read();
     const chunk = decoder.decode(value, { stream: !done });
     text += chunk;
     if (text.length > kept) text = text.slice(-kept);
     onText?.(chunk);
-    if (onLine !== undefined) {
-      const lines = (line + chunk).split("\n");
-      line = (lines.pop() ?? "").slice(-kept);
-      lines.forEach(onLine);
-    }
     if (done) return text;
+    if (onLine !== undefined) lines.take(value).forEach(onLine);
   }
 }

@@ -1,4 +1,5 @@
 /** Asks the controller for something that only it can have tcpdump do (src/captures/control.ts). */
+import { firstLine } from "../base/line_splitter.ts";
 import { abortable, Deadline } from "../base/timeout.ts";
 import { atControlPath } from "../store/control_path.ts";
 
@@ -34,12 +35,7 @@ async function ask(captureDir: string, question: Record<string, string>, signal:
     connection = opened;
     const request = new TextEncoder().encode(`${JSON.stringify(question)}\n`);
     for (let at = 0; at < request.length;) at += await opened.write(request.subarray(at));
-    let answer = "";
-    const bytes = new Uint8Array(1024);
-    for (let n; !answer.includes("\n") && (n = await opened.read(bytes)) !== null;) {
-      answer += new TextDecoder().decode(bytes.subarray(0, n));
-    }
-    return JSON.parse(answer).ok === true;
+    return JSON.parse(await firstLine(opened) ?? "").ok === true;
   })();
   try {
     return await abortable(asked, limit.signal);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { LineSplitter } from "../../../src/base/line_splitter.ts";
+import { firstLine, LineSplitter } from "../../../src/base/line_splitter.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
@@ -15,7 +15,7 @@ Deno.test("take() gives each line once, however the bytes are cut into chunks", 
       got.push(...lines.take(all.subarray(from, cut)));
       from = cut;
     }
-    assert.deepEqual(got, whole.filter((one) => one !== ""));
+    assert.deepEqual(got, whole);
     assert.equal(lines.rest, bytes(rest).length);
   }));
 });
@@ -37,4 +37,33 @@ Deno.test("take() refuses a line that no API server sends, and passes one of 15 
   assert.throws(() => {
     for (let i = 0; i < 17; i++) assert.deepEqual([...lines.take(chunk)], []);
   }, RangeError);
+});
+
+Deno.test("take() keeps no more of a line than it is told to, and throws or keeps the end", () => {
+  for (const cut of [3, 5, 7, 12]) {
+    const all = bytes("0123456789\nabcde\n");
+    const strict = new LineSplitter({ longest: 5 });
+    assert.throws(() => [...strict.take(all.subarray(0, cut)), ...strict.take(all.subarray(cut))], RangeError);
+    const lenient = new LineSplitter({ longest: 5, keepsEnd: true });
+    const lines = [...lenient.take(all.subarray(0, cut)), ...lenient.take(all.subarray(cut))];
+    assert.deepEqual(lines, ["56789", "abcde"]);
+  }
+});
+
+Deno.test("firstLine() gives the first line however it comes, or none", async () => {
+  const first = (pieces: readonly string[], longest?: number) => {
+    const left = pieces.map(bytes);
+    const read = (into: Uint8Array) => {
+      const piece = left.shift();
+      if (piece !== undefined) into.set(piece);
+      return Promise.resolve(piece?.length ?? null);
+    };
+    return firstLine({ read }, longest);
+  };
+  assert.equal(await first(["on", "e", "\ntwo\n"]), "one");
+  assert.equal(await first(["\n", "one\n"]), "");
+  assert.equal(await first(["one"]), undefined);
+  assert.equal(await first([]), undefined);
+  assert.equal(await first(["onetwo", "three\n"], 5), undefined);
+  assert.equal(await first(["onetwo\n"], 5), undefined);
 });
