@@ -2,7 +2,7 @@
  * What tcpdump says of filters. Each is compiled once, however many pods ask for it, and its verdict is remembered; checks and starts
  * with a filter take turns, since both compile it.
  */
-import { setTimeout as delay } from "node:timers/promises";
+import { abortable, pause } from "../base/timeout.ts";
 import { FairSemaphore } from "../base/fair_semaphore.ts";
 import { FILTERS_AT_ONCE, FILTERS_OF_NAMESPACE } from "./filter_limits.ts";
 import type { CaptureRequest } from "../spec/request.ts";
@@ -70,13 +70,9 @@ export class FilterChecks {
       this.#pending.set(id, pending = { found, abort, askers: 0 });
     }
     pending.askers++;
-    const called = Promise.withResolvers<never>();
-    const onAbort = () => called.reject(signal.reason);
-    signal.addEventListener("abort", onAbort);
     try {
-      return await Promise.race([pending.found, called.promise]);
+      return await abortable(pending.found, signal);
     } finally {
-      signal.removeEventListener("abort", onAbort);
       if (--pending.askers === 0) {
         if (this.#pending.get(id) === pending) this.#pending.delete(id);
         pending.abort.abort(new Error("nobody waits for it any more"));
@@ -156,7 +152,7 @@ export class PodFilter {
   async #problemOf(request: Filtered, signal: AbortSignal): Promise<string | undefined> {
     if (!this.#checks.knows(request)) {
       const wait = this.#begunAt + PACE_MS - performance.now();
-      if (wait > 0) await delay(wait, undefined, { signal });
+      if (wait > 0) await pause(wait, signal);
       this.#begunAt = performance.now();
     }
     return await this.#checks.problemOf(request, { namespace: this.#namespace, signal });

@@ -4,16 +4,16 @@
  * (measured with 4.99.3: within 27,000 signals at 100,000 packets/s, with -U as without). So the process is stopped for a moment, and gets the
  * signal only if it stands in the system call in which it waits for packets, which is nowhere near the file. It goes on at once.
  */
-import { setTimeout as delay } from "node:timers/promises";
+import { backoffMs } from "../base/backoff.ts";
+import { pause } from "../base/timeout.ts";
 
 /** Within this the signal has to be sent and carried out; a reader waits for no longer. */
 const TIMEOUT_MS = 900;
 /** A process that is told to stop has stopped within microseconds, or when it next gets a CPU; then it is let go on at once. */
 const STOP_MS = 20;
 const SPIN_MS = 1;
-/** Between two attempts at a tcpdump that is at work: doubled up to the second one. */
-const FIRST_PAUSE_MS = 0.5;
-const LONGEST_PAUSE_MS = 20;
+/** Between two attempts at a tcpdump that is at work. */
+const PAUSES = { firstMs: 0.5, mostMs: 20 };
 /** poll and ppoll, in which libpcap waits for packets (pcap-linux.c), by their numbers. */
 const WAITING: Readonly<Record<string, readonly number[]>> = { x86_64: [7, 271], aarch64: [73] };
 const SIGUSR2 = 12;
@@ -28,12 +28,12 @@ export async function flushBuffer(process: { readonly pid: number; hasExited(): 
   const deadline = performance.now() + TIMEOUT_MS;
   const { pid } = process;
   const until = async (isSo: () => boolean | Promise<boolean>) => {
-    for (let pause = FIRST_PAUSE_MS; !await isSo(); pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+    for (let looks = 1; !await isSo(); looks++) {
       if (process.hasExited()) throw new Error("Cannot flush tcpdump: it has ended");
       if (performance.now() > deadline) {
         throw new Error(`Cannot flush tcpdump: it has been at work for ${TIMEOUT_MS} ms`);
       }
-      await delay(pause * (0.5 + Math.random()));
+      await pause(backoffMs(looks, PAUSES));
     }
   };
   await until(() => signalIfWaiting(pid));
@@ -48,7 +48,7 @@ async function signalIfWaiting(pid: number): Promise<boolean> {
     const began = performance.now();
     for (let ms = 0; !hasStopped(pid); ms = performance.now() - began) {
       if (ms > STOP_MS) return false;
-      if (ms > SPIN_MS) await delay(1);
+      if (ms > SPIN_MS) await pause(1);
     }
     if (!isWaiting(pid)) return false;
     Deno.kill(pid, "SIGUSR2");

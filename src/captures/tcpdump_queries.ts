@@ -1,4 +1,6 @@
 /** What tcpdump is asked without capturing: whether a filter compiles, and what interfaces there are. */
+import { messageOf } from "../base/errors.ts";
+import { abortable, Deadline } from "../base/timeout.ts";
 import { confined, type Confinement, enterNetns, ENV } from "./confine.ts";
 import { filterHint } from "./filter_hints.ts";
 import { FILTER_CPU_SECONDS, FILTER_MEMORY_MB, tooComplex } from "./filter_limits.ts";
@@ -47,7 +49,7 @@ export async function checkFilter(
   // The program itself is not read: it may be hundreds of kilobytes.
   const output = await outputOf(argv, { env, stdout: "null", timeoutMs, ...(signal ? { signal } : {}) })
     .catch((error) => {
-      throw cannot(error instanceof Error ? error.message : String(error));
+      throw cannot(messageOf(error));
     });
   if (output.success) return undefined;
   const { code, signal: killedBy } = output;
@@ -117,26 +119,15 @@ async function outputOf(
   signal?.throwIfAborted();
   const options = { args, cwd: "/", clearEnv: true, env, stdin: "null", stdout, stderr: "piped" } as const;
   const child = new Deno.Command(program, options).spawn();
-  const cut = Promise.withResolvers<never>();
-  const kill = (why: unknown) => {
+  const late = () => new Error(`the machine is busy: it took longer than ${timeoutMs / 1000} s`);
+  using limit = new Deadline(timeoutMs, late, signal);
+  limit.signal.addEventListener("abort", () => {
     try {
       child.kill("SIGKILL");
     } catch {
       // It has ended just now.
     }
-    cut.reject(why);
-  };
-  const timer = setTimeout(
-    () => kill(new Error(`the machine is busy: it took longer than ${timeoutMs / 1000} s`)),
-    timeoutMs,
-  );
-  const onAbort = () => kill(signal?.reason);
-  signal?.addEventListener("abort", onAbort);
-  try {
-    // Not only for its end: a process that waits for a disk cannot even be killed.
-    return await Promise.race([child.output(), cut.promise]);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
-  }
+  });
+  // Not only for its end: a process that waits for a disk cannot even be killed.
+  return await abortable(child.output(), limit.signal);
 }
