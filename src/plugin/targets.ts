@@ -5,14 +5,7 @@ import { Forbidden, NoSuchType, NotFound } from "./explain.ts";
 import type { Kubectl } from "./kubectl.ts";
 import { type Named, readNames } from "./names.ts";
 import { contextNamespace } from "./namespace.ts";
-import {
-  itemsOf,
-  managerOf,
-  type ObjectMeta,
-  type OwnerReference,
-  type PodObject,
-  type WorkloadObject,
-} from "./objects.ts";
+import { itemsOf, managerOf, type ObjectMeta, type PodObject, type WorkloadObject } from "./objects.ts";
 
 export interface TargetOptions {
   /** As `readNames` reads them. */
@@ -36,7 +29,7 @@ export interface Target {
   /** Asked for by its own name, not by selector or workload. */
   readonly named: boolean;
   /** What manages it, as it says itself. */
-  readonly owner?: OwnerReference | undefined;
+  readonly owner?: ReturnType<typeof managerOf>;
   /** The workload by which it was asked for. */
   readonly workload?: WorkloadObject | undefined;
   /** The pod is gone, but its capture is kept. */
