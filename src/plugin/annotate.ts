@@ -23,9 +23,9 @@ export async function annotate(
   const { code, stdout, stderr } = await kubectl.run(args);
   if (code === 0) return annotationsIn(stdout);
   // The API server's words for a UID that is not the object's (apimachinery, ValidateObjectMetaAccessorUpdate and Preconditions.Check).
-  if (/metadata\.uid|UID in precondition/.test(stderr)) throw new Failure("another pod has taken its name meanwhile");
+  if (/metadata\.uid|UID in precondition/.test(stderr)) throw new Failure("another pod has its name now");
   const failure = explain(stderr, `kubectl patch failed with exit code ${code}`);
-  throw failure instanceof NotFound ? new NotFound("the pod has gone meanwhile") : failure;
+  throw failure instanceof NotFound ? new NotFound("the pod was deleted") : failure;
 }
 
 function annotationsIn(stdout: string): Readonly<Record<string, string>> {

@@ -140,9 +140,9 @@ function plugin(to: Terminal, carryOut: CarryOut): Command {
     .addOption(new Option("--since <time>", "only the last 30s, 5m, 2h … of each capture").argParser(duration))
     .addOption(headersOnlyOption())
     .option("--stop", "end the captures and delete their files, once all is fetched and found whole", false)
-    .option("--partial", "be content with the pods that can be had", false)
+    .option("--partial", "write what could be fetched, without the other pods", false)
     .addOption(
-      new Option("--attempts <n>", "how often each download is begun before it is given up").default(6)
+      new Option("--attempts <n>", "how often to try each download").default(6)
         .argParser(wholeNumber),
     )
     .addOption(
@@ -185,7 +185,7 @@ function pods(command: Command, what: string): Command {
     .option("-A, --all-namespaces", "look in all namespaces", false)
     .addOption(
       new Option("-c, --container <name>").hideHelp().argParser(() => {
-        throw new InvalidArgumentError("All containers of a pod share its network: leave it away.");
+        throw new InvalidArgumentError("-c is not needed: all containers of a pod share one network namespace.");
       }),
     );
 }
@@ -203,7 +203,7 @@ function waitOption(): Option {
 }
 
 function wholeNumber(text: string): number {
-  if (!/^[1-9][0-9]{0,3}$/.test(text)) throw new InvalidArgumentError("Accepted is a whole number from 1 to 9999.");
+  if (!/^[1-9][0-9]{0,3}$/.test(text)) throw new InvalidArgumentError("It must be a whole number from 1 to 9999.");
   return Number(text);
 }
 
@@ -215,7 +215,7 @@ function duration(text: string): string {
 
 function milliseconds(text: string): number {
   const seconds = parseDuration(text);
-  if (seconds === undefined) throw new InvalidArgumentError("Accepted is a time such as 30s, 10m or 2h.");
+  if (seconds === undefined) throw new InvalidArgumentError("It must be a time such as 30s, 10m or 2h.");
   return seconds * 1000;
 }
 
@@ -223,7 +223,7 @@ function milliseconds(text: string): number {
 function timer(text: string): number {
   const ms = milliseconds(text);
   if (ms > LONGEST_TIMER_MS) {
-    throw new InvalidArgumentError(`Accepted is at most ${Math.floor(LONGEST_TIMER_MS / 3_600_000)}h.`);
+    throw new InvalidArgumentError(`It must be at most ${Math.floor(LONGEST_TIMER_MS / 3_600_000)}h.`);
   }
   return ms;
 }

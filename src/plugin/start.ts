@@ -85,7 +85,7 @@ export async function start(context: Context, options: StartOptions): Promise<nu
       }
       if (row?.request !== undefined) return tellRow(report, target, row, asked, unchanged);
       if (unasked !== undefined && unchanged.has(target.uid)) {
-        report.bad(target, `${wordsFor(target, unchanged)}, but no word from its controller: ${unasked}`);
+        report.bad(target, `${wordsFor(target, unchanged)}, but no answer from its controller: ${unasked}`);
         return true;
       }
       const isOld = row !== undefined || heard?.request === undefined;
@@ -114,11 +114,11 @@ export async function start(context: Context, options: StartOptions): Promise<nu
       if (!isTold) report.bad(target, `${words}; ${whyOf(row)}`);
     } else if (installation === undefined) {
       const silence = events === undefined
-        ? "what its controller makes of it cannot be seen"
-        : `no word from its controller in ${seconds} s`;
+        ? "its controller's answer cannot be read"
+        : `no answer from its controller in ${seconds} s`;
       report.bad(target, `${words}, but ${silence} ${describePod}`);
     } else if (unasked !== undefined) {
-      report.bad(target, `${words}, but no word from its controller: ${unasked}`);
+      report.bad(target, `${words}, but no answer from its controller: ${unasked}`);
     } else {
       report.bad(target, `${words}, but its controller does not list it ${describePod}`);
     }

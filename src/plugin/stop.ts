@@ -87,7 +87,7 @@ export async function stopAll(
   const { kubectl } = context;
   const before = waitMs === 0 ? undefined : await Announcements.ifAllowed(context, targets);
   const waiting = new Map<string, Question>();
-  const words = keep ? "capture held, its files are kept" : "annotation removed, its files go";
+  const words = keep ? "capture held, its files are kept" : "annotation removed, its files are deleted";
   await mapConcurrent(targets, CHANGES_AT_ONCE, async (target) => {
     const changes: Changes = keep ? { [`${key}/hold`]: "true" } : removalChanges(key, target.annotations);
     let annotations;
@@ -113,7 +113,7 @@ export async function stopAll(
     });
   }
   for (const { target } of waiting.values()) {
-    report.good(target, `${words} (no word from its controller in ${waitMs / 1000} s)`);
+    report.good(target, `${words} (no answer from its controller in ${waitMs / 1000} s)`);
   }
   await tellCapturedAgain(context, targets, key);
 }
@@ -132,16 +132,16 @@ function whatIsDeleted(targets: readonly Target[], held: Captures | undefined): 
   const whose = targets.length === 1 && first !== undefined
     ? `the capture of ${nameOf(first)}`
     : `the captures of ${targets.length} pods`;
-  if (held === undefined) return `This ends ${whose} and deletes the files; how many cannot be said.`;
+  if (held === undefined) return `This ends ${whose} and deletes the files; how many is unknown.`;
   if (held.refused !== undefined && held.captures.length === 0) {
-    return `This ends ${whose} and deletes the files; how many cannot be said: ${held.refused.message}.`;
+    return `This ends ${whose} and deletes the files; how many is unknown: ${held.refused.message}.`;
   }
   const uids = new Set(targets.map(({ uid }) => uid));
   const deleted = held.captures.filter(({ uid }) => uids.has(uid));
   const sum = (of: (capture: NodeCapture) => number) => deleted.reduce((total, capture) => total + of(capture), 0);
   const amount = `${count(sum(({ files }) => files), "file")}, ${formatBytes(sum(({ bytes }) => bytes))}`;
   const unknown = [...held.unreachable, ...held.damaged].map(({ node, reason }) =>
-    `; what node ${node} holds cannot be said: ${reason}`
+    `; what node ${node} holds is unknown: ${reason}`
   )
     .join("");
   return `This ends ${whose} and deletes ${amount}${unknown}.`;

@@ -258,7 +258,7 @@ Deno.test("start waits no longer than it was told, and says that it heard nothin
   // Nearer to 1 s than to the 15 s that are the default, on a slow machine too.
   ok(performance.now() - began < 14_000);
   // There is no kubelet: the controller cannot be asked either.
-  match(stderr, /^default\/quiet: annotated, but no word from its controller: /);
+  match(stderr, /^default\/quiet: annotated, but no answer from its controller: /);
   strictEqual(code, 1);
   deepStrictEqual(await annotationsOf("quiet"), { [KEY]: "5" });
 });
@@ -288,9 +288,9 @@ Deno.test("start refuses bad values and contradictions with exit code 2 and chan
     const [args, message] of [
       [["--files", "0"], /^error: --files must be a whole number from 1 to 100: got "0"\n$/],
       [["--direction", "up"], /^error: --direction must be in, out or inout: got "up"/],
-      [["--wait", "soon"], /Accepted is a time such as 30s/],
+      [["--wait", "soon"], /It must be a time such as 30s/],
       [["--fliter", "x"], /unknown option '--fliter'/],
-      [["-c", "main"], /All containers of a pod share its network/],
+      [["-c", "main"], /all containers of a pod share one network namespace/],
       [["-l", "app=web"], /^error: Give either names or -l SELECTOR, not both\n$/],
     ] as const
   ) {
@@ -324,7 +324,7 @@ Deno.test("start works for a user who may only patch pods, and says which rights
     stderr,
     /Cannot read Events: User jane lacks the permission "list" on "events.events.k8s.io" in namespace default/,
   );
-  match(stderr, /default\/mine: annotated, but what its controller makes of it cannot be seen/);
+  match(stderr, /default\/mine: annotated, but its controller's answer cannot be read/);
   strictEqual(code, 1); // nobody said that it is captured
   deepStrictEqual(await annotationsOf("mine"), { [KEY]: "5" });
 });
@@ -361,7 +361,7 @@ Deno.test("start leaves a pod alone that has taken the name of the one that was 
   const { code, stderr } = await run(["start", "swap", "--wait", "0s"], {
     env: { PATH: `${sandbox.path("bin")}:${Deno.env.get("PATH")}` },
   });
-  match(stderr, /default\/swap: not annotated: another pod has taken its name meanwhile\n$/);
+  match(stderr, /default\/swap: not annotated: another pod has its name now\n$/);
   strictEqual(code, 1);
   deepStrictEqual(await annotationsOf("swap"), {});
 });
@@ -384,7 +384,7 @@ Deno.test("stop removes all our annotations and nothing else, and passes on what
   strictEqual(text, "default/done: Annotation removed: deleted 3 files (2.0 kB)\n");
   match(
     stderr,
-    /^This ends the capture of default\/done and deletes 0 files, 0 B; what node worker1 holds cannot be said: /,
+    /^This ends the capture of default\/done and deletes 0 files, 0 B; what node worker1 holds is unknown: /,
   );
   strictEqual(code, 0);
   deepStrictEqual(await annotationsOf("done"), { [`${KEY}x`]: "", a: "b" });

@@ -410,7 +410,7 @@ Deno.test("get --stop removes the annotations once the file is there, and never 
   await using sandbox = await sandboxWith([WEB[0]!], () => [{ ...PATCHED, when: ["patch", "web-0"] }]);
   const { code, stderr, text } = await sandbox.run(["get", "web-0", "--stop", "--wait", "0s"]);
   strictEqual(code, 0, stderr);
-  strictEqual(text, "default/web-0: annotation removed, its files go\n");
+  strictEqual(text, "default/web-0: annotation removed, its files are deleted\n");
   const patch = (await sandbox.calls()).find(({ args }) => args.includes("patch"));
   deepStrictEqual(JSON.parse(patch!.args[patch!.args.indexOf("-p") + 1]!), {
     metadata: { uid: "uid-default-web-0", annotations: { "tcpdump.antrea.io": null } },
@@ -582,7 +582,7 @@ Deno.test("get --stop goes on with what was not fetched whole, and says so", asy
   ]);
   const { code, stderr, text } = await sandbox.run(["get", "-l", "app=web", "--stop", "--wait", "0s"]);
   strictEqual(code, 1);
-  strictEqual(text, "default/web-2: annotation removed, its files go\n");
+  strictEqual(text, "default/web-2: annotation removed, its files are deleted\n");
   for (const pod of ["web-0", "web-1"]) {
     match(stderr, new RegExp(`^default/${pod}: not stopped, since it was not fetched whole$`, "m"));
   }
@@ -620,7 +620,7 @@ Deno.test("get waits as long as it takes with --timeout 0s, and refuses times th
   for (const flag of ["--timeout", "--wait"]) {
     const { code, stderr } = await sandbox.run(["get", "web-0", flag, "597h"]);
     strictEqual(code, 2);
-    match(stderr, /597h.* Accepted is at most 596h\.$/m);
+    match(stderr, /597h.* It must be at most 596h\.$/m);
   }
 });
 

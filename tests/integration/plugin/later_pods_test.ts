@@ -285,7 +285,7 @@ Deno.test("stop says that a template has the next pods captured again, in whatev
     await server.call("PATCH", pod, { metadata: { annotations: template } });
     const { code, stderr, text, ownerCalls } = await run(["stop", "-n", "again", ...names, "--yes", "--wait", "0s"]);
     strictEqual(code, 0, stderr);
-    match(text, /^again\/[a-z0-9-]+: annotation removed, its files go\n$/);
+    match(text, /^again\/[a-z0-9-]+: annotation removed, its files are deleted\n$/);
     const hints = stderr.trimEnd().split("\n").slice(1);
     strictEqual(hints.length, 1, stderr);
     match(
@@ -326,7 +326,7 @@ Deno.test("stop of a user who may not read the owner stops all the same, and say
   await server.grant("ann", [{ apiGroups: [""], resources: ["pods"], verbs: ["get", "list", "patch"] }]);
   const ann = await server.kubeconfig("ann", await server.authority.issue("ann", "/CN=ann"));
   const { code, text, stderr } = await run(["stop", "-n", "less", "web-0", "--yes", "--wait", "0s"], ann);
-  deepStrictEqual([code, text], [0, "less/web-0: annotation removed, its files go\n"]);
+  deepStrictEqual([code, text], [0, "less/web-0: annotation removed, its files are deleted\n"]);
   match(
     stderr,
     /\nCannot tell whether a pod template starts captures again: User ann lacks the permission "get" on "replicasets\.apps" in namespace less\n$/,

@@ -241,7 +241,7 @@ Deno.test("stop says what may be deleted unseen where the user may not list", as
   const { code, stderr } = await sandbox.run(["stop", "web-0", "--yes", "--wait", "0s"]);
   match(
     stderr,
-    /^This ends the capture of default\/web-0 and deletes the files; how many cannot be said: Cannot list captures of .*\.\n$/,
+    /^This ends the capture of default\/web-0 and deletes the files; how many is unknown: Cannot list captures of .*\.\n$/,
   );
   strictEqual(code, 0);
 });
