@@ -232,7 +232,7 @@ Deno.test("a wrong code is said in one sentence, and nothing of it twice", async
   strictEqual(code, 1);
   match(
     text,
-    /^Error: Cannot get credentials for the cluster: exec: executable \S+\/ask failed with exit code 1 \(it says: locked after a wrong code\); log in first, in a terminal, for example with: kubectl get pods\r\n$/m,
+    /^error: Cannot get credentials for the cluster: exec: executable \S+\/ask failed with exit code 1 \(it says: locked after a wrong code\); log in first, in a terminal, for example with: kubectl get pods\r\n$/m,
   );
   ok(!/memcache|Unable to connect/.test(text), text);
 });
@@ -242,7 +242,7 @@ Deno.test("what kubectl itself says on a terminal is told once, as a sentence", 
   await using terminal = onTerminal(shop, ["list", "--release", "absent"]);
   const { code, text } = await terminal.end();
   strictEqual(code, 1);
-  match(text, /^Error: No packet-capture with release name absent is installed/);
+  match(text, /^error: No packet-capture with release name absent is installed/);
   const { token: mere } = await server.serviceAccount("mere");
   await using poor = await ground("IfAvailable", { cache: "", token: mere });
   await using refused = onTerminal(poor, ["list"]);
@@ -259,8 +259,8 @@ Deno.test("without a terminal the sentence says what to do", async () => {
     match(
       stderr,
       mode === "Always"
-        ? /^Error: Cannot get credentials for the cluster: .* not a terminal; run this in a terminal, since the kubeconfig says interactiveMode: Always\n$/
-        : /^Error: Cannot get credentials for the cluster: exec: executable \S+ failed with exit code 1 \(it says: Code of ops: nobody is there\); log in first, in a terminal, for example with: kubectl get pods\n$/,
+        ? /^error: Cannot get credentials for the cluster: .* not a terminal; run this in a terminal, since the kubeconfig says interactiveMode: Always\n$/
+        : /^error: Cannot get credentials for the cluster: exec: executable \S+ failed with exit code 1 \(it says: Code of ops: nobody is there\); log in first, in a terminal, for example with: kubectl get pods\n$/,
     );
   }
 });
