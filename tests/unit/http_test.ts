@@ -224,7 +224,8 @@ Deno.test("serve() lets few clients wait, answers /healthz beside them, and ends
 Deno.test("serve() refuses /metrics at once while clients that read nothing wait for theirs", async () => {
   const metrics = new Metrics();
   metrics.text = () => Promise.resolve("x".repeat(50_000_000));
-  const served = serve({ ...well, metrics });
+  // They wait for as long as this takes, also on a busy machine.
+  const served = serve({ ...well, metrics, connectionMs: 60_000 });
   const clients: Deno.Conn[] = [];
   try {
     for (let i = 0; i < 4; i++) {
