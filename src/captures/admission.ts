@@ -1,6 +1,6 @@
 /** Who may capture within the limits of the node and of its namespace. Pure. */
 import { count } from "../base/format.ts";
-import type { Room } from "./plan.ts";
+import type { Admission } from "./plan.ts";
 
 /** How many captures may run at once, and MB (10^6 bytes) that they may take of the disk, all together. */
 interface Share {
@@ -51,8 +51,8 @@ export function admit(
   applicants: readonly Applicant[],
   others: readonly Occupant[],
   limits: AdmissionLimits,
-): Map<string, Room> {
-  const rooms = new Map<string, Room>();
+): Map<string, Admission> {
+  const rooms = new Map<string, Admission>();
   const node = new Taken(limits, "on this node", "limits");
   const namespaces = new Map<string, Taken>();
   const takenIn = (namespace: string) => {
@@ -73,12 +73,12 @@ export function admit(
     const { key, namespace, granted, claim } = applicant;
     const share = takenIn(namespace);
     if (granted !== undefined && claim <= granted) {
-      rooms.set(key, YES);
+      rooms.set(key, GRANTED);
       continue;
     }
     const never = node.excludes(claim) ?? share.excludes(claim);
     if (never !== undefined) {
-      rooms.set(key, { kind: "never", reason: never });
+      rooms.set(key, { kind: "impossible", reason: never });
       continue;
     }
     const head = heads.get(namespace);
@@ -87,12 +87,12 @@ export function admit(
       (head && `${head} of the same namespace came first and waits`) ??
       waiting.map((one) => one.needsRoomOf(applicant)).find((why) => why !== undefined);
     if (reason === undefined) {
-      rooms.set(key, YES);
+      rooms.set(key, GRANTED);
       const [count, bytes] = held(applicant);
       for (const taken of [node, share, ...waiting.map(({ younger }) => younger)]) taken.add(1 - count, claim - bytes);
       continue;
     }
-    rooms.set(key, { kind: "wait", reason });
+    rooms.set(key, { kind: "queued", reason });
     if (head !== undefined) continue;
     heads.set(namespace, key);
     if (ownLimit === undefined) waiting.push(new Waiting(applicant, [...applicants, ...others], limits));
@@ -100,7 +100,7 @@ export function admit(
   return rooms;
 }
 
-const YES: Room = { kind: "yes" };
+const GRANTED: Admission = { kind: "granted" };
 
 /** What is taken of a share. */
 class Taken {

@@ -4,7 +4,7 @@
  */
 import { join } from "@std/path";
 import { count, formatBytes } from "../base/format.ts";
-import { type Asked, readAnnotations, requestHash } from "../spec/annotations.ts";
+import { type ParsedAnnotations, readAnnotations, requestHash } from "../spec/annotations.ts";
 import { formatDuration } from "../base/duration.ts";
 import type { PodEvent } from "../pods/events.ts";
 import { type Pod, podKey } from "../pods/pod.ts";
@@ -22,11 +22,11 @@ import { type FilterChecks, PodFilter } from "./filter_checks.ts";
 import type { Finding } from "./health.ts";
 import { Ledger } from "./ledger.ts";
 import type { ClockStep } from "../store/manifest.ts";
-import { type Goal, goalOf, plan, type Room, type View } from "./plan.ts";
+import { type Admission, type Desired, desiredOf, type Observed, plan, type Step } from "./plan.ts";
 import { bytesClaimed, type CaptureRequest, describe, fingerprint, processFingerprint } from "../spec/request.ts";
 import { PodLook } from "./pod_look.ts";
 import { listRing, ringFileBase } from "../store/ring.ts";
-import { Running } from "./running.ts";
+import { Run } from "./run.ts";
 import { listInterfaces } from "./tcpdump_queries.ts";
 import { namespaceProblem } from "./scope.ts";
 import { eventFor, noPackets, PACKETS_DROPPED } from "./told.ts";
@@ -43,7 +43,7 @@ const MAX_STEPS = 20;
 
 /** States that are restored after a restart of the controller; the others are found out anew. */
 const RESTED = ["held", "completed", "rejected", "waiting", "paused", "finished"] as const;
-const YES: Room = { kind: "yes" };
+const GRANTED: Admission = { kind: "granted" };
 
 /** What a capture needs of the rest of the program. */
 export interface CaptureContext {
@@ -63,7 +63,7 @@ export interface CaptureContext {
   stopping(): boolean;
   paused(): string | undefined;
   readonly filters: FilterChecks;
-  roomFor(capture: Capture): Room;
+  admissionOf(capture: Capture): Admission;
   /** Has the key worked on again. */
   again(key: string): void;
   /** A deleted pod's files have been moved to where they are retained. */
@@ -77,22 +77,22 @@ export class Capture {
   readonly folder: string;
   /** The pod object of this name as the API has it. */
   pod: Pod | undefined;
-  asked: Asked = { kind: "nothing" };
+  asked: ParsedAnnotations = { kind: "nothing" };
   /** What the folder holds; undefined: there is no folder. */
   ledger: Ledger | undefined;
-  running: Running | undefined;
+  running: Run | undefined;
   /** It ran before the controller was started. */
   ranBefore = false;
   /** Its place within the limits: the bytes that were granted, and the fingerprint of the request that they were granted to. */
   place: { readonly bytes: number; readonly request: string } | undefined;
-  /** What it was told last when it asked for a place. */
-  room: Room["kind"] = "yes";
+  /** The answer when it asked for room last. */
+  admission: Admission["kind"] = "granted";
   readonly files: CaptureFiles;
   /** Packets written and dropped by runs that have ended, since the controller was started. */
   packetsBefore = 0;
   droppedBefore = 0;
   /** Where it rests. */
-  goal: Goal = { state: "none", reason: "" };
+  goal: Desired = { state: "none", reason: "" };
   goalSince = new Date();
   /** The pod is proven to be this node's: by a READY sandbox here, or by the API's word of its node. */
   isHere = false;
@@ -208,7 +208,7 @@ export class Capture {
   }
 
   /** Reads what the pod asks for; a request in a namespace whose pods are not captured is refused. */
-  #read({ namespace, annotations }: Pod): Asked {
+  #read({ namespace, annotations }: Pod): ParsedAnnotations {
     const { annotationKey, limits, namespaces } = this.#context.settings;
     const asked = readAnnotations(annotations, annotationKey, limits);
     const problem = asked.kind === "nothing" ? undefined : namespaceProblem(namespace, namespaces);
@@ -224,7 +224,7 @@ export class Capture {
     this.#interrupt?.();
   }
 
-  #ask(asked: Asked): void {
+  #ask(asked: ParsedAnnotations): void {
     this.asked = asked;
     this.#wish = asked.kind === "valid" ? asked.request : undefined;
     this.#print = this.#wish ? fingerprint(this.#wish) : "";
@@ -284,7 +284,7 @@ export class Capture {
   /** Whether it asks for a place within the limits: all else that it needs is there. */
   get applies(): boolean {
     if (this.running) return true;
-    const { state } = goalOf(this.#view(YES));
+    const { state } = desiredOf(this.#observed(GRANTED));
     return state === "capturing" || (this.place !== undefined && (state === "paused" || state === "failing")) ||
       this.#mayGoOn;
   }
@@ -316,87 +316,84 @@ export class Capture {
     return !this.running && !this.ledger && this.asked.kind === "nothing";
   }
 
-  /** Does what the plan says until there is nothing to be done. */
+  /** Observes, asks the plan and carries out its step, until the capture is settled. */
   async reconcile(): Promise<void> {
-    for (let steps = 0; steps < MAX_STEPS; steps++) {
-      if (this.sandbox) {
-        this.#lacksSandboxSince = undefined;
-        this.#look.clear();
-        if (!this.isHere) this.isHere = this.#isNews = true;
-      } else {
-        this.#lacksSandboxSince ??= performance.now();
-        this.#look.lacksSandbox();
-      }
-      if (this.#changed) this.ledger?.rearm();
-      this.#changed = false;
-      this.#recount();
-      if (this.running?.exit) await this.#reap(this.running, this.running.exit.said || "tcpdump ended");
-      // An edit interrupts the check of the text before it: that is no step, however many edits there are.
-      if (await this.#check() === "interrupted") {
-        steps--;
-        continue;
-      }
-      const room = this.#context.roomFor(this);
-      this.room = room.kind;
-      const step = plan(this.#view(room));
+    for (let steps = 0; steps < MAX_STEPS;) {
+      const step = plan(this.#observe());
       if (step.do !== "start") this.#giveTurnBack();
-      switch (step.do) {
-        case "kill":
-          await this.running?.kill();
-          this.#forget(step.why);
-          break;
-        case "flush":
-          await this.#flush(step.why);
-          break;
-        case "retire":
-          await this.#retire(step.podGone);
-          break;
-        case "complete":
-          this.ledger?.complete(step.request);
-          await this.#save();
-          break;
-        case "start":
-          // The wish has changed during the check, or the check's back-off has just ended: it comes first.
-          if (!this.#isChecked || this.#print !== fingerprint(step.request)) break;
-          // Much may have changed while it waited: the plan is asked again.
-          if (step.request.filter !== undefined && !this.#turn) {
-            await this.#takeTurn();
-            break;
-          }
-          this.#take();
-          await this.#start(step.request);
-          break;
-        case "rest":
-          if (this.#removed && this.asked.kind !== "nothing") {
-            // What it had is gone, as far as it can go now; the annotation is there again.
-            this.#removed = false;
-            this.goal = { state: "none", reason: "" };
-            break;
-          }
-          this.#removed = false;
-          await this.#rest(step.goal);
-          return;
-      }
+      // An edit interrupts what waits for the request before it: then all begins again, however many edits there are.
+      steps = await this.#carryOut(step) === "interrupted" ? 0 : steps + 1;
+      if (step.do === "settle") return;
     }
-    throw new Error(`Cannot bring ${this.key} to rest in ${MAX_STEPS} steps`);
+    throw new Error(`Cannot settle ${this.key} in ${MAX_STEPS} steps`);
   }
 
-  /** A new duration or packet count counts from now; tcpdump need not know of the duration. */
-  #recount(): void {
-    if (!this.#wish || this.#removed || this.ledger?.manifest?.uid !== this.pod?.uid) return;
+  async #carryOut(step: Step): Promise<"interrupted" | void> {
+    const { running } = this;
+    switch (step.do) {
+      case "reap":
+        return running && await this.#reap(running);
+      case "kill":
+        await running?.kill(step.why);
+        return;
+      case "flush": {
+        const exit = running?.flush(step.why, this.#context.timing.block);
+        return exit && await this.#unlessInterrupted(exit) === undefined ? "interrupted" : undefined;
+      }
+      case "retire":
+        return await this.#retire(step.podGone);
+      case "rearm":
+        return this.#rearm();
+      case "check":
+        return await this.#check(step.request);
+      case "complete":
+        this.ledger?.complete(step.request);
+        return await this.#save();
+      case "start":
+        // Much may have changed while it waited for its turn: the plan is asked again.
+        if (step.request.filter !== undefined && !this.#turn) return await this.#takeTurn();
+        this.#take();
+        return await this.#start(step.request);
+      case "settle":
+        return await this.#settle(step.desired);
+    }
+  }
+
+  /** Counts for the present request from now, and forgets a removed annotation, whose capture is gone as far as it can go. */
+  #rearm(): void {
+    if (this.#removed) this.goal = { state: "none", reason: "" };
+    if (this.#changed) this.ledger?.rearm();
+    this.#removed = this.#changed = false;
+    if (!this.#wish || !this.#isOwn) return;
+    // tcpdump need not know of the duration.
     const left = this.ledger?.recount(this.#wish, this.running?.seconds ?? 0);
     if (left) this.running?.endAfter(left.seconds);
   }
 
-  #view(room: Room): View {
-    const { pod, running, ledger } = this;
-    const asked: Asked = this.#removed ? { kind: "nothing" } : this.asked;
-    const { sandbox } = this;
+  /** The folder is the present pod's. */
+  get #isOwn(): boolean {
+    return this.ledger?.manifest?.uid === this.pod?.uid;
+  }
+
+  #observe(): Observed {
+    if (this.sandbox) {
+      this.#lacksSandboxSince = undefined;
+      this.#look.clear();
+      if (!this.isHere) this.isHere = this.#isNews = true;
+    } else {
+      this.#lacksSandboxSince ??= performance.now();
+      this.#look.lacksSandbox();
+    }
+    const admission = this.#context.admissionOf(this);
+    this.admission = admission.kind;
+    return this.#observed(admission);
+  }
+
+  #observed(admission: Admission): Observed {
+    const { pod, running, ledger, asked, sandbox } = this;
     const paused = this.#context.paused();
     const backoff = this.#backoff.reason(sandbox?.id);
-    const manifest = ledger?.manifest;
-    const reached = asked.kind === "valid" && manifest?.uid === pod?.uid &&
-      ledger?.reached(asked.request, running?.seconds ?? 0) === true;
+    const wish = this.#isOwn ? this.#wish : undefined;
     // What was found of another request says nothing of this one.
     const refused = this.#wish && this.#isChecked ? this.#refused?.problem : undefined;
     return {
@@ -404,21 +401,16 @@ export class Capture {
       stopping: this.#context.stopping(),
       allowHostNetworkPods: this.#context.settings.allowHostNetworkPods,
       retains: this.#context.settings.retentionSeconds > 0,
-      reached,
-      room,
+      removed: this.#removed,
+      edited: this.#changed || (wish !== undefined && ledger?.countsOther(wish) === true),
+      checked: this.#isChecked,
+      reached: wish !== undefined && ledger?.reached(wish, running?.seconds ?? 0) === true,
+      admission,
       ...(pod ? { pod: { uid: pod.uid, asked, isMirror: pod.staticUid !== undefined } } : {}),
       ...(sandbox ? { sandbox } : {}),
       ...(this.#look.found ? { awaits: this.#look.found.why, hasFinished: this.#look.found.hasFinished } : {}),
-      ...(ledger
-        ? {
-          folder: {
-            uid: manifest?.uid,
-            hasRun: (manifest?.runs.length ?? 0) > 0,
-            ...(manifest?.completed ? { completed: manifest.completed } : {}),
-          },
-        }
-        : {}),
-      ...(running ? { process: running } : {}),
+      ...(ledger ? { folder: ledger.observed } : {}),
+      ...(running ? { process: running.observed } : {}),
       ...(paused === undefined ? {} : { paused }),
       ...(refused === undefined ? {} : { refused }),
       ...(backoff === undefined ? {} : { backoff }),
@@ -428,16 +420,16 @@ export class Capture {
   /** Whether it is known what tcpdump says of the present request. */
   get #isChecked(): boolean {
     const { sandbox } = this;
-    return this.#refused !== undefined && this.#refused.request === this.#print &&
-      (this.#refused.sandboxId === undefined || !sandbox || this.#refused.sandboxId === sandbox.id);
+    return (this.#refused === undefined && this.#wish?.filter === undefined) ||
+      this.#refused !== undefined && this.#refused.request === this.#print &&
+        (this.#refused.sandboxId === undefined || !sandbox || this.#refused.sandboxId === sandbox.id);
   }
 
   /** Has the filter of a new request compiled once, before anything starts. */
-  async #check(): Promise<"interrupted" | undefined> {
-    const print = this.#print, hash = this.#hash, wish = this.#wish;
+  async #check(wish: CaptureRequest): Promise<"interrupted" | undefined> {
+    const print = this.#print, hash = this.#hash;
     const { sandbox } = this;
-    if (!wish || this.#removed || !sandbox || this.#isChecked) return;
-    if (this.#context.stopping() || this.#backoff.reason(sandbox.id) !== undefined) return;
+    if (!sandbox) return;
     const placed = { request: wish, sandboxId: sandbox.id, netnsPath: sandbox.netnsPath };
     const found = await this.#unlessInterrupted(
       checkRequest(placed, this.#filter, this.#context.settings).then(
@@ -498,7 +490,7 @@ export class Capture {
       n = await this.files.makeRoomForRun(this.ledger.lastRun?.n ?? 0);
       // The manifest is there before tcpdump is, so that a kill -9 leaves no file whose pod is unknown.
       const left = await this.ledger.begin(pod, request, { n, sandboxId: sandbox.id });
-      this.running = new Running({
+      this.running = new Run({
         uid: pod.uid,
         fingerprint: processFingerprint(request),
         requestHash: hash,
@@ -513,7 +505,7 @@ export class Capture {
           ...(left.packets === undefined ? {} : { packets: left.packets }),
           onLine: (line) => log.info("tcpdump", { ...this.fields(), said: line }),
         },
-        onListening: (running) => this.#listening(running, request),
+        onListening: (running, linkType) => this.#listening(running, request, linkType),
         onEnd: () => this.#context.again(this.key),
       });
       if (giveTurnBack) void this.running.begun.then(giveTurnBack);
@@ -525,7 +517,7 @@ export class Capture {
     }
   }
 
-  #listening(running: Running, request: CaptureRequest): void {
+  #listening(running: Run, request: CaptureRequest, linkType: string): void {
     const { pod, ledger } = this;
     if (!ledger || this.running !== running || pod?.uid !== running.uid) return;
     // Only what was asked for: a start after a pause or in another sandbox has no such beginning.
@@ -546,7 +538,7 @@ export class Capture {
         : { type: "Normal", reason: "CaptureStarted", note: `Capturing: ${what}` },
     );
     this.#restartedBy = "";
-    ledger.amend({ linkType: running.linkType ?? "" });
+    ledger.amend({ linkType });
     // Not waited for: list is to know at once that it listens.
     this.saveProgress().catch((error) => {
       this.#context.log.warn("manifest not written", { ...this.fields(), error });
@@ -555,32 +547,16 @@ export class Capture {
     this.#context.again(this.key);
   }
 
-  async #flush(why: string): Promise<void> {
-    const { running } = this;
-    if (!running) return;
-    let cutShort: string | undefined;
-    this.#interrupt = () => {
-      // Where the files are to go after all, nobody waits for the last packets, least of all the next pod of the name.
-      const step = plan(this.#view(YES));
-      if (step.do !== "kill") return;
-      cutShort = step.why;
-      void running.kill();
-    };
-    const exit = await running.flush(this.#context.timing.block).finally(() => this.#interrupt = undefined);
-    if (cutShort !== undefined) {
-      this.#forget(cutShort);
-      return;
-    }
-    const unclean = exit.signal !== null || exit.code !== 0 || this.#context.paused() !== undefined;
-    await this.#endRun(running, why, unclean);
-    this.#restartedBy ||= why;
-  }
-
-  /** It ended by itself. */
-  async #reap(running: Running, why: string): Promise<void> {
+  /** Accounts for the end of the process. */
+  async #reap(running: Run): Promise<void> {
     const { pod } = this;
-    const exit = running.exit;
-    const clean = exit?.code === 0 && exit.signal === null;
+    const { phase } = running;
+    if (phase.is !== "exited") return;
+    const { exit, stop } = phase;
+    if (stop?.by === "kill") return this.#forget(stop.why);
+    if (stop?.by === "flush") return await this.#endFlushed(running, stop.why);
+    const why = exit.said || "tcpdump ended";
+    const clean = exit.code === 0 && exit.signal === null;
     await this.#endRun(running, why, !clean);
     if (clean && this.#wish && this.ledger?.reached(this.#wish, 0)) {
       this.#restartedBy ||= "completed";
@@ -592,13 +568,13 @@ export class Capture {
       this.#restartedBy ||= "sandbox ended";
       return;
     }
-    const how = running.givenUp !== undefined
-      ? `was ended: ${running.givenUp}`
-      : exit?.signal
+    const how = stop
+      ? `was ended: ${stop.why}`
+      : exit.signal
       ? `ended by ${exit.signal}`
-      : `ended with code ${exit?.code}${exit?.said ? `: ${exit.said}` : ""}`;
+      : `ended with code ${exit.code}${exit.said ? `: ${exit.said}` : ""}`;
     this.#restartedBy ||= `tcpdump ${how}`;
-    const explained = exit && running.seconds === 0
+    const explained = running.seconds === 0
       ? await this.#unlessInterrupted(explainFailedStart(running, exit, this.#filter, this.#context.settings))
       : undefined;
     const isPresent = this.#wish !== undefined && processFingerprint(this.#wish) === running.fingerprint;
@@ -607,11 +583,18 @@ export class Capture {
       return;
     }
     const problem = explained && "failure" in explained ? explained.failure : `tcpdump ${how}`;
-    this.#failed(running.requestHash, exit?.signal ? "killed" : "exit", problem, running.seconds * 1000);
+    this.#failed(running.requestHash, exit.signal ? "killed" : "exit", problem, running.seconds * 1000);
+  }
+
+  async #endFlushed(running: Run, why: string): Promise<void> {
+    const { exit } = running;
+    const unclean = exit?.signal !== null || exit.code !== 0 || this.#context.paused() !== undefined;
+    await this.#endRun(running, why, unclean);
+    this.#restartedBy ||= why;
   }
 
   /** Its run has ended, and its files stay. */
-  async #endRun(running: Running, why: string, unclean: boolean): Promise<void> {
+  async #endRun(running: Run, why: string, unclean: boolean): Promise<void> {
     if (this.running !== running) return;
     this.#drop(running, why);
     // A full disk tears any file, another end only the one that was written to.
@@ -629,7 +612,7 @@ export class Capture {
   }
 
   /** Enters the end of the process, which has ended. */
-  #drop(running: Running, why: string): void {
+  #drop(running: Run, why: string): void {
     const counters = running.counters ?? { captured: 0, received: 0, dropped: 0 };
     this.running = undefined;
     this.#context.metrics.removeCapture(this);
@@ -688,7 +671,7 @@ export class Capture {
   }
 
   /** It is where it ought to be: say so once. */
-  async #rest(goal: Goal): Promise<void> {
+  async #settle(goal: Desired): Promise<void> {
     const had = this.place;
     const isNews = this.#isNews;
     this.#isNews = false;
@@ -696,8 +679,10 @@ export class Capture {
     const isPending = goal.state === "pending";
     const isAnswer = this.#answered !== request &&
       !(isPending && (!this.isHere || this.#pendingToldFor === request));
+    // Of a pod that was not seen yet, nor proven to be gone, all that was noted stays.
+    const isUnknown = !this.pod && !this.#isGone;
     const isAnother = this.#restedFor !== request;
-    this.#restedFor = request;
+    if (!isUnknown) this.#restedFor = request;
     if (!this.running && goal.state !== "paused" && goal.state !== "failing") {
       this.place = undefined;
       // The precedence of those that ran before lasts until it is known that this one does not go on.
@@ -709,7 +694,8 @@ export class Capture {
     }
     if (this.#untold) this.#tell(this.#untold.request, this.#untold.event);
     const isFound = isNews && isPending && isAnswer;
-    if (goal.state === this.goal.state && goal.reason === this.goal.reason && !isAnother && !isFound) {
+    const isSame = goal.state === this.goal.state && goal.reason === this.goal.reason && !isAnother && !isFound;
+    if (isUnknown || isSame) {
       if (had !== this.place || isNews) this.#context.roomChanged();
       return;
     }
@@ -740,11 +726,11 @@ export class Capture {
   }
 
   /** Has the tcpdump that runs serve another request too, of which it need not know what is new. */
-  #serve(running: Running, hash: string): void {
+  #serve(running: Run, hash: string): void {
     const isNew = running.requestHash !== hash;
     running.requestHash = hash;
     // Before it listens there is nothing to say; then it is said.
-    if (!isNew || !running.isListening || this.asked.kind !== "valid") return;
+    if (!isNew || running.phase.is !== "listening" || this.asked.kind !== "valid") return;
     const note = `Capturing: ${describe(this.asked.request)}; tcpdump goes on as it is`;
     this.#tell(hash, { type: "Normal", reason: "CaptureStarted", note });
   }
@@ -793,12 +779,12 @@ export class Capture {
     for (const finding of findings) this.#found(running, finding);
   }
 
-  #found(running: Running, finding: Finding): void {
+  #found(running: Run, finding: Finding): void {
     const { log } = this.#context;
     switch (finding.is) {
       case "hopeless":
         log.warn("tcpdump killed", { ...this.fields(), pid: running.pid, why: finding.why });
-        running.giveUp(finding.why);
+        void running.kill(finding.why, "health");
         break;
       case "dropping": {
         const { more, dropped, received } = finding;
@@ -812,7 +798,7 @@ export class Capture {
     }
   }
 
-  async #tellNoPackets(running: Running, seconds: number): Promise<void> {
+  async #tellNoPackets(running: Run, seconds: number): Promise<void> {
     const { request, netnsPath } = running;
     const { tcpdump, nsenter } = this.#context.settings;
     const interfaces = await listInterfaces({ tcpdump, nsenter, netnsPath }).catch(() => []);
@@ -821,7 +807,7 @@ export class Capture {
   }
 
   /** Tells it on the pod that the run is of, not on a later one of its name. */
-  #tellOfRun(running: Running, event: PodEvent): void {
+  #tellOfRun(running: Run, event: PodEvent): void {
     if (this.pod?.uid === running.uid) this.#context.record(this.pod, event, running.requestHash, false);
   }
 
@@ -859,7 +845,11 @@ export class Capture {
 
   /** We stop, and the queue has no turn for it: ends what still runs, with its last packets. */
   async end(): Promise<void> {
-    await this.#flush("the controller is stopping");
+    const { running } = this;
+    if (!running) return;
+    const why = "the controller is stopping";
+    await running.flush(why, this.#context.timing.block);
+    await this.#endFlushed(running, why);
   }
 
   close(): void {

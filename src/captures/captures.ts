@@ -21,7 +21,7 @@ import { ClockSteps } from "./clock_steps.ts";
 import { DiskFloor } from "./disk.ts";
 import { FilterChecks } from "./filter_checks.ts";
 import type { CaptureState } from "../spec/state.ts";
-import type { Room } from "./plan.ts";
+import type { Admission } from "./plan.ts";
 import { KeyedQueue } from "./queue.ts";
 import { Retention } from "./retention.ts";
 import { writeNotCapturing } from "../store/not_capturing.ts";
@@ -76,7 +76,7 @@ export class Captures {
   #ticks = 0;
   readonly #clock = new ClockSteps();
   #lastTurn = performance.now();
-  #rooms: Map<string, Room> | undefined;
+  #rooms: Map<string, Admission> | undefined;
   #turn: ReturnType<typeof setTimeout> | undefined;
   #reported = "";
   /** The report could not be written. */
@@ -110,7 +110,7 @@ export class Captures {
       stopping: () => this.#stopping,
       paused: () => this.#disk.paused,
       filters: new FilterChecks({ tcpdump: settings.tcpdump, signal }),
-      roomFor: (capture) => this.#roomFor(capture),
+      admissionOf: (capture) => this.#admissionOf(capture),
       again: (key) => this.#queue.add(key),
       retained: (uid, files) => this.#retention.add(uid, files),
       roomChanged: () => this.#roomChanged(),
@@ -286,17 +286,17 @@ export class Captures {
     if (capture.needsRuntime) this.#options.sandboxes.setUrgent(true);
   }
 
-  #roomFor(capture: Capture): Room {
+  #admissionOf(capture: Capture): Admission {
     this.#rooms ??= this.#admit();
     const room = this.#rooms.get(capture.key);
     if (room) return room;
     // It did not apply when the rooms were given.
-    if (!capture.applies) return { kind: "yes" };
+    if (!capture.applies) return { kind: "granted" };
     this.#rooms = this.#admit();
-    return this.#rooms.get(capture.key) ?? { kind: "yes" };
+    return this.#rooms.get(capture.key) ?? { kind: "granted" };
   }
 
-  #admit(): Map<string, Room> {
+  #admit(): Map<string, Admission> {
     const applicants: Applicant[] = [];
     const others: Occupant[] = [...this.#retention.kept];
     for (const capture of this.#captures.values()) {
@@ -329,7 +329,9 @@ export class Captures {
       const { state } = capture.goal;
       if (capture.running) active++;
       if (state !== "none") states[state] = (states[state] ?? 0) + 1;
-      if (capture.room !== "yes" && this.#roomFor(capture).kind !== capture.room) this.#queue.add(capture.key);
+      if (capture.admission !== "granted" && this.#admissionOf(capture).kind !== capture.admission) {
+        this.#queue.add(capture.key);
+      }
     }
     if (this.#retention.count > 0) states.retained = this.#retention.count;
     this.#options.metrics.setRequests(states);

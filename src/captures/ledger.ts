@@ -4,7 +4,7 @@ import { VERSION } from "../version.ts";
 import type { Pod } from "../pods/pod.ts";
 import type { Budget, Manifest, Run } from "../store/manifest.ts";
 import { MANIFEST, readManifest, writeManifest } from "../store/manifest_file.ts";
-import type { Goal } from "./plan.ts";
+import type { Desired, Observed } from "./plan.ts";
 import { type CaptureRequest, fingerprint } from "../spec/request.ts";
 import { runNumber } from "../store/ring.ts";
 
@@ -41,6 +41,12 @@ export class Ledger {
     if (!this.manifest || !last || last.endedAt !== undefined) return { interrupted: this.manifest === undefined };
     this.#end(last.captured, 0, { endedAt: this.manifest.updatedAt, ended: "the controller was killed" });
     return { interrupted: true };
+  }
+
+  /** The folder as the plan sees it. */
+  get observed(): NonNullable<Observed["folder"]> {
+    const { uid, runs = [], completed } = this.manifest ?? {};
+    return { uid, hasRun: runs.length > 0, ...(completed ? { completed } : {}) };
   }
 
   /** Resolves when the last write that was asked for has ended, however. */
@@ -81,6 +87,13 @@ export class Ledger {
     };
     this.manifest = { ...manifest, budget };
     return sameDuration ? undefined : { seconds: this.#left(request, seconds).seconds };
+  }
+
+  /** Returns whether the duration and the packet count have been counted for another request. */
+  countsOther({ durationSeconds, packets }: CaptureRequest): boolean {
+    if (!this.manifest) return false;
+    const before = budgetOf(this.manifest);
+    return before.durationSeconds !== durationSeconds || before.packets !== packets;
   }
 
   /** Enters a new run. @returns what is left of the request's duration and packets. */
@@ -156,7 +169,7 @@ export class Ledger {
   }
 
   /** Where the capture rests now. */
-  rest(pod: Pod, request: CaptureRequest | undefined, goal: Goal, since: Date): void {
+  rest(pod: Pod, request: CaptureRequest | undefined, goal: Desired, since: Date): void {
     if (!this.manifest || goal.state === "none") return;
     this.manifest = {
       ...this.manifest,

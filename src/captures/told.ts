@@ -1,7 +1,7 @@
 /** What a user is told on the pod when a capture comes to rest somewhere, or its run does not go well. Pure. */
 import type { PodEvent } from "../pods/events.ts";
 import type { CaptureRequest } from "../spec/request.ts";
-import type { Goal } from "./plan.ts";
+import type { Desired } from "./plan.ts";
 
 const KEPT = "its files are kept while the annotation is there";
 
@@ -12,8 +12,8 @@ const KEPT = "its files are kept while the annotation is there";
  * @param about.isAnswer whether nothing has been said of the pod's present request yet.
  */
 export function eventFor(
-  goal: Goal,
-  before: Goal["state"],
+  goal: Desired,
+  before: Desired["state"],
   about: { readonly podIsGoing: boolean; readonly isAnswer: boolean },
 ): PodEvent | undefined {
   const { podIsGoing, isAnswer } = about;

@@ -14,7 +14,7 @@ export interface AnnotationLimits {
   readonly maxDurationSeconds: number;
 }
 
-export type Asked =
+export type ParsedAnnotations =
   /** The main annotation is not there. */
   | { readonly kind: "nothing" }
   /** `problem`: one sentence that names the annotation, what was read and what is accepted. */
@@ -62,7 +62,7 @@ export function readAnnotations(
   annotations: Readonly<Record<string, string>>,
   key: string,
   limits: AnnotationLimits,
-): Asked {
+): ParsedAnnotations {
   const main = annotations[key];
   if (main === undefined) return { kind: "nothing" };
   try {

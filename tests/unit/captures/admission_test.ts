@@ -2,7 +2,7 @@
 import { deepStrictEqual as assertEquals, match, ok as assert } from "node:assert/strict";
 import fc from "fast-check";
 import { type AdmissionLimits, admit, type Applicant, type Occupant } from "../../../src/captures/admission.ts";
-import type { Room } from "../../../src/captures/plan.ts";
+import type { Admission } from "../../../src/captures/plan.ts";
 
 const MB = 1_000_000;
 const applicant = (key: string, change: Partial<Applicant> = {}): Applicant => ({
@@ -30,7 +30,7 @@ const halves = (maxCaptures: number, diskBudgetMB: number): AdmissionLimits => (
 });
 const kinds = (rooms: Map<string, { kind: string }>) =>
   Object.fromEntries([...rooms].map(([key, { kind }]) => [key, kind]));
-const reasonOf = (room: Room | undefined) => room && "reason" in room ? room.reason : "";
+const reasonOf = (room: Admission | undefined) => room && "reason" in room ? room.reason : "";
 
 Deno.test("admit() goes by who has a place, who ran before, first seen, UID", () => {
   const rooms = admit(
@@ -44,7 +44,7 @@ Deno.test("admit() goes by who has a place, who ran before, first seen, UID", ()
     [],
     limits(3, 1500),
   );
-  assertEquals(kinds(rooms), { running: "yes", before: "yes", a: "yes", b: "wait", late: "wait" });
+  assertEquals(kinds(rooms), { running: "granted", before: "granted", a: "granted", b: "queued", late: "queued" });
 });
 
 Deno.test("admit() rejects what can never fit, and within a namespace lets nobody overtake who waits for a large place", () => {
@@ -58,7 +58,7 @@ Deno.test("admit() rejects what can never fit, and within a namespace lets nobod
     [],
     limits(64, 100),
   );
-  assertEquals(kinds(rooms), { huge: "never", running: "yes", large: "wait", small: "wait" });
+  assertEquals(kinds(rooms), { huge: "impossible", running: "granted", large: "queued", small: "queued" });
   match(reasonOf(rooms.get("huge")), /101 MB .* limits\.diskBudgetMB, 100 MB$/);
   match(reasonOf(rooms.get("large")), /may take 60 MB of disk, and 50 MB of limits\.diskBudgetMB, 100 MB/);
   assertEquals(reasonOf(rooms.get("small")), "large of the same namespace came first and waits");
@@ -67,21 +67,21 @@ Deno.test("admit() rejects what can never fit, and within a namespace lets nobod
 Deno.test("admit() counts the files of those who wait, and gives an edit that claims more its turn like a new one", () => {
   const running = applicant("running", { granted: 80 * MB, claim: 80 * MB, firstSeen: 2 });
   const grown = applicant("grown", { granted: 10 * MB, claim: 50 * MB, firstSeen: 1 });
-  assertEquals(kinds(admit([grown, running], [], limits(64, 100))), { running: "yes", grown: "wait" });
+  assertEquals(kinds(admit([grown, running], [], limits(64, 100))), { running: "granted", grown: "queued" });
   assertEquals(kinds(admit([{ ...grown, claim: 20 * MB }, running], [], limits(64, 100))), {
-    running: "yes",
-    grown: "yes",
+    running: "granted",
+    grown: "granted",
   });
   // Its own place counts for it, not against it, also where all are taken.
   assertEquals(kinds(admit([{ ...grown, claim: 20 * MB }, running], [], limits(2, 100))), {
-    running: "yes",
-    grown: "yes",
+    running: "granted",
+    grown: "granted",
   });
   const full = applicant("full", { claim: 80 * MB, bytes: 30 * MB, firstSeen: 9 });
   const fresh = applicant("fresh", { claim: 80 * MB, firstSeen: 1 });
-  assertEquals(kinds(admit([fresh, full], [], limits(64, 100))), { fresh: "wait", full: "wait" });
+  assertEquals(kinds(admit([fresh, full], [], limits(64, 100))), { fresh: "queued", full: "queued" });
   const huge = applicant("huge", { claim: 200 * MB, bytes: 30 * MB, firstSeen: 9 });
-  assertEquals(kinds(admit([fresh, huge], [], limits(64, 100))), { fresh: "wait", huge: "never" });
+  assertEquals(kinds(admit([fresh, huge], [], limits(64, 100))), { fresh: "queued", huge: "impossible" });
 });
 
 Deno.test("admit() starts what fits beside a large claim of another namespace that waits, and says who waits for which limit", () => {
@@ -92,20 +92,20 @@ Deno.test("admit() starts what fits beside a large claim of another namespace th
     applicant("small", { firstSeen: 2 }),
   ];
   const rooms = admit(all, [], limits(64, 1500));
-  assertEquals(kinds(rooms), { running: "yes", large: "wait", small: "yes" });
+  assertEquals(kinds(rooms), { running: "granted", large: "queued", small: "granted" });
   match(reasonOf(rooms.get("large")), /may take 1400 MB of disk, and 200 MB of limits\.diskBudgetMB, 1500 MB/);
   // With the default shares that claim is out of the question, and a second one of 600 MB waits for its own namespace.
   const [running, large, small] = all as [Applicant, Applicant, Applicant];
   const never = reasonOf(admit(all, [], halves(64, 1500)).get("large"));
   match(never, /1400 MB .* limits\.perNamespace\.diskBudgetMB, 750 MB$/);
   const own = admit([running, { ...large, claim: 600 * MB }, small], [], halves(64, 1500));
-  assertEquals(kinds(own), { running: "yes", large: "wait", small: "yes" });
+  assertEquals(kinds(own), { running: "granted", large: "queued", small: "granted" });
   match(
     reasonOf(own.get("large")),
     /600 MB of disk, and 200 MB of limits\.perNamespace\.diskBudgetMB, 750 MB, are taken by namespace tenant$/,
   );
   const places = admit([running, { ...large, claim: 1 * MB }, small], [], halves(2, 1500));
-  assertEquals(kinds(places), { running: "yes", large: "wait", small: "yes" });
+  assertEquals(kinds(places), { running: "granted", large: "queued", small: "granted" });
   match(
     reasonOf(places.get("large")),
     /^1 capture is running by namespace tenant, and limits\.perNamespace\.maxCaptures is 1$/,
@@ -116,7 +116,7 @@ Deno.test("admit() charges held, completed and retained files to their namespace
   const others: Occupant[] = [{ namespace: "shop", firstSeen: 0, bytes: 45 * MB }];
   const all = [applicant("a", { firstSeen: 1 }), applicant("b", { firstSeen: 2, namespace: "bank" })];
   const rooms = admit(all, others, halves(64, 100));
-  assertEquals(kinds(rooms), { a: "wait", b: "yes" });
+  assertEquals(kinds(rooms), { a: "queued", b: "granted" });
   match(reasonOf(rooms.get("a")), /45 MB of limits\.perNamespace\.diskBudgetMB, 50 MB, are taken by namespace shop$/);
 });
 
@@ -129,34 +129,37 @@ Deno.test("admit() keeps the room that a waiting claim is going to need from tho
   // 20 MB are free, 50 are kept for it out of what the older ones have.
   const older = [holder("o1", "b", 1, 40), holder("o2", "c", 2, 40)];
   assertEquals(kinds(admit([...older, large, wish("x", "d", 6, 20)], [], halves(64, 100))), {
-    o1: "yes",
-    o2: "yes",
-    large: "wait",
-    x: "yes",
+    o1: "granted",
+    o2: "granted",
+    large: "queued",
+    x: "granted",
   });
   // The younger have taken all but its 50 MB: the older one's room is its own.
   const younger = [holder("o1", "b", 1, 10), holder("y1", "c", 6, 40), holder("y2", "d", 7, 5)];
   const rooms = admit([...younger, wish("large", "a", 5, 45), wish("x", "d", 8, 10)], [], halves(64, 100));
-  assertEquals(kinds(rooms), { o1: "yes", large: "yes", y1: "yes", y2: "yes", x: "wait" });
+  assertEquals(kinds(rooms), { o1: "granted", large: "granted", y1: "granted", y2: "granted", x: "queued" });
   const full = [holder("o1", "b", 1, 10), holder("y1", "c", 6, 40), holder("y2", "d", 7, 5)];
   const kept = admit([...full, wish("large", "a", 5, 50), wish("x", "d", 8, 10)], [], halves(64, 100));
-  assertEquals(kinds(kept), { o1: "yes", large: "wait", y1: "yes", y2: "yes", x: "wait" });
+  assertEquals(kinds(kept), { o1: "granted", large: "queued", y1: "granted", y2: "granted", x: "queued" });
   assertEquals(
     reasonOf(kept.get("x")),
     "what is left of limits.diskBudgetMB, 100 MB, is kept for an earlier request of another namespace",
   );
-  assertEquals(kinds(admit([...full, wish("large", "a", 5, 50), wish("x", "d", 8, 5)], [], halves(64, 100))).x, "yes");
+  assertEquals(
+    kinds(admit([...full, wish("large", "a", 5, 50), wish("x", "d", 8, 5)], [], halves(64, 100))).x,
+    "granted",
+  );
   // Two that would fit one at a time.
   const two = [...full, wish("large", "a", 5, 50), wish("x", "d", 8, 3), wish("z", "b", 9, 3)];
   const { x, z } = kinds(admit(two, [], halves(64, 100)));
-  assertEquals([x, z], ["yes", "wait"]);
+  assertEquals([x, z], ["granted", "queued"]);
   // Files that came after it, and those that were there before.
   const files = (firstSeen: number) => [{ namespace: "d", firstSeen, bytes: 5 * MB }];
   const beside = (firstSeen: number) =>
     kinds(
       admit([...full.slice(0, 2), wish("large", "a", 5, 50), wish("x", "c", 8, 6)], files(firstSeen), halves(64, 100)),
     );
-  assertEquals([beside(7).x, beside(4).x], ["wait", "yes"]);
+  assertEquals([beside(7).x, beside(4).x], ["queued", "granted"]);
   // For the first of a namespace only.
   const head = [
     holder("o1", "b", 1, 45),
@@ -164,10 +167,10 @@ Deno.test("admit() keeps the room that a waiting claim is going to need from tho
     wish("head", "a", 5, 20),
     wish("second", "a", 6, 50),
   ];
-  assertEquals(kinds(admit([...head, wish("x", "d", 8, 15)], [], halves(64, 100))).x, "yes");
+  assertEquals(kinds(admit([...head, wish("x", "d", 8, 15)], [], halves(64, 100))).x, "granted");
   // So are places.
   const places = [holder("o", "b", 1, 1), holder("y", "c", 6, 1), wish("w", "a", 5, 1), wish("z", "d", 8, 1)];
-  assertEquals(kinds(admit(places, [], halves(2, 100))), { o: "yes", y: "yes", w: "wait", z: "wait" });
+  assertEquals(kinds(admit(places, [], halves(2, 100))), { o: "granted", y: "granted", w: "queued", z: "queued" });
 });
 
 const NAMESPACES = ["a", "b", "c", "d"];
@@ -214,7 +217,7 @@ class Node {
 
   constructor(readonly limits: AdmissionLimits) {}
 
-  get rooms(): Map<string, Room> {
+  get rooms(): Map<string, Admission> {
     return admit(this.applicants, this.others, this.limits);
   }
 
@@ -230,7 +233,7 @@ class Node {
     } else if (happening.is === "carried out") {
       const { rooms } = this;
       this.applicants = applicants.map((one, i) =>
-        rooms.get(one.key)?.kind === "yes" && (happening.how[i] ?? true) ? { ...one, granted: one.claim } : one
+        rooms.get(one.key)?.kind === "granted" && (happening.how[i] ?? true) ? { ...one, granted: one.claim } : one
       );
     } else if (happening.is === "files gone") {
       this.others.splice(happening.which, 1);
@@ -260,9 +263,9 @@ const before = (a: Applicant, b: Applicant) =>
 const keeps = ({ granted, claim }: Applicant) => granted !== undefined && claim <= granted;
 
 /** The applicants with the places that those have, or are given, who come before one of them, and those that others have. */
-function seenBy(one: Applicant, applicants: readonly Applicant[], rooms: Map<string, Room>): Applicant[] {
+function seenBy(one: Applicant, applicants: readonly Applicant[], rooms: Map<string, Admission>): Applicant[] {
   return applicants.map((other) =>
-    before(other, one) && !keeps(other) && rooms.get(other.key)!.kind === "yes"
+    before(other, one) && !keeps(other) && rooms.get(other.key)!.kind === "granted"
       ? { ...other, granted: other.claim }
       : other
   );
@@ -275,8 +278,8 @@ function lacks(one: Applicant, all: readonly Applicant[], rest: readonly Occupan
 }
 
 /** Whether nobody of its namespace waits before it. */
-function isHead(one: Applicant, applicants: readonly Applicant[], rooms: Map<string, Room>): boolean {
-  return !of(one.namespace, applicants).some((other) => rooms.get(other.key)!.kind === "wait" && before(other, one));
+function isHead(one: Applicant, applicants: readonly Applicant[], rooms: Map<string, Admission>): boolean {
+  return !of(one.namespace, applicants).some((other) => rooms.get(other.key)!.kind === "queued" && before(other, one));
 }
 
 /** Checks what has to be true of every answer. */
@@ -286,7 +289,7 @@ function check({ applicants, others, limits }: Node): void {
   const kind = (one: Applicant) => rooms.get(one.key)!.kind;
   const { perNamespace } = limits;
   // Whatever part of it is carried out, the limits hold.
-  const next = applicants.map((one) => kind(one) === "yes" && !keeps(one) ? { ...one, granted: one.claim } : one);
+  const next = applicants.map((one) => kind(one) === "granted" && !keeps(one) ? { ...one, granted: one.claim } : one);
   for (const namespace of [undefined, ...NAMESPACES]) {
     const share = namespace === undefined ? limits : perNamespace;
     const within = <T extends Occupant>(all: readonly T[]) => namespace === undefined ? all : of(namespace, all);
@@ -297,11 +300,11 @@ function check({ applicants, others, limits }: Node): void {
   for (const one of applicants) {
     const { claim, namespace } = one;
     const fits = claim <= Math.min(limits.diskBudgetMB, perNamespace.diskBudgetMB) * MB;
-    if (keeps(one)) assertEquals(kind(one), "yes", "a place was taken away");
-    else assertEquals(kind(one) === "never", !fits, "never is what is larger than a budget, and nothing else");
-    if (kind(one) !== "wait") continue;
+    if (keeps(one)) assertEquals(kind(one), "granted", "a place was taken away");
+    else assertEquals(kind(one) === "impossible", !fits, "never is what is larger than a budget, and nothing else");
+    if (kind(one) !== "queued") continue;
     for (const other of of(namespace, applicants)) {
-      if (before(one, other) && !keeps(other)) assert(kind(other) !== "yes", `${other.key} overtook ${one.key}`);
+      if (before(one, other) && !keeps(other)) assert(kind(other) !== "granted", `${other.key} overtook ${one.key}`);
     }
     if (!isHead(one, applicants, rooms)) continue;
     // The first of its namespace waits for a limit, or because others came first who wait for the node's limits.
@@ -309,7 +312,7 @@ function check({ applicants, others, limits }: Node): void {
     const waits = lacks(one, now, others, limits) ||
       lacks(one, of(namespace, now), of(namespace, others), perNamespace) ||
       applicants.some((other) =>
-        kind(other) === "wait" && other.namespace !== namespace && before(other, one) &&
+        kind(other) === "queued" && other.namespace !== namespace && before(other, one) &&
         isHead(other, applicants, rooms) &&
         !lacks(
           other,
@@ -360,7 +363,7 @@ Deno.test("admit() answers alike in whatever order it is asked", () => {
         for (const each of happenings) node.does(each);
         const shuffled = <T>(all: readonly T[]) =>
           all.map((one, i) => [keys[i % keys.length]!, one] as const).sort(([a], [b]) => a - b).map(([, one]) => one);
-        const answer = (rooms: Map<string, Room>) => [...rooms].sort(([a], [b]) => a < b ? -1 : 1);
+        const answer = (rooms: Map<string, Admission>) => [...rooms].sort(([a], [b]) => a < b ? -1 : 1);
         assertEquals(
           answer(admit(shuffled(node.applicants), shuffled(node.others), limits)),
           answer(node.rooms),
@@ -386,7 +389,7 @@ Deno.test("admit() starts a large claim when those have ended who were there whe
         for (const one of applicants) {
           const { key, namespace } = one;
           const own = of(namespace, seenBy(one, applicants, rooms));
-          const isTurn = rooms.get(key)?.kind === "wait" && isHead(one, applicants, rooms) &&
+          const isTurn = rooms.get(key)?.kind === "queued" && isHead(one, applicants, rooms) &&
             !lacks(one, own, of(namespace, others), limits.perNamespace);
           if (!isTurn) turns.delete(key);
           else if (!turns.has(key)) {
@@ -402,7 +405,7 @@ Deno.test("admit() starts a large claim when those have ended who were there whe
             younger(one, others).filter(({ firstSeen }) => !there.has(firstSeen)),
             limits,
           );
-          assertEquals(rooms.get(key)?.kind, "yes", `${key}: ${reasonOf(rooms.get(key))}`);
+          assertEquals(rooms.get(key)?.kind, "granted", `${key}: ${reasonOf(rooms.get(key))}`);
         }
       }
     }),
@@ -437,7 +440,7 @@ Deno.test("admit() lets a namespace that uses nothing start whatever fits its ha
       for (const each of happenings) node.does("namespace" in each ? { ...each, namespace: "a" } : each);
       const claim = Math.min(wish, share.diskBudgetMB * MB);
       const fresh = applicant("b/new", { namespace: "b", firstSeen: 1000, claim });
-      assertEquals(admit([...node.applicants, fresh], node.others, node.limits).get("b/new"), { kind: "yes" });
+      assertEquals(admit([...node.applicants, fresh], node.others, node.limits).get("b/new"), { kind: "granted" });
     }),
     { numRuns: 2000 },
   );

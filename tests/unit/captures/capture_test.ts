@@ -2,7 +2,7 @@
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import { waitFor } from "../../cluster/wait.ts";
-import { Running } from "../../../src/captures/running.ts";
+import { Run } from "../../../src/captures/run.ts";
 import { requestHash } from "../../../src/spec/annotations.ts";
 import { exists, KEY, World } from "./world.ts";
 
@@ -251,13 +251,13 @@ Deno.test("a pod that is deleted while its sandbox lives is flushed where its fi
 });
 
 Deno.test("no flush is waited for once the files are to go, nor by the next pod of the name", async () => {
-  const { flush } = Running.prototype;
+  const { flush } = Run.prototype;
   try {
     for (const next of ["un-annotated", "gone", "replaced"]) {
       await using world = await capturing();
       const began = Promise.withResolvers<void>();
       // The kernel's last packets never come.
-      Running.prototype.flush = async function () {
+      Run.prototype.flush = async function () {
         began.resolve();
         return await waitFor("the end", () => this.exit, { everyMs: 5 });
       };
@@ -272,25 +272,25 @@ Deno.test("no flush is waited for once the files are to go, nor by the next pod 
       } else {
         await world.clean("web");
       }
-      Running.prototype.flush = flush;
+      Run.prototype.flush = flush;
     }
   } finally {
-    Running.prototype.flush = flush;
+    Run.prototype.flush = flush;
   }
 });
 
 Deno.test("a pod is not told of the start of an earlier one's tcpdump", async () => {
   await using world = await World.start();
-  const { kill } = Running.prototype;
+  const { kill } = Run.prototype;
   world.steer("mute", "");
   world.sandbox("web");
   world.annotate("web", { "": "3" });
   await world.inState("web", "capturing");
   // Its last word comes when it is not wanted any more.
-  Running.prototype.kill = async function () {
+  Run.prototype.kill = async function (...args) {
     world.steer("mute", undefined);
     await waitFor("the word", () => world.lines.some((line) => line.includes("listening on")), { everyMs: 5 });
-    return await kill.call(this);
+    return await kill.apply(this, args);
   };
   try {
     world.gone("web");
@@ -299,7 +299,7 @@ Deno.test("a pod is not told of the start of an earlier one's tcpdump", async ()
     await world.told(/^uid-2 CaptureRejected/);
     assertEquals(reasons(world), ["CaptureRejected"]);
   } finally {
-    Running.prototype.kill = kill;
+    Run.prototype.kill = kill;
   }
 });
 

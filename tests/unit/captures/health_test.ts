@@ -1,7 +1,7 @@
 /** What is found of a run, and what is told of it. */
 import assert from "node:assert/strict";
 import { HEALTH_TIMING, RunHealth } from "../../../src/captures/health.ts";
-import { Running } from "../../../src/captures/running.ts";
+import { Run } from "../../../src/captures/run.ts";
 import { waitFor } from "../../cluster/wait.ts";
 import { World } from "./world.ts";
 
@@ -152,12 +152,12 @@ Deno.test("dropped packets are told in the log with numbers, and on the pod alwa
 });
 
 Deno.test("nothing of a run is told on a later pod of the same name", async () => {
-  const { kill } = Running.prototype;
+  const { kill } = Run.prototype;
   const go = Promise.withResolvers<void>();
   await using world = await capturing();
-  Running.prototype.kill = async function () {
+  Run.prototype.kill = async function (...args) {
     await go.promise;
-    return await kill.call(this);
+    return await kill.apply(this, args);
   };
   try {
     world.gone("web");
@@ -170,7 +170,7 @@ Deno.test("nothing of a run is told on a later pod of the same name", async () =
     await looked.promise;
     await waitFor("the line", () => world.lines.some((line) => line.startsWith("packets dropped")));
   } finally {
-    Running.prototype.kill = kill;
+    Run.prototype.kill = kill;
     go.resolve();
   }
   world.sandbox("web", "s2", "uid-2");
@@ -179,12 +179,12 @@ Deno.test("nothing of a run is told on a later pod of the same name", async () =
 });
 
 Deno.test("silence is told with the pod's interfaces, not waiting for their list, unless a packet comes meanwhile", async () => {
-  const get = Object.getOwnPropertyDescriptor(Running.prototype, "counters")!;
+  const get = Object.getOwnPropertyDescriptor(Run.prototype, "counters")!;
   for (const comes of [false, true]) {
     await using world = await capturing({ "": "3", filter: "udp port 7" });
     world.steer("devices", "while [ -e $here/devices ]; do sleep 0.01; done");
     let captured = 0, looks = 0;
-    Object.defineProperty(Running.prototype, "counters", {
+    Object.defineProperty(Run.prototype, "counters", {
       configurable: true,
       get: () => ++looks && { captured, received: captured, dropped: 0 },
     });
@@ -209,7 +209,7 @@ Deno.test("silence is told with the pod's interfaces, not waiting for their list
         );
       }
     } finally {
-      Object.defineProperty(Running.prototype, "counters", get);
+      Object.defineProperty(Run.prototype, "counters", get);
     }
   }
 });

@@ -1,9 +1,9 @@
 /** The plan by properties: whatever is observed, in whatever order, it comes to rest where the invariant (design, section 2) wants it. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import fc from "fast-check";
-import { goalOf, plan, type Step, type View } from "../../../src/captures/plan.ts";
+import { type Desired, desiredOf, type Observed, plan, type Step } from "../../../src/captures/plan.ts";
 import { type CaptureRequest, fingerprint } from "../../../src/spec/request.ts";
-import type { Asked } from "../../../src/spec/annotations.ts";
+import type { ParsedAnnotations } from "../../../src/spec/annotations.ts";
 
 const request = (files: number): CaptureRequest => ({
   files,
@@ -13,18 +13,17 @@ const request = (files: number): CaptureRequest => ({
   direction: "inout",
 });
 
-/** What is there: the part of a View that steps change. */
-interface World {
-  folder?: { uid: string | undefined; completed?: string };
-  process?: { uid: string; fingerprint: string; sandboxId: string };
+/** What steps change of what is observed, and the verdict that a check finds. */
+interface World extends Pick<Observed, "folder" | "process" | "removed" | "edited" | "checked"> {
+  readonly verdict?: string;
 }
 
-type Outside = Omit<View, "folder" | "process">;
+type Outside = Omit<Observed, keyof World | "refused">;
 
 const uid = fc.constantFrom("uid-a", "uid-b");
-const asked: fc.Arbitrary<Asked> = fc.oneof(
-  fc.constant<Asked>({ kind: "nothing" }),
-  fc.constant<Asked>({ kind: "invalid", problem: "bad" }),
+const asked: fc.Arbitrary<ParsedAnnotations> = fc.oneof(
+  fc.constant<ParsedAnnotations>({ kind: "nothing" }),
+  fc.constant<ParsedAnnotations>({ kind: "invalid", problem: "bad" }),
   fc.record({
     kind: fc.constant("valid" as const),
     request: fc.constantFrom(request(1), request(5)),
@@ -32,7 +31,7 @@ const asked: fc.Arbitrary<Asked> = fc.oneof(
   }),
 );
 const maybe = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined });
-/** One time in nine: what stands in the way of a capture. If each did half of the time, hardly any view would have one running. */
+/** One time in nine: what stands in the way of a capture. If each did half of the time, hardly any would run. */
 const seldom = <T, U>(usual: T, other: U): fc.Arbitrary<T | U> =>
   fc.oneof({ weight: 8, arbitrary: fc.constant(usual) }, { weight: 1, arbitrary: fc.constant(other) });
 
@@ -44,12 +43,11 @@ const outside: fc.Arbitrary<Outside> = fc.record({
   allowHostNetworkPods: fc.boolean(),
   retains: fc.boolean(),
   reached: seldom(false, true),
-  room: fc.oneof(
-    { weight: 8, arbitrary: fc.constant({ kind: "yes" as const }) },
-    fc.constant({ kind: "wait" as const, reason: "full" }),
-    fc.constant({ kind: "never" as const, reason: "too large" }),
+  admission: fc.oneof(
+    { weight: 8, arbitrary: fc.constant({ kind: "granted" as const }) },
+    fc.constant({ kind: "queued" as const, reason: "full" }),
+    fc.constant({ kind: "impossible" as const, reason: "too large" }),
   ),
-  refused: seldom(undefined, "does not compile"),
   paused: seldom(undefined, "disk full"),
   backoff: seldom(undefined, "failed"),
 }).map(withoutUndefined);
@@ -64,129 +62,210 @@ const world: fc.Arbitrary<World> = fc.record({
       uid,
       fingerprint: fc.constantFrom(fingerprint(request(1)), fingerprint(request(5))),
       sandboxId: fc.constantFrom("s1", "s2"),
-    }),
+      flushing: seldom(undefined, "an earlier reason"),
+      exited: seldom(false, true),
+    }).map(withoutUndefined),
   ),
+  removed: seldom(false, true),
+  edited: seldom(false, true),
+  checked: fc.boolean(),
+  verdict: seldom(undefined, "does not compile"),
   // A process has a folder, and it is its own.
-}).map(({ folder, process }) =>
-  withoutUndefined({ process, folder: process ? { ...(folder ?? {}), uid: process.uid } : folder }) as World
+}).map(({ folder, process, ...world }) =>
+  withoutUndefined({
+    ...world,
+    process,
+    folder: process ? { ...(folder ?? {}), uid: (process as NonNullable<World["process"]>).uid } : folder,
+  })
 );
 
 function withoutUndefined<T extends object>(value: T): never {
   return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as never;
 }
 
-/** What a step does to the world. */
-function apply(world: World, step: Step, view: View): World {
+function observe({ verdict, ...world }: World, around: Outside): Observed {
+  return { ...around, ...world, ...(world.checked && verdict !== undefined ? { refused: verdict } : {}) };
+}
+
+/** Says what a step does to the world. */
+function apply(world: World, step: Step, { pod, sandbox }: Outside): World {
   switch (step.do) {
-    case "kill":
-    case "flush": {
+    case "reap": {
       const { process: _, ...rest } = world;
       return rest;
     }
-    case "retire":
-      return {};
+    case "kill":
+    case "flush": {
+      const { flushing: _, ...process } = world.process!;
+      return { ...world, process: { ...process, exited: true } };
+    }
+    case "retire": {
+      const { folder: _, ...rest } = world;
+      return rest;
+    }
+    case "rearm": {
+      const { completed, ...folder } = world.folder ?? { uid: undefined };
+      const counted = world.edited || completed === undefined ? folder : { ...folder, completed };
+      return { ...world, removed: false, edited: false, ...(world.folder ? { folder: counted } : {}) };
+    }
+    case "check":
+      return { ...world, checked: true };
     case "complete":
-      return { ...world, folder: { uid: view.pod?.uid, completed: fingerprint(step.request) } };
+      return { ...world, folder: { uid: pod!.uid, completed: fingerprint(step.request) } };
     case "start": {
       assert(!world.process, "a second process for one folder");
-      assert(view.pod && view.sandbox);
-      assert(world.folder?.uid === undefined || world.folder.uid === view.pod.uid, "a start in another pod's folder");
-      return {
-        folder: { ...world.folder, uid: view.pod.uid },
-        process: { uid: view.pod.uid, fingerprint: fingerprint(step.request), sandboxId: view.sandbox.id },
-      };
+      assert(pod && sandbox);
+      assert(world.folder?.uid === undefined || world.folder.uid === pod.uid, "a start in another pod's folder");
+      const process = { uid: pod.uid, fingerprint: fingerprint(step.request), sandboxId: sandbox.id, exited: false };
+      return { ...world, folder: { ...world.folder, uid: pod.uid }, process };
     }
-    case "rest":
+    case "settle":
       return world;
   }
 }
 
-function settle(start: World, around: Outside): { world: World; steps: Step[]; view: View } {
-  let world = start;
-  const steps: Step[] = [];
-  for (let i = 0; i < 10; i++) {
-    const view: View = { ...around, ...world };
-    const step = plan(view);
-    steps.push(step);
-    if (step.do === "rest") return { world, steps, view };
-    world = apply(world, step, view);
-  }
-  throw new Error(`does not come to rest: ${JSON.stringify(steps.map((s) => s.do))}`);
+/** Each step with what was observed before it. */
+interface Taken {
+  readonly step: Step;
+  readonly observed: Observed;
 }
 
-Deno.test("plan() comes to rest within ten steps from any state, and then changes nothing", () => {
-  fc.assert(
-    fc.property(world, outside, (start, around) => {
-      const { world } = settle(start, around);
-      assertEquals(settle(world, around).steps.map((step) => step.do), ["rest"]);
-    }),
-    { numRuns: 20_000 },
-  );
+function settle(start: World, around: Outside): { world: World; taken: Taken[]; desired: Desired } {
+  let world = start;
+  const taken: Taken[] = [];
+  for (let i = 0; i < 12; i++) {
+    const observed = observe(world, around);
+    const step = plan(observed);
+    taken.push({ step, observed });
+    if (step.do === "settle") return { world, taken, desired: step.desired };
+    world = apply(world, step, around);
+  }
+  throw new Error(`does not settle: ${JSON.stringify(taken.map(({ step }) => step.do))}`);
+}
+
+/** Asserts something of how the plan settles any world. */
+function always(of: (start: World, around: Outside, settled: ReturnType<typeof settle>) => void): void {
+  fc.assert(fc.property(world, outside, (start, around) => of(start, around, settle(start, around))), {
+    numRuns: 20_000,
+  });
+}
+
+/** Whether the pod asks for a capture, and asked for it all the time. */
+function isWanted({ pod }: Outside, { removed }: World): boolean {
+  return pod !== undefined && pod.asked.kind !== "nothing" && !removed;
+}
+
+Deno.test("plan() settles within twelve steps from any state, and then changes nothing", () => {
+  always((_, around, { world }) => {
+    assertEquals(settle(world, around).taken.map(({ step }) => step.do), ["settle"]);
+  });
 });
 
 Deno.test("plan() at rest has a process exactly when the invariant wants one", () => {
-  fc.assert(
-    fc.property(world, outside, (start, around) => {
-      const { world } = settle(start, around);
-      const { pod, sandbox } = around;
-      const wanted = pod?.asked.kind === "valid" && !pod.asked.hold && sandbox !== undefined && !around.reached &&
-        (!sandbox.hostNetwork || around.allowHostNetworkPods) && around.room.kind === "yes" &&
-        around.paused === undefined && around.refused === undefined && around.backoff === undefined &&
-        !around.stopping &&
-        world.folder?.completed !== fingerprint(pod.asked.request) &&
-        (world.folder?.uid === undefined || world.folder.uid === pod.uid);
-      assertEquals(world.process !== undefined, wanted);
-      if (world.process && pod?.asked.kind === "valid") {
-        assertEquals({ ...world.process }, {
-          uid: pod.uid,
-          fingerprint: fingerprint(pod.asked.request),
-          sandboxId: sandbox?.id ?? "",
-        });
-      }
-    }),
-    { numRuns: 20_000 },
-  );
+  always((_, around, { world }) => {
+    const { pod, sandbox } = around;
+    const wanted = pod?.asked.kind === "valid" && !pod.asked.hold && sandbox !== undefined && !around.reached &&
+      (!sandbox.hostNetwork || around.allowHostNetworkPods) && around.admission.kind === "granted" &&
+      around.paused === undefined && world.verdict === undefined && around.backoff === undefined &&
+      !around.stopping &&
+      world.folder?.completed !== fingerprint(pod.asked.request) &&
+      (world.folder?.uid === undefined || world.folder.uid === pod.uid);
+    assertEquals(world.process !== undefined, wanted);
+    if (world.process && pod?.asked.kind === "valid") {
+      assertEquals({ ...world.process }, {
+        uid: pod.uid,
+        fingerprint: fingerprint(pod.asked.request),
+        sandboxId: sandbox?.id ?? "",
+        exited: false,
+      });
+    }
+  });
 });
 
 Deno.test("plan() keeps files while a pod of their UID carries the annotation, and deletes them otherwise", () => {
-  fc.assert(
-    fc.property(world, outside, (start, around) => {
-      const { world, steps } = settle(start, around);
-      const { pod } = around;
-      const own = start.folder && pod && (start.folder.uid === undefined || start.folder.uid === pod.uid);
-      const retired = steps.some((step) => step.do === "retire");
-      if (own && pod.asked.kind !== "nothing") assert(!retired, "files of an annotated pod were taken away");
-      const known = pod !== undefined || around.gone;
-      if (start.folder && known && !around.stopping && !(own && pod.asked.kind !== "nothing")) {
-        assert(retired, "files that nobody asks for were kept");
-        if (world.folder) assertEquals(world.folder.uid, pod?.uid);
-      }
-      if (!known || around.stopping) {
-        assert(!retired, "files were taken away of a pod that nobody has proven to be gone");
-      }
-    }),
-    { numRuns: 20_000 },
-  );
+  always((start, around, { world, taken }) => {
+    const retired = taken.some(({ step }) => step.do === "retire");
+    const { pod } = around;
+    const own = start.folder && pod && (start.folder.uid === undefined || start.folder.uid === pod.uid);
+    if (own && isWanted(around, start)) assert(!retired, "files of an annotated pod were taken away");
+    const known = pod !== undefined || around.gone;
+    if (start.folder && known && !around.stopping && !(own && isWanted(around, start))) {
+      assert(retired, "files that nobody asks for were kept");
+      if (world.folder) assertEquals(world.folder.uid, pod?.uid);
+    }
+    if (!known || around.stopping) {
+      assert(!retired, "files were taken away of a pod that nobody has proven to be gone");
+    }
+  });
 });
 
 Deno.test("plan() kills only where the files go too, and flushes everywhere else", () => {
-  fc.assert(
-    fc.property(world, outside, (start, around) => {
-      const first = plan({ ...around, ...start });
-      const { pod, retains, gone } = around;
-      const mine = start.process && pod?.uid === start.process.uid && pod.asked.kind !== "nothing";
+  always((_, { pod, retains, gone }, { taken }) => {
+    for (const { step, observed: { process, removed } } of taken) {
+      const mine = process && pod?.uid === process.uid && pod.asked.kind !== "nothing" && !removed;
       const kept = mine || (!pod && (retains || !gone));
-      if (first.do === "kill") assert(!kept);
-      if (first.do === "flush") assert(kept);
-    }),
-    { numRuns: 20_000 },
-  );
+      if (step.do === "kill") assert(!kept);
+      if (step.do === "flush") assert(kept);
+    }
+  });
 });
 
-Deno.test("goalOf() says finished of a pod that never gets a sandbox again, also of a mirror, and pending of no such pod", () => {
+Deno.test("plan() reaps before anything else, and only what has exited", () => {
+  always((_start, _around, { taken }) => {
+    for (const { step, observed } of taken) assertEquals(step.do === "reap", observed.process?.exited === true);
+  });
+});
+
+Deno.test("plan() lets a flush end, for the reason for which it began, unless the files are to go after all", () => {
+  always((_start, _around, { taken }) => {
+    for (const { step, observed: { process } } of taken) {
+      if (process?.flushing === undefined || process.exited) continue;
+      assert(step.do === "kill" || step.do === "flush", step.do);
+      if (step.do === "flush" && step.why !== "pod deleted") assertEquals(step.why, process.flushing);
+    }
+  });
+});
+
+Deno.test("plan() tears down what a removed annotation had before it does anything for the one that is there again", () => {
+  always((start, around, { taken }) => {
+    if (!start.removed) return;
+    for (const { step, observed } of taken.filter(({ observed }) => observed.removed)) {
+      assert(["reap", "kill", "flush", "retire", "rearm", "settle"].includes(step.do), step.do);
+      if (step.do !== "rearm" || around.pod?.asked.kind === "nothing") continue;
+      assert(!observed.process, "the old process runs");
+      assert(!observed.folder || around.stopping, "the old files are there");
+    }
+  });
+});
+
+Deno.test("plan() counts for an edited request from the start, before it judges, completes or starts it", () => {
+  always((_, around, { world, taken }) => {
+    for (const { step, observed } of taken) {
+      if (["check", "complete", "start"].includes(step.do)) assert(!observed.edited && !observed.removed, step.do);
+      if (step.do === "rearm") assert(observed.edited || observed.removed);
+    }
+    assert(taken.filter(({ step }) => step.do === "rearm").length <= 1);
+    if (isWanted(around, world) && !(around.stopping && around.pod?.uid !== world.folder?.uid)) assert(!world.edited);
+  });
+});
+
+Deno.test("plan() has a request checked before it starts, and lets what runs in the pod's sandbox go on meanwhile", () => {
+  always((_start, _around, { taken }) => {
+    for (const { step, observed } of taken) {
+      if (step.do === "start") assert(observed.checked && observed.refused === undefined);
+      if (step.do === "check") {
+        assert(!observed.checked && observed.sandbox && !observed.stopping && observed.backoff === undefined);
+        if (observed.process) assertEquals(observed.process.sandboxId, observed.sandbox.id);
+      }
+      if (step.do === "flush" && step.why === "annotation changed") assert(observed.checked);
+    }
+  });
+});
+
+Deno.test("desiredOf() says finished of a pod that never gets a sandbox again, also of a mirror, and pending of no such pod", () => {
   fc.assert(
-    fc.property(outside, fc.boolean(), (around, hasFinished) => {
-      const { state, reason } = goalOf({ ...around, hasFinished, awaits: "as the API says" });
+    fc.property(world, outside, fc.boolean(), (start, around, hasFinished) => {
+      const { state, reason } = desiredOf({ ...observe(start, around), hasFinished, awaits: "as the API says" });
       assert(state !== (hasFinished && !around.sandbox ? "pending" : "finished"));
       if (state === "finished") assertEquals(reason, "as the API says");
     }),
@@ -194,17 +273,20 @@ Deno.test("goalOf() says finished of a pod that never gets a sandbox again, also
   );
 });
 
-Deno.test("goalOf() says the reason when a pod uses the node's network", () => {
-  const goal = goalOf({
+Deno.test("desiredOf() says the reason when a pod uses the node's network", () => {
+  const desired = desiredOf({
     gone: false,
     stopping: false,
     pod: { uid: "u", asked: { kind: "valid", request: request(5), hold: false }, isMirror: false },
+    removed: false,
+    edited: false,
+    checked: true,
     sandbox: { id: "s", hostNetwork: true },
     allowHostNetworkPods: false,
     retains: false,
     reached: false,
-    room: { kind: "yes" },
+    admission: { kind: "granted" },
   });
-  assertEquals(goal.state, "rejected");
-  assert(goal.reason.includes("allowHostNetworkPods"));
+  assertEquals(desired.state, "rejected");
+  assert(desired.reason.includes("allowHostNetworkPods"));
 });
