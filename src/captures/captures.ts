@@ -24,7 +24,8 @@ import type { CaptureState } from "../spec/state.ts";
 import type { Admission } from "./plan.ts";
 import { KeyedQueue } from "./queue.ts";
 import { Retention } from "./retention.ts";
-import { writeNotCapturing } from "../store/not_capturing.ts";
+import { NotCapturingReport } from "./not_capturing_report.ts";
+import { Ticker } from "./ticker.ts";
 import { settlesWithin } from "../base/timeout.ts";
 import { CAPTURE_TIMING, type CaptureTiming } from "./timing.ts";
 
@@ -75,15 +76,10 @@ export class Captures {
   #stopping = false;
   #ticks = 0;
   readonly #clock = new ClockSteps();
-  #lastTurn = performance.now();
   #rooms: Map<string, Admission> | undefined;
   #turn: ReturnType<typeof setTimeout> | undefined;
-  #reported = "";
-  /** The report could not be written. */
-  #isReportOld = false;
-  #reporting: Promise<void> | undefined;
-  /** What is being done of that which is begun every second. */
-  readonly #underWay = new WeakMap<Captures | Capture, Set<string>>();
+  readonly #ticker: Ticker;
+  readonly #report: NotCapturingReport;
 
   constructor(options: CapturesOptions) {
     this.#options = options;
@@ -115,6 +111,8 @@ export class Captures {
       retained: (uid, files) => this.#retention.add(uid, files),
       roomChanged: () => this.#roomChanged(),
     };
+    this.#ticker = new Ticker({ everyMs: this.#context.timing.tick, log, stopping: () => this.#stopping });
+    this.#report = new NotCapturingReport(directory.path, log, () => [...this.#notCapturing()]);
     this.#queue = new KeyedQueue((key) => this.#reconcile(key), (key, error, retryInMs) => {
       metrics.failures.inc({ reason: "internal" });
       log.error("reconcile failed", { pod: key, error, retryInMs: Math.round(retryInMs) });
@@ -220,29 +218,12 @@ export class Captures {
 
   /** performance.now() when the loop last turned. */
   get lastTurn(): number {
-    return this.#lastTurn;
+    return this.#ticker.lastTurn;
   }
 
   /** Does, until `signal` is aborted, what has to be done every second. */
-  async run(signal: AbortSignal): Promise<void> {
-    let wake = () => {};
-    const onAbort = () => wake();
-    signal.addEventListener("abort", onAbort);
-    try {
-      let next = performance.now();
-      while (!signal.aborted) {
-        this.#lastTurn = performance.now();
-        this.#tick();
-        next = Math.max(next + this.#context.timing.tick, performance.now());
-        const { promise, resolve } = Promise.withResolvers<void>();
-        const timer = setTimeout(resolve, Math.max(0, next - performance.now()));
-        wake = resolve;
-        if (!signal.aborted) await promise;
-        clearTimeout(timer);
-      }
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
+  run(signal: AbortSignal): Promise<void> {
+    return this.#ticker.run(() => this.#tick(), signal);
   }
 
   /** Stops all captures with their last packets; their files stay. */
@@ -257,7 +238,7 @@ export class Captures {
     await settlesWithin(STOP_FLUSH_MS, Promise.allSettled(left.map((capture) => capture.end())));
     for (const capture of this.#captures.values()) capture.close();
     clearTimeout(this.#turn);
-    await settlesWithin(STOP_FLUSH_MS, this.#reporting ?? Promise.resolve());
+    await settlesWithin(STOP_FLUSH_MS, this.#report.written);
   }
 
   #captureOf(namespace: string, name: string): Capture {
@@ -336,43 +317,27 @@ export class Captures {
     if (this.#retention.count > 0) states.retained = this.#retention.count;
     this.#options.metrics.setRequests(states);
     this.#options.metrics.active.set(active);
-    this.#report();
+    if (!this.#stopping) this.#report.write();
   }
 
-  /** Writes, for `list`, what is asked for and has no folder to say so. */
-  #report(): void {
-    if (this.#stopping || this.#reporting) return;
-    this.#isReportOld = false;
-    this.#reporting = this.#writeReport().catch((error) => {
-      this.#isReportOld = true;
-      this.#options.log.warn("report not written", { error });
-    }).finally(() => this.#reporting = undefined);
-  }
-
-  async #writeReport(): Promise<void> {
-    for (;;) {
-      const requests = [];
-      for (const { ledger, bytes, pod, asked, isHere, goal, goalSince } of this.#captures.values()) {
-        if ((ledger?.manifest ?? bytes > 0) || !pod || goal.state === "none") continue;
-        // A server that ignores the field selector shows others' pods too; a mirror without its static pod is to be seen.
-        if (!isHere && pod.staticUid === undefined) continue;
-        const { namespace, name, uid } = pod;
-        const request = requestHash(pod.annotations);
-        const wanted = asked.kind === "valid" ? { wanted: asked.request } : {};
-        requests.push({ namespace, pod: name, uid, ...goal, since: goalSince.toISOString(), request, ...wanted });
-      }
-      const text = JSON.stringify(requests);
-      if (text === this.#reported) return;
-      await writeNotCapturing(this.#options.directory.path, text);
-      this.#reported = text;
+  /** Returns, for `list`, what is asked for and has no folder to say so. */
+  *#notCapturing(): Generator<unknown> {
+    for (const { ledger, bytes, pod, asked, isHere, goal, goalSince } of this.#captures.values()) {
+      if ((ledger?.manifest ?? bytes > 0) || !pod || goal.state === "none") continue;
+      // A server that ignores the field selector shows others' pods too; a mirror without its static pod is to be seen.
+      if (!isHere && pod.staticUid === undefined) continue;
+      const { namespace, name, uid } = pod;
+      const request = requestHash(pod.annotations);
+      const wanted = asked.kind === "valid" ? { wanted: asked.request } : {};
+      yield { namespace, pod: name, uid, ...goal, since: goalSince.toISOString(), request, ...wanted };
     }
   }
 
   /** Begins what has to be done every second. Nothing is waited for: a disk may hang, and the others are looked after all the same. */
   #tick(): void {
-    this.#begin(this, "the disk", () => this.#lookAtDisk());
-    this.#begin(this, "retained files", () => this.#retention.tick());
-    if (this.#synced && !this.#settled) this.#begin(this, "sandboxes", () => this.#settle());
+    this.#ticker.begin(this, "the disk", () => this.#lookAtDisk());
+    this.#ticker.begin(this, "retained files", () => this.#retention.tick());
+    if (this.#synced && !this.#settled) this.#ticker.begin(this, "sandboxes", () => this.#settle());
     const phase = this.#ticks++ % COUNTER_TICKS;
     const step = this.#clock.look();
     if (step) this.#options.log.warn("the clock was set", { seconds: Math.round(step.seconds * 1000) / 1000 });
@@ -390,18 +355,12 @@ export class Captures {
       if (phase === 1) this.#begin(capture, "counters", () => capture.countNow());
     }
     this.#options.sandboxes.setUrgent(urgent);
-    if (this.#isReportOld) this.#report();
+    if (this.#report.isOld && !this.#stopping) this.#report.write();
   }
 
-  /** Does `work`, unless the same is still under way for this one. */
-  #begin(whose: Captures | Capture, what: string, work: () => Promise<void>): void {
-    const underWay = this.#underWay.get(whose) ?? new Set();
-    if (underWay.has(what)) return;
-    this.#underWay.set(whose, underWay.add(what));
-    work().catch((error) => {
-      if (this.#stopping) return;
-      this.#options.log.warn(`${what} not seen to`, { ...(whose instanceof Capture ? { pod: whose.key } : {}), error });
-    }).finally(() => underWay.delete(what));
+  /** Begins work on a capture. */
+  #begin(capture: Capture, what: string, work: () => Promise<void>): void {
+    this.#ticker.begin(capture, what, work, { pod: capture.key });
   }
 
   async #lookAtDisk(): Promise<void> {

@@ -1,0 +1,48 @@
+/** Writes, for `list`, what is asked for and has no folder to say so. */
+import type { Log } from "../log.ts";
+import { writeNotCapturing } from "../store/not_capturing.ts";
+
+export class NotCapturingReport {
+  readonly #directory: string;
+  readonly #log: Log;
+  readonly #rows: () => readonly unknown[];
+  #written = "";
+  #isOld = false;
+  #writing: Promise<void> | undefined;
+
+  /** @param rows returns what is to be reported now. */
+  constructor(directory: string, log: Log, rows: () => readonly unknown[]) {
+    this.#directory = directory;
+    this.#log = log;
+    this.#rows = rows;
+  }
+
+  /** Whether it could not be written last time. */
+  get isOld(): boolean {
+    return this.#isOld;
+  }
+
+  /** Resolves when nothing is being written. */
+  get written(): Promise<void> {
+    return this.#writing ?? Promise.resolve();
+  }
+
+  /** Writes it, unless it is being written: then what has changed is written too. */
+  write(): void {
+    if (this.#writing) return;
+    this.#isOld = false;
+    this.#writing = this.#write().catch((error) => {
+      this.#isOld = true;
+      this.#log.warn("report not written", { error });
+    }).finally(() => this.#writing = undefined);
+  }
+
+  async #write(): Promise<void> {
+    for (;;) {
+      const text = JSON.stringify(this.#rows());
+      if (text === this.#written) return;
+      await writeNotCapturing(this.#directory, text);
+      this.#written = text;
+    }
+  }
+}
