@@ -820,7 +820,10 @@ export class Capture {
   async countNow(): Promise<void> {
     const { running, ledger, files } = this;
     const size = await running?.countNow() ? await files.size() : undefined;
-    if (size && running?.counters && this.running === running) ledger?.count(running.counters, size);
+    if (size && running?.counters && this.running === running) {
+      ledger?.count(running.counters, size);
+      files.bytes = size.bytes;
+    }
     await this.saveProgress();
   }
 
