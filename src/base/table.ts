@@ -1,10 +1,14 @@
 /** Tables for people. */
 import { printable } from "./printable.ts";
 
-/** Returns the rows as lines whose columns are aligned, two blanks between them. Whatever is in a cell is made safe to show. */
-export function tableLines(rows: readonly (readonly string[])[]): string[] {
+/**
+ * Returns the rows as lines whose columns are aligned, two blanks between them. Whatever is in a cell is made safe to show.
+ *
+ * @param widths of the columns, which grow with the rows: for a table that comes in parts.
+ */
+export function tableLines(rows: readonly (readonly string[])[], widths: number[] = []): string[] {
   const safe = rows.map((row) => row.map(printable));
-  const widths = (safe[0] ?? []).map((_, column) => Math.max(...safe.map((row) => (row[column] ?? "").length)));
+  for (const row of safe) row.forEach((cell, column) => widths[column] = Math.max(widths[column] ?? 0, cell.length));
   return safe.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd());
 }
 

@@ -135,7 +135,12 @@ function trailerIn(stderr: string): Trailer | undefined {
 
 async function versionOf(kubectl: Kubectl, controller: Controller): Promise<string | undefined> {
   const { code, stdout } = await kubectl.run(execArgs(controller, ["version"]));
-  return code === 0 ? /\d+\.\d+\.\d+[^\s,]*/.exec(stdout)?.[0] : undefined;
+  return code === 0 ? versionIn(stdout) : undefined;
+}
+
+/** Reads the version from what `packet-capture version` prints. */
+export function versionIn(stdout: string): string | undefined {
+  return /\d+\.\d+\.\d+[^\s,]*/.exec(stdout)?.[0];
 }
 
 function execArgs(controller: Controller, command: readonly string[], flags: readonly string[] = []): string[] {

@@ -19,6 +19,7 @@ import { start } from "./start.ts";
 import { stop } from "./stop.ts";
 import { stream } from "./stream.ts";
 import { type Terminal, terminal } from "./terminal.ts";
+import { version } from "./version_command.ts";
 
 interface Options {
   readonly controllerNamespace?: string | undefined;
@@ -169,11 +170,20 @@ function plugin(to: Terminal, carryOut: CarryOut): Command {
       })
     );
 
-  program.command("list")
-    .description("show the captures of all nodes")
-    .option("-A, --all-namespaces", "of pods in all namespaces, as without -n; for administrators")
-    .addOption(new Option("-o, --output <format>", "table or json").choices(["table", "json"]).default("table"))
-    .action((flags: Options & { output: "table" | "json" }) => run(flags, (context, flags) => list(context, flags)));
+  pods(program.command("list"), "pods whose captures are shown (default: all)")
+    .description("show the captures of all nodes, or of some pods")
+    .addOption(
+      new Option("-o, --output <format>", "table, json or yaml").choices(["table", "json", "yaml"]).default("table"),
+    )
+    .option("-w, --watch", "show them again as they change, until interrupted", false)
+    .action((names: string[], flags: Options & { output: "table" | "json" | "yaml"; watch: boolean }) =>
+      run(flags, (context, flags) => list(context, { ...flags, names }))
+    );
+
+  program.command("version")
+    .description("show the versions of this plugin and of the controllers, and whether they differ")
+    .option("--client", "only the plugin's, without a cluster", false)
+    .action((flags: Options & { client: boolean }) => run(flags, (context, flags) => version(context, flags)));
 
   return program;
 }

@@ -27,7 +27,7 @@ Deno.test("make plugin makes one file that kubectl finds in PATH and runs", asyn
   const said = await run(kubectl, ["packet-capture", "--version"], options);
   deepStrictEqual(said, { code: 0, stdout: `${VERSION}\n`, stderr: "" });
   const list = await run(kubectl, ["packet-capture", "list", "-n", "data"], options);
-  deepStrictEqual([list.code, list.stdout, list.stderr], [0, "", "No captures in namespace data on 1 nodes\n"]);
+  deepStrictEqual([list.code, list.stdout, list.stderr], [0, "", "No captures in namespace data on 1 node\n"]);
   const refused = await run(kubectl, ["packet-capture", "get"], options);
   strictEqual(refused.code, 2);
   match(refused.stderr, /^error: Name the pods: /);

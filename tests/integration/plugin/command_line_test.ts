@@ -3,6 +3,7 @@ import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
 import { tool } from "../../cluster/tool.ts";
 import { waitFor } from "../../cluster/wait.ts";
+import { VERSION } from "../../../src/version.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { clusterRole, clusterRules, controllerPod, PATCHED, type Result, Sandbox } from "./rig.ts";
 
@@ -251,4 +252,48 @@ Deno.test("a user without rights in a namespace is told so for NAMESPACE/POD, an
   match(refused.stderr, new RegExp(`error: User ${user} lacks the permission "get" on "pods" in namespace bank\n$`));
   const typed = await run([...flags, "stop", "rollout/web", "--yes"]);
   match(typed.stderr, new RegExp(`error: User ${user} lacks the permission "list" on "pods" in namespace shop\n$`));
+});
+
+const DIFFER = "The versions differ: use the plugin and the chart in the same version\n";
+
+Deno.test("version says the plugin's version and the controllers', that they differ, and who could not be asked", async () => {
+  const versionOf = (node: string, stdout: string) => ({ when: ["exec", node, "-- packet-capture version"], stdout });
+  const own = `packet-capture ${VERSION}\n`, nodes = ["worker1", "worker2", "worker3"];
+  await using scripted = await Sandbox.create([
+    ...clusterRules(nodes, []),
+    ...nodes.map((node) => versionOf(node, own)),
+  ]);
+  const same = await scripted.run(["version"]);
+  deepStrictEqual([same.code, same.text, same.stderr], [
+    0,
+    `Client: ${VERSION}\nControllers: ${VERSION} (3 nodes)\n`,
+    "",
+  ]);
+
+  const old = "packet-capture 0.0.9\n";
+  const rules = [
+    ...clusterRules(nodes, []),
+    versionOf("worker1", old),
+    versionOf("worker2", own),
+  ];
+  await scripted.follow([...rules, versionOf("worker3", old)]);
+  const differ = await scripted.run(["version"]);
+  deepStrictEqual([differ.code, differ.text, differ.stderr], [
+    0,
+    `Client: ${VERSION}\nControllers: 0.0.9 (2 nodes: worker1, worker3)\nControllers: ${VERSION} (1 node)\n`,
+    DIFFER,
+  ]);
+  await scripted.follow([...rules, { when: ["exec", "worker3"], code: 1, stderr: "error: broken\n" }]);
+  const broken = await scripted.run(["version"]);
+  deepStrictEqual([broken.code, broken.stderr], [1, `${DIFFER}Node worker3 could not be asked: broken\n`]);
+  match(broken.text, /0\.0\.9 \(1 node: worker1\)/);
+});
+
+Deno.test("version works without a cluster: alone with --client, and before the sentence that says why there is no more", async () => {
+  const client = await run(["version", "--client", "--context=nowhere"]);
+  deepStrictEqual([client.code, client.text, client.stderr], [0, `Client: ${VERSION}\n`, ""]);
+  deepStrictEqual(client.calls, []);
+  const nowhere = await run(["version", "--context=nowhere"]);
+  deepStrictEqual([nowhere.code, nowhere.text], [1, `Client: ${VERSION}\n`]);
+  match(nowhere.stderr, /^error: The connection to the server 127\.0\.0\.1:1 was refused/);
 });
