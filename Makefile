@@ -41,10 +41,16 @@ guards: install
 mutants:
 	@tools/deno run --allow-all tools/mutate.ts $(or $(FILES),$(SINCE))
 
-## nightly: what takes long and guards little: all guards (5 min), all faults at length (30 min), a flood on the cluster (4 min)
+## nightly: what takes long and guards little: all guards (5 min), all faults at length (30 min), a flood on the cluster (4 min), and the public suite of SUITE=DIR
 .PHONY: nightly
 nightly: guards faults-full
 	@tools/deno run --allow-all tests/e2e/suite.ts tests/nightly
+	@if [[ -n "$(SUITE)" ]]; then $(MAKE) public-suite; else echo "no SUITE=DIR: no public suite was read"; fi
+
+## public-suite: read every capture file under SUITE=DIR, such as tests of tcpdump's source: capinfos must find the same in what is made of it
+.PHONY: public-suite
+public-suite: install
+	@tools/deno run --allow-all tests/nightly/public_suite.ts $(SUITE)
 
 ## soak: pods come and go for SOAK=10m, on the cluster if one is up (make deploy), else on a test node; what the controllers take must be flat
 .PHONY: soak
