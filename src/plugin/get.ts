@@ -55,7 +55,7 @@ export async function get(context: Context, options: GetOptions): Promise<number
   checkTargetOptions(options);
   const { kubectl, terminal } = context;
   if (options.output === "-" && Deno.stdout.isTerminal()) {
-    throw new UsageFailure("Packets are not for a terminal: give -o FILE, or send them through a pipe");
+    throw new UsageFailure("Cannot write packets to a terminal: give -o FILE, or send them through a pipe");
   }
   if (options.stop && options.since !== undefined) {
     throw new UsageFailure(
@@ -107,7 +107,7 @@ export async function get(context: Context, options: GetOptions): Promise<number
   if (options.stop) {
     const whole = parts.filter(({ warning }) => warning === undefined).map(({ target }) => target);
     for (const target of targets) {
-      if (!whole.includes(target)) report.warn(target, "not stopped, since it was not fetched whole");
+      if (!whole.includes(target)) report.warn(target, "not stopped, because not all of it was fetched");
     }
     const stopped = whole.filter((target) => !target.kept);
     const { waitMs } = options;

@@ -143,7 +143,7 @@ async function read({ kubectl }: Context, makers: readonly Maker[]): Promise<Wor
 /** What to do for a template to get other annotations, as the end of a sentence. */
 function howToChange(maker: Maker, annotations: Changes): string {
   const { apiVersion, kind, namespace, name } = maker;
-  if (kind === "Job") return "create the Job anew: its pod template cannot be changed";
+  if (kind === "Job") return "create the Job again: its pod template cannot be changed";
   if (!KIND.test(kind) || !NAME.test(name) || !API_VERSION.test(apiVersion)) return "change its pod template";
   const template = { metadata: { annotations } };
   const spec = kind === "CronJob" ? { jobTemplate: { spec: { template } } } : { template };

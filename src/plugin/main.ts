@@ -107,8 +107,8 @@ function plugin(to: Terminal, carryOut: CarryOut): Command {
     .addOption(new Option("--snaplen <bytes>", "bytes kept of each packet"))
     .addOption(new Option("--interface <name>", "interface in the pod, or any"))
     .addOption(new Option("--direction <in|out|inout>", "of the packets, seen from the pod"))
-    .addOption(new Option("--duration <time>", "stop after so much capturing: 30s, 10m, 2h"))
-    .addOption(new Option("--packets <n>", "stop after so many packets"))
+    .addOption(new Option("--duration <time>", "stop after capturing for this long: 30s, 10m, 2h"))
+    .addOption(new Option("--packets <n>", "stop after this many packets"))
     .addOption(waitOption());
   startCommand.action((
     names: string[],
@@ -137,17 +137,17 @@ function plugin(to: Terminal, carryOut: CarryOut): Command {
     .description("fetch the captures of many pods, from all their nodes, as one file in order of time")
     .option("-o, --output <file>", "the file, or - for standard output (default: POD.pcapng, or packet-capture.pcapng)")
     .addOption(new Option("--format <format>", "pcapng or pcap").choices(["pcapng", "pcap"]).default("pcapng"))
-    .option("--force", "replace a file that is there", false)
+    .option("--force", "overwrite an existing file", false)
     .addOption(new Option("--since <time>", "only the last 30s, 5m, 2h … of each capture").argParser(duration))
     .addOption(headersOnlyOption())
-    .option("--stop", "end the captures and delete their files, once all is fetched and found whole", false)
+    .option("--stop", "end the captures and delete their files, once everything is fetched and verified", false)
     .option("--partial", "write what could be fetched, without the other pods", false)
     .addOption(
       new Option("--attempts <n>", "how often to try each download").default(6)
         .argParser(wholeNumber),
     )
     .addOption(
-      new Option("--timeout <time>", "begin again when nothing has come for so long; 0s: never")
+      new Option("--timeout <time>", "try again when no data comes for this long; 0s: never")
         .default(60_000, "60s").argParser(timer),
     )
     .addOption(waitOption())
@@ -203,7 +203,7 @@ function pods(command: Command, what: string): Command {
 function headersOnlyOption(): Option {
   return new Option(
     "--headers-only",
-    "cut each packet after its transport header (TCP, UDP, ICMP), but leave DNS whole; takes the lesser right captures/headers",
+    "cut each packet after its transport header (TCP, UDP, ICMP), but leave DNS whole; needs only the right captures/headers",
   ).default(false);
 }
 

@@ -106,7 +106,7 @@ export async function start(context: Context, options: StartOptions): Promise<nu
     } else if (row?.request !== undefined) {
       report.bad(
         target,
-        `${words}, but after ${seconds} s its controller still is at an earlier request ${describePod}`,
+        `${words}, but after ${seconds} s its controller is still at work on an earlier request ${describePod}`,
       );
     } else if (row !== undefined) {
       sayThatItIsOld(target.node);

@@ -61,14 +61,14 @@ export function annotatedOnly(targets: readonly Target[], key: string): Target[]
   const missing = targets.find((target) => target.named && !annotated.includes(target));
   if (missing !== undefined) throw new Failure(`Pod ${nameOf(missing)} is not captured: it has no annotation ${key}`);
   if (annotated.length === 0) {
-    throw new Failure(`None of ${count(targets.length, "pod")} is captured: none has the annotation ${key}`);
+    throw new Failure(`None of ${count(targets.length, "pod")} is captured: none has annotation ${key}`);
   }
   return annotated;
 }
 
 /** The words for a pod of a workload or selector that `annotatedOnly` passes over, where that makes an answer less than whole. */
 export function notCaptured(key: string): string {
-  return `left out: it is not captured: it has no annotation ${key}`;
+  return `left out: it is not captured, because it has no annotation ${key}`;
 }
 
 /**

@@ -27,7 +27,9 @@ export async function stream(context: Context, options: StreamOptions): Promise<
   checkTargetOptions(options);
   const { kubectl } = context;
   if (options.viewer === undefined && Deno.stdout.isTerminal()) {
-    throw new UsageFailure("Packets are not for a terminal: give --wireshark or --tshark, or send them through a pipe");
+    throw new UsageFailure(
+      "Cannot write packets to a terminal: give --wireshark or --tshark, or send them through a pipe",
+    );
   }
   try {
     const installation = await installationFor(context, options);

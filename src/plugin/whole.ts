@@ -30,7 +30,7 @@ export async function checkWhole(path: string, signal: AbortSignal): Promise<Fou
 function missingIn(reader: PcapngReader): string | undefined {
   if (reader.foreign) return "what came is not pcapng";
   if (reader.loss.bytes > 0) return "a block is cut";
-  if (reader.interfaces.length === 0) return "nothing came but its head";
+  if (reader.interfaces.length === 0) return "only its header came";
   if (reader.statisticsBeforeEnd) return "the statistics are not at its end";
   for (const { name, packets, statistics } of reader.interfaces) {
     if (statistics?.delivered === undefined) {

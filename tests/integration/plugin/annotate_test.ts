@@ -434,7 +434,7 @@ Deno.test("stop says that a pod is not captured, and passes over such pods of a 
   const none = await run(["stop", "-l", "app=some", "--yes"]);
   deepStrictEqual([none.code, none.stderr], [
     1,
-    `error: None of 3 pods is captured: none has the annotation ${KEY}\n`,
+    `error: None of 3 pods is captured: none has annotation ${KEY}\n`,
   ]);
   const nobody = await run(["stop", "-l", "app=nobody", "--yes", "-n", "default"]);
   deepStrictEqual([nobody.code, nobody.stderr], [1, "error: No pod matches -l app=nobody in namespace default\n"]);

@@ -99,7 +99,7 @@ Deno.test("get believes nothing that the statistics do not confirm, cut wherever
   strictEqual(code, 0, stderr);
   match(stderr, /the statistics of default\/web-0@worker1 are missing at its end/);
   match(stderr, /a block is cut/);
-  match(stderr, /nothing came but its head/);
+  match(stderr, /only its header came/);
   match(stderr, /what came is not pcapng/);
   strictEqual((await packetsIn(sandbox.path("work/web-0.pcapng"))).length, 300);
 });
@@ -162,7 +162,7 @@ Deno.test("get names each pod of a selector that is not captured: exit code 1, 0
   for (const [more, expected] of [[[], 1], [["--partial"], 0]] as const) {
     const { code, stderr } = await sandbox.run(["get", "-l", "app=web", "--force", ...more]);
     strictEqual(code, expected, stderr);
-    match(stderr, /^default\/web-9: left out: it is not captured: it has no annotation tcpdump.antrea.io$/m);
+    match(stderr, /^default\/web-9: left out: it is not captured, because it has no annotation tcpdump.antrea.io$/m);
     strictEqual((await packetsIn(sandbox.path("work/packet-capture.pcapng"))).length, 600);
   }
 });
@@ -584,7 +584,7 @@ Deno.test("get --stop goes on with what was not fetched whole, and says so", asy
   strictEqual(code, 1);
   strictEqual(text, "default/web-2: annotation removed, its files are deleted\n");
   for (const pod of ["web-0", "web-1"]) {
-    match(stderr, new RegExp(`^default/${pod}: not stopped, since it was not fetched whole$`, "m"));
+    match(stderr, new RegExp(`^default/${pod}: not stopped, because not all of it was fetched$`, "m"));
   }
   deepStrictEqual(
     (await sandbox.calls()).filter(({ args }) => args.includes("patch")).map(({ args }) => args.includes("web-2")),

@@ -74,7 +74,7 @@ Deno.test("stream names each pod of a selector that is not captured", async () =
   ]);
   const { code, stderr } = await sandbox.run(["stream", "-l", "app=web"]);
   strictEqual(code, 0, stderr);
-  match(stderr, /^default\/web-9: left out: it is not captured: it has no annotation tcpdump.antrea.io$/m);
+  match(stderr, /^default\/web-9: left out: it is not captured, because it has no annotation tcpdump.antrea.io$/m);
 });
 
 Deno.test("stream does not wait for ever for a pod that is quiet", async () => {
@@ -188,7 +188,7 @@ for (const args of [["stream", "web-0"], ["get", "web-0", "-o", "-"]]) {
       env: { FAKE_KUBECTL: sandbox.dir, PATH: `${sandbox.path("bin")}:${Deno.env.get("PATH")}` },
       signal: AbortSignal.timeout(60_000),
     }).output();
-    match(new TextDecoder().decode(stdout), /^error: Packets are not for a terminal: give /);
+    match(new TextDecoder().decode(stdout), /^error: Cannot write packets to a terminal: give /);
     strictEqual(code, 2);
   });
 }
