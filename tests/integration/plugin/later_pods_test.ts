@@ -210,7 +210,7 @@ Deno.test("start says how the template asks for something else, and of a Job and
   const job = await run(["start", "-n", "other", "job/once", ...OPTIONS]);
   deepStrictEqual([job.code, job.stderr], [
     0,
-    "Job other/once: pods that it makes later are not captured; to capture them too, create the Job anew: " +
+    "Job other/once: pods that it makes later are not captured; to capture them too, create the Job again: " +
     "its pod template cannot be changed\n",
   ]);
 
