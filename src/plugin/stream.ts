@@ -3,6 +3,7 @@ import { VERSION } from "../version.ts";
 import { commandWords, deliver, whyFailed } from "./ask.ts";
 import { type Context, installationFor, nameOf } from "./command.ts";
 import { messageOf } from "../base/errors.ts";
+import { pause } from "../base/timeout.ts";
 import { Failure, Interrupted, UsageFailure } from "./failure.ts";
 import { type Controller, controllerOn, type Installation, type InstallationOptions } from "./installation.ts";
 import { tellMisplaced } from "./later_pods.ts";
@@ -57,6 +58,9 @@ export async function stream(context: Context, options: StreamOptions): Promise<
   }
 }
 
+/** A signal to all processes of a terminal has reached them all by then. */
+const INTERRUPT_MS = 300;
+
 async function flow(
   { kubectl: user, terminal }: Context,
   targets: readonly Target[],
@@ -84,6 +88,8 @@ async function flow(
     if (user.signal.aborted || over.signal.aborted) return;
     const target = targets[index] as Target;
     const { code, stderr } = await (deliveries[index] as Delivery).outcome;
+    // Ctrl-C on a terminal ends kubectl too, and its end may be seen before the signal.
+    if (code !== 0 && await isInterrupted(user.signal)) return;
     if (error === undefined && code === 0) return terminal.note(`${nameOf(target)}: the capture has ended`);
     failed = true;
     const why = error ?? await whyFailed(user, controllers[index] as Controller, commandFor(target), code, stderr);
@@ -115,6 +121,11 @@ async function flow(
   }
   user.signal.throwIfAborted();
   return failed ? 1 : await sink.exitCode();
+}
+
+/** Returns whether the user ends the command, now or in a moment. */
+async function isInterrupted(signal: AbortSignal): Promise<boolean> {
+  return await pause(INTERRUPT_MS, signal).then(() => false, () => true);
 }
 
 /** Nobody reads the stream any more. */
