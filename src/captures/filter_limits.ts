@@ -2,7 +2,7 @@
  * How much a filter may cost. libpcap's optimizer takes memory by the square and time by the cube of the number of terms
  * (measured: docs/annotations.md), so that a short text can take a node's memory and CPU.
  */
-import type { Exit } from "./tcpdump.ts";
+import type { Exit } from "./exit.ts";
 
 /**
  * A check takes so much at most, tcpdump itself included (some 14 MB). Four at once (FILTERS_AT_ONCE) fit beside all captures into

@@ -6,6 +6,7 @@
 import type { CaptureRequest } from "../spec/request.ts";
 import { confined, enterNetns, ENV } from "./confine.ts";
 import { type Counters, countersIn, isCounter } from "./counters.ts";
+import type { Exit } from "./exit.ts";
 import { FILTER_MEMORY_MB } from "./filter_limits.ts";
 import { SharedNext } from "../base/shared_next.ts";
 import { flushBuffer } from "./tcpdump_buffer.ts";
@@ -21,13 +22,6 @@ const TERM_TIMEOUT_MS = 5000;
 /** Megabytes that a capture may map besides what its filter's check took and its kernel buffer (measured: under 2). */
 const OWN_MEMORY_MB = 16;
 const LINES_KEPT = 8;
-
-export interface Exit {
-  readonly code: number;
-  readonly signal: string | null;
-  /** What it last said on stderr, one line. */
-  readonly said: string;
-}
 
 export interface TcpdumpOptions {
   /** Path of the tcpdump executable. */

@@ -3,7 +3,7 @@ import type { CaptureRequest } from "../spec/request.ts";
 import type { Settings } from "../settings.ts";
 import type { PodFilter } from "./filter_checks.ts";
 import { tooComplex } from "./filter_limits.ts";
-import type { Exit } from "./tcpdump.ts";
+import type { Exit } from "./exit.ts";
 import { linkTypeOf, listInterfaces } from "./tcpdump_queries.ts";
 
 /** tcpdump's verdict on a request. With a sandbox: it is about an interface there. */

@@ -33,8 +33,8 @@ const MOST_LINES = 300;
 const GENERATED = ["src/sandboxes/cri_pb.ts"];
 /** Files that are still longer, each with the lines that it may have. Entries only go. */
 const STILL_LONGER: Readonly<Record<string, number>> = {
-  "src/captures/capture.ts": 863,
-  "src/captures/captures.ts": 380,
+  "src/captures/capture.ts": 861,
+  "src/captures/captures.ts": 379,
 };
 
 interface Source {
@@ -81,6 +81,23 @@ Deno.test("a room imports only what lies below it", () => {
       .map((imported) => `${source.path} imports ${imported}`);
   });
   assert.deepEqual(wrong, []);
+});
+
+Deno.test("no file imports itself by way of others", () => {
+  const imports = new Map(sources.map((source) => [source.path, importsOf(source)]));
+  /** Files from which no way leads back. */
+  const free = new Set<string>();
+  const circleFrom = (file: string, way: readonly string[]): readonly string[] | undefined => {
+    if (free.has(file)) return undefined;
+    if (way.includes(file)) return [...way.slice(way.indexOf(file)), file];
+    for (const next of imports.get(file) ?? []) {
+      const circle = circleFrom(next, [...way, file]);
+      if (circle) return circle;
+    }
+    free.add(file);
+    return undefined;
+  };
+  assert.deepEqual([...imports.keys()].map((file) => circleFrom(file, [])).find(Boolean), undefined);
 });
 
 Deno.test("each import that the table allows is needed", () => {

@@ -1,0 +1,7 @@
+/** How a program ended that was run for a capture. */
+export interface Exit {
+  readonly code: number;
+  readonly signal: string | null;
+  /** What it last said on stderr, one line. */
+  readonly said: string;
+}
