@@ -1,15 +1,15 @@
 /** Work that many ask for, and that is of use only if it began after they asked. */
-export class SharedNext {
-  readonly #work: () => Promise<void>;
-  #last: Promise<void> = Promise.resolve();
-  #next: Promise<void> | undefined;
+export class SharedNext<T = void> {
+  readonly #work: () => Promise<T>;
+  #last: Promise<unknown> = Promise.resolve();
+  #next: Promise<T> | undefined;
 
-  constructor(work: () => Promise<void>) {
+  constructor(work: () => Promise<T>) {
     this.#work = work;
   }
 
   /** Does the work after what is under way, which may have passed what the caller wants: all who ask meanwhile share it. */
-  run(): Promise<void> {
+  run(): Promise<T> {
     return this.#next ??= this.#last.then(() => {
       this.#next = undefined;
       const done = this.#work();

@@ -16,6 +16,7 @@ import { basename, resolve } from "@std/path";
 import type { Log } from "../log.ts";
 import { messageOf } from "../base/errors.ts";
 import { Semaphore } from "../base/semaphore.ts";
+import { SharedNext } from "../base/shared_next.ts";
 import { settledWithin } from "../base/timeout.ts";
 import { GrpcCode, GrpcError } from "./grpc.ts";
 import { networkOf } from "./info.ts";
@@ -64,8 +65,11 @@ export class Sandboxes {
   #unclear = true;
   /** Why the netns directory is not watched. */
   #trouble: string | undefined;
-  #looking: Promise<Promise<void>[]> | undefined;
-  #lookingNext: Promise<Promise<void>[]> | undefined;
+  /**
+   * Asks the runtime for its sandboxes; one such call at a time. Who comes during one gets the next, for the answer may have
+   * been made before. Gives the questions that are asked about single sandboxes then; they never reject.
+   */
+  readonly #looks = new SharedNext(() => this.#look());
   #wake = () => {};
   #signal: AbortSignal | undefined;
 
@@ -106,7 +110,7 @@ export class Sandboxes {
 
   /** Looks now. When it resolves, `get` knows all that the runtime said. Rejects when the runtime does not answer. */
   async refresh(): Promise<void> {
-    await Promise.all(await this.#look());
+    await Promise.all(await this.#looks.run());
   }
 
   /** Keeps the index up to date; returns only when `signal` is aborted. */
@@ -119,7 +123,7 @@ export class Sandboxes {
         await this.#watch();
         // What it says has been logged, and questions that it has asked go on by themselves.
         const quiet = !this.#unclear && this.#schedule.quiet(performance.now(), this.#askAts());
-        await (quiet ? this.#ping() : this.#look()).catch(() => {});
+        await (quiet ? this.#ping() : this.#looks.run()).catch(() => {});
         await this.#rest(signal);
       }
     } finally {
@@ -156,23 +160,7 @@ export class Sandboxes {
     return [...this.#index.unsettled()].map(({ askAt }) => askAt);
   }
 
-  /**
-   * Asks the runtime for its sandboxes; one such call at a time. Who comes during one gets the next, for the answer may have
-   * been made before. Gives the questions that are asked about single sandboxes then; they never reject.
-   */
-  #look(): Promise<Promise<void>[]> {
-    if (!this.#looking) return this.#startLook();
-    return this.#lookingNext ??= this.#looking.catch(() => {}).then(() => {
-      this.#lookingNext = undefined;
-      return this.#startLook();
-    });
-  }
-
-  #startLook(): Promise<Promise<void>[]> {
-    return this.#looking = this.#lookOnce().finally(() => this.#looking = undefined);
-  }
-
-  async #lookOnce(): Promise<Promise<void>[]> {
+  async #look(): Promise<Promise<void>[]> {
     return await this.#timed("listed", async () => {
       const items = await this.#runtime.listReady(this.#signal);
       const now = performance.now();
