@@ -44,9 +44,6 @@ export async function settledWithin(ms: number, promise: Promise<unknown>, signa
   return await race(promise.then(() => true, () => true), signal, { ms, end: ({ resolve }) => resolve(false) });
 }
 
-/** Its former name, until src/captures/ takes this one. */
-export { settledWithin as settlesWithin };
-
 /** A signal that is aborted after a time, or with one of others. It keeps its clock and its listeners until it is disposed of. */
 export class Deadline extends AbortController implements Disposable {
   readonly #timer: ReturnType<typeof setTimeout>;

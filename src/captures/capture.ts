@@ -31,7 +31,8 @@ import { listInterfaces } from "./tcpdump_queries.ts";
 import { namespaceProblem } from "./scope.ts";
 import { eventFor, noPackets, PACKETS_DROPPED } from "./told.ts";
 import { checkRequest, explainFailedStart, type Verdict } from "./verdict.ts";
-import { settlesWithin } from "../base/timeout.ts";
+import { settledWithin } from "../base/timeout.ts";
+import { messageOf } from "../base/errors.ts";
 import type { CaptureTiming } from "./timing.ts";
 
 /** How long the runtime is waited for where tcpdump has ended by itself; it answers within some milliseconds. */
@@ -432,10 +433,7 @@ export class Capture {
     if (!sandbox) return;
     const placed = { request: wish, sandboxId: sandbox.id, netnsPath: sandbox.netnsPath };
     const found = await this.#unlessInterrupted(
-      checkRequest(placed, this.#filter, this.#context.settings).then(
-        (verdict) => verdict,
-        (error) => ({ failure: error instanceof Error ? error.message : String(error) }),
-      ),
+      checkRequest(placed, this.#filter, this.#context.settings).catch((error) => ({ failure: messageOf(error) })),
     );
     if (this.#context.stopping()) return;
     if (!found || this.#print !== print) return "interrupted";
@@ -513,7 +511,7 @@ export class Capture {
     } catch (error) {
       giveTurnBack?.();
       this.ledger?.forget(n);
-      this.#failed(hash, "start", error instanceof Error ? error.message : String(error), 0);
+      this.#failed(hash, "start", messageOf(error), 0);
     }
   }
 
@@ -563,7 +561,7 @@ export class Capture {
       return;
     }
     // A pod that goes takes its interfaces with it: no failure, if the runtime says so too. If it does not answer, what is known stays.
-    await this.#unlessInterrupted(settlesWithin(RUNTIME_MS, this.#context.lookForSandboxes()));
+    await this.#unlessInterrupted(settledWithin(RUNTIME_MS, this.#context.lookForSandboxes()));
     if (!pod || this.sandbox?.id !== running.sandboxId) {
       this.#restartedBy ||= "sandbox ended";
       return;

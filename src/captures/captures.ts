@@ -26,7 +26,7 @@ import { KeyedQueue } from "./queue.ts";
 import { Retention } from "./retention.ts";
 import { NotCapturingReport } from "./not_capturing_report.ts";
 import { Ticker } from "./ticker.ts";
-import { settlesWithin } from "../base/timeout.ts";
+import { settledWithin } from "../base/timeout.ts";
 import { CAPTURE_TIMING, type CaptureTiming } from "./timing.ts";
 
 /** At the end each capture's work has so long to come to an end (a flush takes 1.1 s, 6.1 s if tcpdump hangs). */
@@ -235,10 +235,10 @@ export class Captures {
     if (!idle) this.#options.log.warn("some captures' work hangs: they are stopped beside it");
     // Its work may hang (a disk, a lock that a stopped reader holds), or have failed: its packets are not lost for that.
     const left = [...this.#captures.values()].filter((capture) => capture.running);
-    await settlesWithin(STOP_FLUSH_MS, Promise.allSettled(left.map((capture) => capture.end())));
+    await settledWithin(STOP_FLUSH_MS, Promise.allSettled(left.map((capture) => capture.end())));
     for (const capture of this.#captures.values()) capture.close();
     clearTimeout(this.#turn);
-    await settlesWithin(STOP_FLUSH_MS, this.#report.written);
+    await settledWithin(STOP_FLUSH_MS, this.#report.written);
   }
 
   #captureOf(namespace: string, name: string): Capture {

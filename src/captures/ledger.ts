@@ -1,4 +1,5 @@
 /** What is known of a pod's folder, kept in memory and, as `capture.json`, in the folder. */
+import { messageOf } from "../base/errors.ts";
 import { join } from "@std/path";
 import { VERSION } from "../version.ts";
 import type { Pod } from "../pods/pod.ts";
@@ -35,7 +36,7 @@ export class Ledger {
       const path = join(this.#folder, MANIFEST);
       // If that does not work either, the next run's takes its place.
       await setAside(path, `${path}.damaged`).catch(() => {});
-      return { interrupted: true, damage: error instanceof Error ? error.message : String(error) };
+      return { interrupted: true, damage: messageOf(error) };
     }
     const last = this.manifest?.runs.at(-1);
     if (!this.manifest || !last || last.endedAt !== undefined) return { interrupted: this.manifest === undefined };

@@ -1,5 +1,6 @@
 /** Hints about pods that are made later, and about annotations on the objects that make pods. A hint never fails a command. */
 import { messageOf } from "../base/errors.ts";
+import { isDnsName } from "../base/names.ts";
 import { quote } from "../base/quote.ts";
 import type { Context } from "./command.ts";
 import { Failure } from "./failure.ts";
@@ -22,8 +23,7 @@ const GROUPS: Readonly<Record<string, string>> = {
 };
 /** A change of their template replaces their pods. */
 const REPLACING = ["Deployment", "StatefulSet", "DaemonSet"];
-/** Names become words of commands that a user may paste into a shell: tenants write owner references as they like. */
-const NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+/** Like names, these become words of commands that a user may paste into a shell: tenants write owner references as they like. */
 const KIND = /^[A-Z][A-Za-z0-9]{0,62}$/;
 const API_VERSION = /^([a-z0-9.-]+\/)?v[a-z0-9]+$/;
 
@@ -128,7 +128,7 @@ export async function tellCapturedAgain(context: Context, targets: readonly Targ
 
 /** Reads makers of Kubernetes' own kinds, in one call for each namespace; others, and those that are gone, are left out. */
 async function read({ kubectl }: Context, makers: readonly Maker[]): Promise<WorkloadObject[]> {
-  const own = makers.filter(({ apiVersion, kind, name }) => GROUPS[kind] === groupOf(apiVersion) && NAME.test(name));
+  const own = makers.filter(({ apiVersion, kind, name }) => GROUPS[kind] === groupOf(apiVersion) && isDnsName(name));
   const uids = new Set(own.map(({ uid }) => uid));
   const found: WorkloadObject[] = [];
   for (const [namespace, those] of Map.groupBy(own, ({ namespace }) => namespace)) {
@@ -144,7 +144,7 @@ async function read({ kubectl }: Context, makers: readonly Maker[]): Promise<Wor
 function howToChange(maker: Maker, annotations: Changes): string {
   const { apiVersion, kind, namespace, name } = maker;
   if (kind === "Job") return "create the Job again: its pod template cannot be changed";
-  if (!KIND.test(kind) || !NAME.test(name) || !API_VERSION.test(apiVersion)) return "change its pod template";
+  if (!KIND.test(kind) || !isDnsName(name) || !API_VERSION.test(apiVersion)) return "change its pod template";
   const template = { metadata: { annotations } };
   const spec = kind === "CronJob" ? { jobTemplate: { spec: { template } } } : { template };
   const patch = `'${JSON.stringify({ spec }).replaceAll("'", String.raw`'\''`)}'`;
@@ -188,5 +188,5 @@ function workloadsOf(targets: readonly Target[]): WorkloadObject[] {
 }
 
 function shown(word: string): string {
-  return NAME.test(word) || KIND.test(word) ? word : quote(word, 63);
+  return isDnsName(word) || KIND.test(word) ? word : quote(word, 63);
 }
