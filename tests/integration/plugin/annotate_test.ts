@@ -4,7 +4,7 @@ import { join } from "@std/path";
 import { requestOf } from "../../../src/plugin/request.ts";
 import { REQUEST_ANNOTATION } from "../../../src/spec/event.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
-import { clusterRole, controllerPod, eventually, plugin, type RunOptions, Sandbox } from "./rig.ts";
+import { controllerPod, eventually, install, plugin, type RunOptions, Sandbox } from "./rig.ts";
 
 const KEY = "tcpdump.antrea.io";
 const PODS = "/api/v1/namespaces/default/pods";
@@ -15,7 +15,7 @@ Deno.test.beforeAll(async () => {
   server = await ApiServer.start();
   admin = join(server.dir, "admin.kubeconfig");
   await server.createNamespace("packet-capture");
-  await installControllers([
+  await install(server, [
     controllerPod("worker1"),
     controllerPod("worker2"),
     controllerPod("worker3", { ready: false, waiting: "ImagePullBackOff" }),
@@ -25,17 +25,6 @@ Deno.test.afterAll(() => server[Symbol.asyncDispose]());
 
 function run(args: readonly string[], options: RunOptions = {}, kubeconfig = admin) {
   return plugin([...args], { ...options, env: { KUBECONFIG: kubeconfig, ...options.env } });
-}
-
-/** The chart's ClusterRole, and these pods of its DaemonSet. */
-async function installControllers(pods: readonly ReturnType<typeof controllerPod>[]): Promise<void> {
-  const { uid: _uid, ...metadata } = clusterRole().metadata;
-  await server.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata, rules: [] });
-  for (const { metadata: { uid: _uid, ...metadata }, spec, status } of pods) {
-    const base = "/api/v1/namespaces/packet-capture/pods";
-    await server.call("POST", base, { metadata, spec });
-    await server.call("PATCH", `${base}/${metadata.name}/status`, { status });
-  }
 }
 
 async function annotationsOf(name: string): Promise<Record<string, string>> {

@@ -5,7 +5,7 @@ import { tool } from "../../cluster/tool.ts";
 import { waitFor } from "../../cluster/wait.ts";
 import { VERSION } from "../../../src/version.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
-import { clusterRole, clusterRules, controllerPod, PATCHED, type Result, Sandbox } from "./rig.ts";
+import { clusterRules, controllerPod, install, PATCHED, type Result, Sandbox } from "./rig.ts";
 
 const KEY = "tcpdump.antrea.io";
 
@@ -16,12 +16,7 @@ let kubeconfig: string;
 Deno.test.beforeAll(async () => {
   server = await ApiServer.start();
   for (const namespace of ["packet-capture", "shop", "bank"]) await server.createNamespace(namespace);
-  const { uid: _role, ...role } = clusterRole().metadata;
-  await server.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata: role, rules: [] });
-  const { metadata: { uid: _pod, ...metadata }, spec, status } = controllerPod("worker1");
-  const base = "/api/v1/namespaces/packet-capture/pods";
-  await server.call("POST", base, { metadata, spec });
-  await server.call("PATCH", `${base}/${metadata.name}/status`, { status });
+  await install(server, [controllerPod("worker1")]);
 
   sandbox = await Sandbox.create();
   await Deno.writeTextFile(

@@ -7,7 +7,7 @@ import { join } from "@std/path";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { capinfos, makeCapture } from "./captures.ts";
 import { fakeKubectl, Terminal } from "./on_terminal.ts";
-import { clusterRole, controllerPod, eventually, plugin, pluginCommand, Sandbox } from "./rig.ts";
+import { controllerPod, eventually, install, plugin, pluginCommand, Sandbox } from "./rig.ts";
 
 const KEY = "tcpdump.antrea.io";
 const PROMPT = /Code of ops: $/;
@@ -20,13 +20,8 @@ let token: string;
 Deno.test.beforeAll(async () => {
   server = await ApiServer.start();
   for (const namespace of ["packet-capture", "shop"]) await server.createNamespace(namespace);
-  const { uid: _uid, ...metadata } = clusterRole().metadata;
-  await server.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata, rules: [] });
+  await install(server, PODS.map((_, i) => controllerPod(`worker${i}`)));
   for (const [i, name] of PODS.entries()) {
-    const { metadata: { uid: _uid, ...metadata }, spec, status } = controllerPod(`worker${i}`);
-    const base = "/api/v1/namespaces/packet-capture/pods";
-    await server.call("POST", base, { metadata, spec });
-    await server.call("PATCH", `${base}/${metadata.name}/status`, { status });
     await server.createPod({ name, node: `worker${i}`, namespace: "shop", annotations: { [KEY]: "5" } });
   }
   const ops = await server.serviceAccount("ops");

@@ -2,7 +2,7 @@
 import { deepStrictEqual, doesNotMatch, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
 import { ApiServer } from "../../rig/apiserver.ts";
-import { clusterRole, controllerPod, Sandbox } from "./rig.ts";
+import { controllerPod, install, Sandbox } from "./rig.ts";
 
 const KEY = "tcpdump.antrea.io";
 const OPTIONS = ["--files", "7", "--filter", "host 10.0.0.1 or 'x'", "--wait", "0s"];
@@ -40,12 +40,7 @@ Deno.test.beforeAll(async () => {
   server = await ApiServer.start();
   admin = join(server.dir, "admin.kubeconfig");
   await server.createNamespace("packet-capture");
-  const { uid: _role, ...role } = clusterRole().metadata;
-  await server.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata: role, rules: [] });
-  const { metadata: { uid: _pod, ...metadata }, spec, status } = controllerPod("worker1");
-  const base = "/api/v1/namespaces/packet-capture/pods";
-  await server.call("POST", base, { metadata, spec });
-  await server.call("PATCH", `${base}/${metadata.name}/status`, { status });
+  await install(server, [controllerPod("worker1")]);
 
   sandbox = await Sandbox.create();
   const found = await new Deno.Command("sh", { args: ["-c", "command -v kubectl"] }).output();

@@ -4,21 +4,14 @@ import { join } from "@std/path";
 import { load, loadAll } from "js-yaml";
 import { tool } from "../../cluster/tool.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
-import { clusterRole, controllerPod, eventually, pluginCommand, Sandbox } from "./rig.ts";
+import { controllerPod, eventually, install, pluginCommand, Sandbox } from "./rig.ts";
 
 let server: ApiServer;
 let sandbox: Sandbox;
 Deno.test.beforeAll(async () => {
   server = await ApiServer.start();
   await server.createNamespace("packet-capture");
-  const { uid: _role, ...role } = clusterRole().metadata;
-  await server.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata: role, rules: [] });
-  for (const node of ["worker1", "worker2"]) {
-    const { metadata: { uid: _pod, ...metadata }, spec, status } = controllerPod(node);
-    const base = "/api/v1/namespaces/packet-capture/pods";
-    await server.call("POST", base, { metadata, spec });
-    await server.call("PATCH", `${base}/${metadata.name}/status`, { status });
-  }
+  await install(server, [controllerPod("worker1"), controllerPod("worker2")]);
   for (const name of ["web-0", "web-1"]) {
     uids[name] = (await server.createPod({ name, node: "worker1" })).metadata.uid;
   }

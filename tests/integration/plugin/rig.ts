@@ -1,5 +1,6 @@
 /** Runs the plugin as its users do, as a process of its own, with the real kubectl or one that follows a script. */
 import { join } from "@std/path";
+import type { ApiServer } from "../../rig/apiserver.ts";
 import { denoArgs } from "../../rig/cli.ts";
 import type { Call, Rule } from "./fake_kubectl.ts";
 
@@ -202,6 +203,23 @@ export function controllerPod(node: string, options: ControllerOptions = {}) {
         : [],
     },
   };
+}
+
+/** Makes the chart's ClusterRole and these pods of its DaemonSet on a real API server, which has their namespaces. */
+export async function install(server: ApiServer, pods: readonly ReturnType<typeof controllerPod>[]): Promise<void> {
+  const { uid: _uid, ...metadata } = clusterRole().metadata;
+  await server.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata, rules: [] });
+  for (const pod of pods) await makePod(server, pod);
+}
+
+/** Makes a pod with its status, which the API server takes only afterwards. */
+export async function makePod(
+  server: ApiServer,
+  { metadata: { uid: _uid, ...metadata }, spec, status }: ReturnType<typeof controllerPod>,
+): Promise<void> {
+  const base = `/api/v1/namespaces/${metadata.namespace}/pods`;
+  await server.call("POST", base, { metadata, spec });
+  await server.call("PATCH", `${base}/${metadata.name}/status`, { status });
 }
 
 export function capturedPod({ name, node, namespace = "default" }: { name: string; node: string; namespace?: string }) {

@@ -6,7 +6,7 @@ import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { waitFor } from "../../cluster/wait.ts";
-import { clusterRole, controllerPod, plugin } from "./rig.ts";
+import { clusterRole, controllerPod, install, makePod, plugin } from "./rig.ts";
 
 const KEY = "tcpdump.antrea.io";
 const RBAC = "/apis/rbac.authorization.k8s.io/v1";
@@ -20,10 +20,8 @@ Deno.test.beforeAll(async () => {
   server = await ApiServer.start();
   admin = join(server.dir, "admin.kubeconfig");
   for (const namespace of ["packet-capture", "tenant", "shop", "bank"]) await server.createNamespace(namespace);
-  const { uid: _uid, ...metadata } = clusterRole().metadata;
-  await server.call("POST", `${RBAC}/clusterroles`, { metadata, rules: [] });
   daemonSet = (await makeDaemonSet("packet-capture")).metadata.uid;
-  await makePod(controllerPod("worker1"));
+  await install(server, [controllerPod("worker1")]);
   await grantDeveloper("dev", "shop");
 });
 Deno.test.afterAll(() => server[Symbol.asyncDispose]());
@@ -40,17 +38,11 @@ function makeDaemonSet(namespace: string) {
   });
 }
 
-async function makePod({ metadata: { uid: _uid, ...metadata }, spec, status }: ReturnType<typeof controllerPod>) {
-  const base = `/api/v1/namespaces/${metadata.namespace}/pods`;
-  await server.call("POST", base, { metadata, spec });
-  await server.call("PATCH", `${base}/${metadata.name}/status`, { status });
-}
-
 /** What a tenant can make in a namespace of their own: pods that claim to be a DaemonSet's. */
 async function claim(node: string, owner: { readonly apiVersion: string; readonly uid: string }): Promise<void> {
   const pod = controllerPod(node, { namespace: "tenant" });
   const owners = [{ ...owner, kind: "DaemonSet", name: "packet-capture", controller: true }];
-  await makePod({ ...pod, metadata: { ...pod.metadata, ownerReferences: owners } });
+  await makePod(server, { ...pod, metadata: { ...pod.metadata, ownerReferences: owners } });
 }
 
 /** The rights of a developer: `edit`'s on pods of a namespace, our rights there, and what `readPolicy.subjects` have. */
@@ -206,7 +198,7 @@ Deno.test("who may not look for releases is told what to ask for, and --controll
 
 Deno.test("an older chart is asked in the controller's container, only where --controller-namespace says so, in one line", async () => {
   await server.createNamespace("old");
-  await makePod(controllerPod("worker5", { namespace: "old", release: "old", containers: ["packet-capture"] }));
+  await makePod(server, controllerPod("worker5", { namespace: "old", release: "old", containers: ["packet-capture"] }));
   const without = await run(["list", "--release", "old"]);
   deepStrictEqual([without.code, without.stderr], [
     1,

@@ -7,7 +7,7 @@ import { join } from "@std/path";
 import { requestOf } from "../../../src/plugin/request.ts";
 import { REQUEST_ANNOTATION } from "../../../src/spec/event.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
-import { clusterRole, controllerPod, eventually, Sandbox } from "./rig.ts";
+import { controllerPod, eventually, install, Sandbox } from "./rig.ts";
 
 const KEY = "tcpdump.antrea.io";
 const PODS = "/api/v1/namespaces/default/pods";
@@ -20,12 +20,7 @@ let sandbox: Sandbox;
 Deno.test.beforeAll(async () => {
   server = await ApiServer.start();
   await server.createNamespace("packet-capture");
-  const { uid: _role, ...role } = clusterRole().metadata;
-  await server.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata: role, rules: [] });
-  const { metadata: { uid: _pod, ...metadata }, spec, status } = controllerPod("worker1");
-  const base = "/api/v1/namespaces/packet-capture/pods";
-  await server.call("POST", base, { metadata, spec });
-  await server.call("PATCH", `${base}/${metadata.name}/status`, { status });
+  await install(server, [controllerPod("worker1")]);
 
   sandbox = await Sandbox.create();
   const found = await new Deno.Command("sh", { args: ["-c", "command -v kubectl"] }).output();

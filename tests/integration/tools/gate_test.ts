@@ -4,14 +4,13 @@ import { join } from "@std/path";
 import { ROOT, run, type Said } from "../../rig/cli.ts";
 import { tree } from "../../rig/tree.ts";
 
+/** What a project needs for its own Deno. */
+const DENO = ["deno.json", "deno.lock", "node_modules", "tools/deno", "tools/offline"];
+
 /** Runs the gate's steps `args` in a project that has these test files only. */
 async function gate(files: Record<string, string>, args: string[]): Promise<Said & { lastLine: string }> {
   await using project = await tree(
-    "deno.json",
-    "deno.lock",
-    "node_modules",
-    "tools/deno",
-    "tools/offline",
+    ...DENO,
     "tests/run.ts",
     "tests/counts.ts",
   );
@@ -71,11 +70,7 @@ Deno.test("the gate refuses a step that it does not have", async () => {
 
 Deno.test("test files run in processes of their own, the longest first: one that dies takes none with it", async () => {
   await using project = await tree(
-    "deno.json",
-    "deno.lock",
-    "node_modules",
-    "tools/deno",
-    "tools/offline",
+    ...DENO,
     "tests/files.ts",
   );
   await project.write("tests/suite/a_test.ts", `Deno.test("first", () => {});`);
@@ -104,11 +99,7 @@ Deno.test("test files run in processes of their own, the longest first: one that
 /** Runs the mutants `mutants` of a project with one function and two tests of it. */
 async function mutants(mutants: Record<string, unknown>[], args: string[] = []): Promise<Said> {
   await using project = await tree(
-    "deno.json",
-    "deno.lock",
-    "node_modules",
-    "tools/deno",
-    "tools/offline",
+    ...DENO,
     "tools/mutants.ts",
     "tests/counts.ts",
   );
