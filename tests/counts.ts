@@ -17,18 +17,35 @@ export function countsOf(report: string, exitCode: number): Counts {
   return { passed, failed: failed === 0 && (exitCode !== 0 || passed === 0) ? 1 : failed, skipped };
 }
 
-/** Which tests of a JUnit report did not pass, one line each: the file, the test, and the first line of what it said. */
+/** The first lines of what a failed test said: with its assertion, what it was given. */
+const SAID_LINES = 25;
+
+/** Which tests of a JUnit report did not pass: the file, the test, and the first lines of what it said. */
 export function failuresOf(report: string): string[] {
   const cases = report.matchAll(
     /<testcase name="([^"]*)"(?: classname="([^"]*)")?[^>]*>\s*<(failure|error|skipped)\b(?: message="([^"]*))?/g,
   );
   return Array.from(cases, ([, name, file, outcome, message]) => {
-    const said = (message || outcome!).split("\n", 1)[0]!;
+    const said = (message || outcome!).split(/\n|&#10;|&#xA;/, SAID_LINES).join("\n    ");
     return [...(file ? [file] : []), name!, said].map(unescapeXml).join(": ");
   });
 }
 
+/** As Surefire calls a failure of a test that passed when it was run again. */
+export function flakyElement(said: string): string {
+  return `<flakyFailure message="${escapeXml(said)}"/>`;
+}
+
+/** What a report holds of {@linkcode flakyElement}. */
+export function flakyOf(report: string): string[] {
+  return Array.from(report.matchAll(/<flakyFailure message="([^"]*)"\/>/g), ([, said]) => unescapeXml(said!));
+}
+
 const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
+
+function escapeXml(text: string): string {
+  return Object.entries(ENTITIES).reduce((all, [name, char]) => all.replaceAll(char, `&${name};`), text);
+}
 
 function unescapeXml(text: string): string {
   return text.replace(/&(\w+);/g, (whole, name) => ENTITIES[name] ?? whole);

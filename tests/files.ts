@@ -4,6 +4,7 @@
  */
 // deno-lint-ignore-file no-console
 import { dirname, join } from "@std/path";
+import { failuresOf, flakyElement } from "./counts.ts";
 
 const root = dirname(import.meta.dirname!);
 
@@ -18,7 +19,14 @@ export interface FilesOptions {
   readonly signal?: AbortSignal;
 }
 
-/** @returns the exit code, 0 if all passed, and the JUnit reports. */
+/** With more red files than that something is broken, and to run them again would only take time. */
+const AGAIN_AT_MOST = 3;
+
+/**
+ * A red file is run again when all others have ended: its second outcome counts, and what failed the first time is named as flaky.
+ *
+ * @returns the exit code, 0 if all passed, and the JUnit reports.
+ */
 export async function runFiles(options: FilesOptions): Promise<{ code: number; report: string }> {
   const { files, atOnce, longest = [] } = options;
   const place = (file: string) => {
@@ -26,18 +34,34 @@ export async function runFiles(options: FilesOptions): Promise<{ code: number; r
     return at < 0 ? longest.length : at;
   };
   const order = files.toSorted((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
-  const reports: string[] = [];
-  let code = 0;
+  const ran: Ran[] = [];
   await Promise.all(Array.from({ length: atOnce }, async () => {
-    for (let file = order.shift(); file !== undefined; file = order.shift()) {
-      const report = await Deno.makeTempFile({ prefix: "packet-capture-", suffix: ".xml" });
-      const ended = await runFile(file, report, options);
-      code ||= ended;
-      reports.push(await Deno.readTextFile(report));
-      await Deno.remove(report);
-    }
+    for (let file = order.shift(); file !== undefined; file = order.shift()) ran.push(await runFile(file, options));
   }));
-  return { code, report: reports.join("\n") };
+  const red = ran.filter(({ code }) => code !== 0);
+  if (red.length <= AGAIN_AT_MOST && !options.signal?.aborted) {
+    for (const first of red) {
+      console.log(`${nameOf(first.file)}: failed; it is run again`);
+      const second = await runFile(first.file, options);
+      if (second.code !== 0) continue;
+      ran[ran.indexOf(first)] = { ...second, report: second.report + flakyReport(first) };
+    }
+  }
+  return { code: ran.find(({ code }) => code !== 0)?.code ?? 0, report: ran.map(({ report }) => report).join("\n") };
+}
+
+interface Ran {
+  readonly file: string;
+  readonly code: number;
+  /** JUnit's. */
+  readonly report: string;
+}
+
+/** What is appended to the report of a file that passed the second time only. */
+function flakyReport({ file, report, code }: Ran): string {
+  const failed = failuresOf(report);
+  if (failed.length === 0) failed.push(`${file}: outside of a test, with exit code ${code}`);
+  return failed.map(flakyElement).join("\n");
 }
 
 /** The test files in a folder and those below; all relative to the project's root. */
@@ -48,7 +72,12 @@ export function testsIn(folder: string): string[] {
   });
 }
 
-async function runFile(file: string, report: string, { env = {}, signal: stop }: FilesOptions): Promise<number> {
+function nameOf(file: string): string {
+  return file.replace(/^tests\/|_test\.ts$/g, "");
+}
+
+async function runFile(file: string, { env = {}, signal: stop }: FilesOptions): Promise<Ran> {
+  const report = await Deno.makeTempFile({ prefix: "packet-capture-", suffix: ".xml" });
   const begin = performance.now();
   const child = new Deno.Command(join(root, "tools/deno"), {
     args: ["test", "--allow-all", "--no-check", `--junit-path=${report}`, file],
@@ -59,11 +88,13 @@ async function runFile(file: string, report: string, { env = {}, signal: stop }:
     stderr: "piped",
     ...(stop === undefined ? {} : { signal: stop }),
   }).spawn();
-  const name = file.replace(/^tests\/|_test\.ts$/g, "");
+  const name = nameOf(file);
   const [{ code, signal }] = await Promise.all([child.status, pass(child.stdout, name), pass(child.stderr, name)]);
   const how = signal === null ? `ended with ${code}` : `ended by ${signal}`;
   console.log(`${name}: ${how} after ${((performance.now() - begin) / 1000).toFixed(1)} s`);
-  return code;
+  const text = await Deno.readTextFile(report);
+  await Deno.remove(report);
+  return { file, code, report: text };
 }
 
 /** Prints whole lines, each with the name of the file that it is of: those of several files come mixed. */

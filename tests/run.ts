@@ -1,10 +1,11 @@
 /**
  * The gate: runs every step of `make check`, or the steps named as arguments, prints each one's time, what did not pass, and as the
- * last line `N passed, N failed` (and `, N skipped`). A skipped test fails it as a failed one does.
+ * last line `N passed, N failed` (and `, N skipped`). A skipped test fails it as a failed one does. A file of integration, faults or e2e
+ * that failed is run again: what passes only then is named as flaky.
  */
 // deno-lint-ignore-file no-console
 import { dirname, join } from "@std/path";
-import { type Counts, countsOf, failuresOf, sum, summary } from "./counts.ts";
+import { type Counts, countsOf, failuresOf, flakyOf, sum, summary } from "./counts.ts";
 
 const root = dirname(import.meta.dirname!);
 const deno = join(root, "tools/deno");
@@ -60,6 +61,7 @@ async function tests(step: Step, argv: readonly string[], env: Record<string, st
     const named = failuresOf(text);
     if (counts.failed > 0 && named.length === 0) named.push(`outside of a test, with ${signal ?? `exit code ${code}`}`);
     failures.push(...named.map((line) => `${step}: ${line}`));
+    flaky.push(...flakyOf(text).map((line) => `flaky, a defect to be mended: ${step}: ${line}`));
     return counts;
   } finally {
     await Deno.remove(report);
@@ -109,6 +111,8 @@ if (unknown !== undefined) {
 
 const all: Counts[] = [];
 const failures: string[] = [];
+/** What failed once, and passed when its file was run again. */
+const flaky: string[] = [];
 const lines: string[] = [];
 for (const step of named as Step[]) {
   console.log(`== ${step}`);
@@ -119,5 +123,5 @@ for (const step of named as Step[]) {
   console.log(lines.at(-1));
 }
 const total = sum(all);
-console.log(["", ...failures, "", ...lines, "", summary(total)].join("\n"));
+console.log(["", ...flaky, ...failures, "", ...lines, "", summary(total)].join("\n"));
 Deno.exit(total.failed === 0 && total.skipped === 0 ? 0 : 1);

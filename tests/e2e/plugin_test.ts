@@ -350,7 +350,7 @@ Deno.test("get of a deployment names its pods that are not captured: exit code 1
     const got = await plugin(args);
     assert.equal(got.code, code, got.stderr);
     for (const { name } of others) {
-      assert.ok(got.stderr.includes(`${namespace}/${name}: left out: it is not captured: `));
+      assert.match(got.stderr, new RegExp(`^${namespace}/${name}: left out: it is not captured, `, "m"));
     }
     assert.deepEqual([...(await requestsIn(join(dir, "one.pcapng"))).keys()], [
       `${namespace}/${pod!.name}@${pod!.node}`,

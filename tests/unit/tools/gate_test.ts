@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "@std/path";
 import { anyOf, readMutants } from "../../../tools/mutants.ts";
-import { countsOf, failuresOf, sum, summary } from "../../counts.ts";
+import { countsOf, failuresOf, flakyElement, flakyOf, sum, summary } from "../../counts.ts";
+import { runFiles } from "../../files.ts";
 import { ROOT, run } from "../../rig/cli.ts";
 import { standIns } from "../../rig/stand_ins.ts";
 
@@ -18,7 +19,7 @@ Deno.test("countsOf() counts tests, and a run that failed outside any test as on
   assert.deepEqual(countsOf("", 0), { passed: 0, failed: 1, skipped: 0 });
 });
 
-Deno.test("failuresOf() names what did not pass, with the first line of why", () => {
+Deno.test("failuresOf() names what did not pass, with the first lines of why", () => {
   const report = `<testsuites><testsuite name="a">
     <testcase name="a &lt;b&gt; &amp;amp;" classname="./tests/a_test.ts" time="0.1" line="1" col="2">
       <failure message="Uncaught Error: it&apos;s &quot;wrong&quot;\n    at b">stack</failure>
@@ -31,10 +32,50 @@ Deno.test("failuresOf() names what did not pass, with the first line of why", ()
     <testcase name="core-guard"><failure /></testcase>
   </testsuite></testsuites>`;
   assert.deepEqual(failuresOf(report), [
-    `./tests/a_test.ts: a <b> &amp;: Uncaught Error: it's "wrong"`,
+    `./tests/a_test.ts: a <b> &amp;: Uncaught Error: it's "wrong"\n        at b`,
     "./tests/a_test.ts: left out: skipped",
     "core-guard: failure",
   ]);
+});
+
+Deno.test("a file that fails once and passes when run again is green, and named as flaky; one that fails twice is red", async () => {
+  const dir = await Deno.makeTempDir({ prefix: "pc-files-" });
+  try {
+    const file = async (name: string, body: string) => {
+      const path = join(dir, `${name}_test.ts`);
+      await Deno.writeTextFile(path, `Deno.test("of ${name}", () => { ${body} });`);
+      return path;
+    };
+    const runs = join(dir, "runs");
+    const green = await file("green", "");
+    const once = await file(
+      "once",
+      `const path = ${JSON.stringify(runs)};
+      let runs = 1;
+      try { runs += Deno.readTextFileSync(path).length } catch {}
+      Deno.writeTextFileSync(path, "x".repeat(runs));
+      if (runs === 1) throw new Error("first & \\"only\\"");`,
+    );
+    const flaky = await runFiles({ files: [green, once], atOnce: 2 });
+    assert.equal(flaky.code, 0);
+    assert.deepEqual(countsOf(flaky.report, flaky.code), { passed: 2, failed: 0, skipped: 0 });
+    const [said, ...more] = flakyOf(flaky.report);
+    assert.deepEqual(more, []);
+    assert.match(said ?? "", /once_test\.ts: of once: Uncaught Error: first & "only"/);
+    assert.deepEqual(failuresOf(flaky.report), []);
+
+    const broken = await file("broken", `throw new Error("always")`);
+    const red = await runFiles({ files: [green, broken], atOnce: 1 });
+    assert.equal(red.code, 1);
+    assert.deepEqual(countsOf(red.report, red.code), { passed: 1, failed: 1, skipped: 0 });
+    assert.deepEqual(flakyOf(red.report), []);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("flakyOf() gives back what flakyElement() was given", () => {
+  for (const said of [`a "b" <c> & 'd' &amp;`, "two\nlines"]) assert.deepEqual(flakyOf(flakyElement(said)), [said]);
 });
 
 Deno.test("summary() says what CI reads, and what was skipped only if something was", () => {
