@@ -41,10 +41,13 @@ export class CaptureDir implements Disposable {
   /** Absolute, without symbolic links. */
   readonly path: string;
   readonly #marker: Deno.FsFile;
+  /** The marker's: no other file has it as long as the marker is open. */
+  readonly #held: Deno.FileInfo;
 
   private constructor(path: string, marker: Deno.FsFile) {
     this.path = path;
     this.#marker = marker;
+    this.#held = marker.statSync();
   }
 
   /**
@@ -119,8 +122,8 @@ export class CaptureDir implements Disposable {
   /** Whether the directory at the path is still the one that is held. */
   async isIntact(): Promise<boolean> {
     const here = await Deno.lstat(join(this.path, MARKER)).catch(ignoreGone);
-    const held = await this.#marker.stat();
-    return here !== undefined && here.ino === held.ino && here.dev === held.dev;
+    // The marker itself is not asked: a call under way would hold the lock beyond the dispose.
+    return here !== undefined && here.ino === this.#held.ino && here.dev === this.#held.dev;
   }
 
   /** @throws RangeError for names that Kubernetes does not allow. */

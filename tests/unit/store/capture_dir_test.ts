@@ -341,3 +341,17 @@ Deno.test("runPurge() empties the directory, but takes nothing from a controller
   assertEquals(await listing(options.captureDir), []);
   assertEquals(await runPurge({ ...options, captureDir: join(tmp.path, "none") }), 0);
 });
+
+Deno.test("a directory can be taken as soon as it was let go of, even while the former holder looks at it", async () => {
+  await using tmp = await temporary();
+  for (let turn = 0; turn < 200; turn++) {
+    const directory = await take(tmp.path);
+    const look = directory.isIntact();
+    // The look is somewhere between its calls of the system.
+    await Deno.lstat(tmp.path);
+    directory[Symbol.dispose]();
+    const again = await take(tmp.path);
+    again[Symbol.dispose]();
+    await look;
+  }
+});
