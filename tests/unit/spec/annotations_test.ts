@@ -1,6 +1,6 @@
-import { deepStrictEqual as assertEquals, match as assertMatch, ok as assert } from "node:assert/strict";
+import { deepStrictEqual as assertEquals, match as assertMatch, ok as assert, throws } from "node:assert/strict";
 import fc from "fast-check";
-import { readAnnotations } from "../../../src/spec/annotations.ts";
+import { readAnnotations, requestHash, SUB_KEYS } from "../../../src/spec/annotations.ts";
 
 const KEY = "tcpdump.antrea.io";
 const LIMITS = { maxFiles: 100, maxFileSizeMB: 100, maxDurationSeconds: 86_400 };
@@ -115,7 +115,22 @@ Deno.test("readAnnotations() refuses values of sub-keys that are out of bounds",
 });
 
 Deno.test("readAnnotations() takes only names of the pod's interfaces", () => {
-  for (const name of ["eth0", "any", "lo", "net1", "br-lan", "eth0.100", "eth0@if5", "k6t-eth0", "_x"]) {
+  for (
+    const name of [
+      "eth0",
+      "any",
+      "lo",
+      "net1",
+      "br-lan",
+      "eth0.100",
+      "eth0@if5",
+      "k6t-eth0",
+      "_x",
+      "1x",
+      "x1",
+      "a-nflog",
+    ]
+  ) {
     assertEquals(sub("interface", name).kind, "valid", name);
   }
   for (
@@ -126,17 +141,95 @@ Deno.test("readAnnotations() takes only names of the pod's interfaces", () => {
       "../x",
       "x/y",
       "..",
+      ".",
       "1",
+      "12",
       "usbmon0",
+      "nflog",
       "nflog:5",
+      "nfqueue:1",
       "dbus-system",
       "bluetooth0",
+      "dag0",
+      "snf0",
+      "rdma_x",
+      "netmap:x",
+      "vale0:1",
+      "dpdk:0",
       "x".repeat(16),
       "eth0\n-z",
     ]
   ) {
     assertEquals(sub("interface", name).kind, "invalid", name);
   }
+});
+
+Deno.test("readAnnotations() takes each sub-key up to its bounds, with blanks around it", () => {
+  const taken: [name: string, value: string, field: string, read: unknown][] = [
+    ["file-size", " 1 ", "fileSizeMB", 1],
+    ["file-size", "100", "fileSizeMB", 100],
+    ["snaplen", "64", "snaplen", 64],
+    ["snaplen", "262144", "snaplen", 262_144],
+    ["interface", " eth0\n", "interface", "eth0"],
+    ["interface", "x".repeat(15), "interface", "x".repeat(15)],
+    ["direction", " in ", "direction", "in"],
+    ["direction", "out", "direction", "out"],
+    ["direction", "inout", "direction", "inout"],
+    ["duration", " 1s ", "durationSeconds", 1],
+    ["duration", "24h", "durationSeconds", 86_400],
+    ["packets", "1", "packets", 1],
+    ["packets", "2147483647", "packets", 2_147_483_647],
+    ["filter", `\t${"x".repeat(8191)}`, "filter", "x".repeat(8191)],
+    ["filter", "  ", "filter", undefined],
+  ];
+  for (const [name, value, field, expected] of taken) {
+    const asked = sub(name, value);
+    assert(asked.kind === "valid", `${name} ${value}`);
+    assertEquals((asked.request as unknown as Record<string, unknown>)[field], expected, name);
+  }
+  for (const [value, hold] of [[" true ", true], ["false", false]] as const) {
+    const asked = sub("hold", value);
+    assert(asked.kind === "valid");
+    assertEquals(asked.hold, hold);
+  }
+});
+
+Deno.test("readAnnotations() says what each sub-key must be, and what it is", () => {
+  const mustBe: [name: string, range: string][] = [
+    ["file-size", "a whole number from 1 to 100"],
+    ["snaplen", "a whole number from 64 to 262144"],
+    ["interface", "the name of a network interface in the pod, such as eth0, or any"],
+    ["direction", "in, out or inout"],
+    ["duration", "a duration such as 30s, 10m or 2h, from 1s to 24h"],
+    ["packets", "a whole number from 1 to 2147483647"],
+    ["hold", "true or false"],
+  ];
+  for (const [name, range] of mustBe) {
+    for (const bad of ["-", "", "1 1"]) {
+      assertEquals(
+        problem({ [KEY]: "5", [`${KEY}/${name}`]: bad }),
+        `annotation ${KEY}/${name} must be ${range}: got "${bad}"`,
+      );
+    }
+  }
+  assertEquals(
+    problem({ [KEY]: "5", [`${KEY}/filter`]: "\u007f" }),
+    `annotation ${KEY}/filter must be a pcap filter expression of at most 8192 characters without control characters: ` +
+      'got "\\u007f"',
+  );
+  assertEquals(
+    problem({ [KEY]: "5", [`${KEY}/fliter`]: "tcp" }),
+    `annotation "${KEY}/fliter" is not known: it must be one of ${SUB_KEYS.map((name) => `${KEY}/${name}`).join(", ")}`,
+  );
+});
+
+Deno.test("readAnnotations() passes on an error that is not about an annotation", () => {
+  throws(() => read({ [KEY]: "5", [`${KEY}/interface`]: 5 as never }), TypeError);
+});
+
+Deno.test("requestHash() is the same for the same annotations in any order, and in any version", () => {
+  assertEquals(requestHash({ a: "1", "a/b": "2" }), "23e7d16bffd56bfe");
+  assertEquals(requestHash({ "a/b": "2", a: "1" }), "23e7d16bffd56bfe");
 });
 
 Deno.test("readAnnotations() answers anything with a request within the limits or one printable line", () => {

@@ -1,5 +1,5 @@
 import { deepStrictEqual, strictEqual } from "node:assert";
-import { EXIT, readTrailer, trailerOf } from "../../../src/spec/outcome.ts";
+import { codeOf, EXIT, readTrailer, trailerOf } from "../../../src/spec/outcome.ts";
 
 Deno.test("trailerOf() names the outcome by the exit code, and tells what is partial from what is nothing", () => {
   const outcomes = [0, 1, 2, 3, 4, 143, 77].map((code) => trailerOf(code, 0, undefined).outcome);
@@ -18,4 +18,10 @@ Deno.test("readTrailer() reads what trailerOf() makes, and nothing else", () => 
     ...['{"trailer":1,"outcome":"done"}', '{"trailer":1,"bytes":-1}', '{"trailer":1,"bytes":1.5}'],
   ];
   for (const line of others) strictEqual(readTrailer(line), undefined, line);
+});
+
+Deno.test("codeOf() is the exit code with which the command ended", () => {
+  for (const code of Object.values(EXIT)) strictEqual(codeOf(trailerOf(code, 0, undefined)), code);
+  strictEqual(codeOf(trailerOf(EXIT.failed, 5, undefined)), EXIT.failed);
+  strictEqual(codeOf(trailerOf(77, 0, undefined)), EXIT.failed);
 });
