@@ -169,8 +169,9 @@ export function desiredOf(observed: Observed): Desired {
 const STOPPED = "the capture that ran is stopped, and its files are kept while the annotation is there";
 
 function desiredWithout(observed: Observed): Desired {
-  const asked = observed.pod?.asked;
-  if (!asked || asked.kind === "nothing" || observed.removed) return { state: "none", reason: "" };
+  const { pod } = observed;
+  if (!pod || pod.asked.kind === "nothing" || observed.removed) return { state: "none", reason: "" };
+  const { asked, isMirror } = pod;
   if (asked.kind === "invalid") return { state: "rejected", reason: asked.problem };
   if (observed.refused !== undefined) return { state: "rejected", reason: observed.refused };
   if (isCompleted(observed, asked.request)) return { state: "completed", reason: "" };
@@ -187,7 +188,7 @@ function desiredWithout(observed: Observed): Desired {
   if (!observed.sandbox) {
     return {
       state: observed.hasFinished ? "finished" : "pending",
-      reason: observed.pod?.isMirror && !observed.hasFinished
+      reason: isMirror && !observed.hasFinished
         ? "no static pod of this namespace and name runs here with the UID that annotation kubernetes.io/config.mirror names"
         : observed.awaits ?? "the pod has no running sandbox on this node",
     };
@@ -205,5 +206,5 @@ function wantedOf({ pod, removed }: Observed): CaptureRequest | undefined {
 }
 
 function isCompleted({ reached, folder }: Observed, request: CaptureRequest): boolean {
-  return reached || (folder?.completed !== undefined && folder.completed === fingerprint(request));
+  return reached || folder?.completed === fingerprint(request);
 }

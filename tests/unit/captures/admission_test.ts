@@ -173,6 +173,90 @@ Deno.test("admit() keeps the room that a waiting claim is going to need from tho
   assertEquals(kinds(admit(places, [], halves(2, 100))), { o: "granted", y: "granted", w: "queued", z: "queued" });
 });
 
+Deno.test("admit() orders by UID what was seen at the same moment, in whatever order it is asked", () => {
+  const pair = [applicant("a"), applicant("b")];
+  for (const all of [pair, pair.toReversed()]) {
+    assertEquals(Object.fromEntries([...admit(all, [], limits(1, 100))].map(([key, { kind }]) => [key, kind])), {
+      a: "granted",
+      b: "queued",
+    });
+  }
+  // So it is told who came after a claim that waits: its room is kept from those only.
+  const kindOfLast = (holder: Partial<Applicant>, others: Occupant[] = []) => {
+    const all = [
+      applicant("waiting", { namespace: "a", firstSeen: 5, uid: "m", claim: 50 * MB }),
+      applicant("holder", { namespace: "b", ...holder, claim: holder.granted! }),
+      applicant("last", { namespace: "d", firstSeen: 8, claim: 30 * MB }),
+    ];
+    return kinds(admit(all, others, limits(9, 100))).last;
+  };
+  const byUid = (uid: string) => kindOfLast({ firstSeen: 5, uid, granted: 60 * MB });
+  assertEquals([byUid("z"), byUid("b")], ["queued", "granted"]);
+  const byFiles = (firstSeen: number) =>
+    kindOfLast({ granted: 40 * MB }, [{ namespace: "c", firstSeen, bytes: 25 * MB }]);
+  assertEquals([byFiles(6), byFiles(5)], ["queued", "granted"]);
+});
+
+Deno.test("admit() names the limit and what is taken of it, without what the applicant itself has", () => {
+  const running = ["a", "b"].map((key) => applicant(key, { namespace: key, granted: 20 * MB, claim: 20 * MB }));
+  const reason = (count: number, change: Partial<Applicant>, within: AdmissionLimits) =>
+    reasonOf(
+      admit([...running.slice(0, count), applicant("x", { firstSeen: 1, ...change })], [], within).get("x"),
+    );
+  assertEquals(reason(1, {}, limits(1, 100)), "1 capture is running on this node, and limits.maxCaptures is 1");
+  assertEquals(reason(2, {}, limits(2, 100)), "2 captures are running on this node, and limits.maxCaptures is 2");
+  assertEquals(
+    reason(2, { claim: 61 * MB, bytes: 5 * MB }, limits(9, 100)),
+    "it may take 61 MB of disk, and 40 MB of limits.diskBudgetMB, 100 MB, are taken on this node",
+  );
+  assertEquals(reason(2, { claim: 60 * MB, bytes: 5 * MB }, limits(9, 100)), "");
+});
+
+Deno.test("admit() counts one place for a capture that claims more, and its own files once", () => {
+  const grown = applicant("grown", { granted: 10 * MB, claim: 20 * MB });
+  const fresh = applicant("fresh", { firstSeen: 1 });
+  assertEquals(kinds(admit([grown, fresh], [], limits(2, 100))), { grown: "granted", fresh: "granted" });
+  // What it has is its own: it does not stand in the way of its turn.
+  const all = [
+    applicant("older", { namespace: "b", granted: 40 * MB, claim: 40 * MB }),
+    applicant("grown", { namespace: "a", firstSeen: 1, granted: 10 * MB, claim: 50 * MB }),
+    applicant("younger", { namespace: "c", firstSeen: 2, granted: 10 * MB, claim: 10 * MB }),
+    applicant("last", { namespace: "d", firstSeen: 3, claim: 30 * MB }),
+  ];
+  assertEquals(kinds(admit(all, [], limits(9, 95))), {
+    older: "granted",
+    younger: "granted",
+    grown: "queued",
+    last: "granted",
+  });
+});
+
+Deno.test("admit() keeps the last place for a claim that waits for room, and the room of each that waits", () => {
+  const kept = "is kept for an earlier request of another namespace";
+  const place = admit(
+    [
+      applicant("waiting", { namespace: "a", firstSeen: 5, claim: 50 * MB }),
+      applicant("younger", { namespace: "b", firstSeen: 6, granted: 60 * MB, claim: 60 * MB }),
+      applicant("last", { namespace: "c", firstSeen: 7, claim: 1 * MB }),
+    ],
+    [],
+    limits(2, 100),
+  );
+  assertEquals(reasonOf(place.get("last")), `what is left of limits.maxCaptures, 2, ${kept}`);
+  // The first that waits is content, the second is not.
+  const room = admit(
+    [
+      applicant("holder", { namespace: "a", granted: 95 * MB, claim: 95 * MB }),
+      applicant("first", { namespace: "b", firstSeen: 1 }),
+      applicant("second", { namespace: "c", firstSeen: 2, claim: 96 * MB }),
+      applicant("last", { namespace: "d", firstSeen: 3, claim: 5 * MB }),
+    ],
+    [],
+    limits(9, 100),
+  );
+  assertEquals(reasonOf(room.get("last")), `what is left of limits.diskBudgetMB, 100 MB, ${kept}`);
+});
+
 const NAMESPACES = ["a", "b", "c", "d"];
 type Share = AdmissionLimits["perNamespace"];
 
