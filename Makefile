@@ -36,7 +36,7 @@ fmt:
 guards: install
 	@tools/deno run --allow-all tools/mutants.ts $(GUARDS)
 
-## mutants: list the mistakes in changed lines of src/ that the unit tests do not notice (SINCE=commit, or FILES="src/…"; a second or two each)
+## mutants: list the mistakes in changed lines of src/ that the unit tests do not notice (SINCE=commit, or FILES="src/spec src/…"; a second or two each)
 .PHONY: mutants
 mutants:
 	@tools/deno run --allow-all tools/mutate.ts $(or $(FILES),$(SINCE))

@@ -3,9 +3,10 @@
  * test that belongs to the file, and lists the mistakes that survived. Nothing is stored, and a survivor fails nothing: read each, and
  * write the test that is missing, or leave it if it changes nothing that anybody can see.
  *
- *     tools/deno run -A tools/mutate.ts [SINCE | FILE…]
+ *     tools/deno run -A tools/mutate.ts [SINCE | FILE… | FOLDER…]
  *
- * SINCE: a commit; the lines changed since then, uncommitted ones too. FILE: a file of src/, whole. Default: origin/main, else HEAD.
+ * SINCE: a commit; the lines changed since then, uncommitted ones too. FILE: a file of src/, whole. FOLDER: all files of a folder of
+ * src/, one after the other. Default: origin/main, else HEAD. DENO_JOBS: mutants at once. Default: one for each core.
  */
 // deno-lint-ignore-file no-console
 import { dirname, join, relative } from "@std/path";
@@ -14,12 +15,11 @@ import { dirname, join, relative } from "@std/path";
 const STRYKER = "@stryker-mutator/core@10.1.1";
 /** A mutant that takes so much longer than the test without it hangs. */
 const TIMEOUT_MS = 20_000;
+/** Ends a test that hangs: Stryker gives up waiting for it, but leaves it running. */
+const KILL_AFTER_S = 60;
 
 const root = dirname(import.meta.dirname!);
 const cache = join(Deno.env.get("XDG_CACHE_HOME") ?? join(Deno.env.get("HOME") ?? "/tmp", ".cache"), "packet-capture");
-
-/** What Stryker is to change, `file` or `file:first-last`, by the unit tests that belong to it. */
-type Targets = Map<string, string[]>;
 
 /**
  * Reads which lines of src/ a diff adds or changes.
@@ -67,21 +67,39 @@ async function stryker(): Promise<string> {
   return folder;
 }
 
+/** What is read of Stryker's report. */
+interface Report {
+  readonly files: Readonly<Record<string, { readonly mutants: readonly { readonly status: string }[] }>>;
+}
+
+/** What became of the mutants of one run. */
+interface Tally {
+  readonly targets: readonly string[];
+  readonly noticed: number;
+  readonly all: number;
+  readonly seconds: number;
+}
+
 /** Runs Stryker over what one test, or one folder of tests, belongs to. */
-async function mutate(strykerFolder: string, test: string, targets: readonly string[]): Promise<void> {
+async function mutate(strykerFolder: string, test: string, targets: readonly string[]): Promise<Tally> {
   console.log(`\n== ${test}: ${targets.join(" ")}`);
   const folder = await Deno.makeTempDir({ prefix: "packet-capture-mutate-" });
+  const start = performance.now();
   try {
     const config = join(folder, "stryker.json");
+    const report = join(folder, "report.json");
     await Deno.writeTextFile(
       config,
       JSON.stringify({
         testRunner: "command",
-        commandRunner: { command: `tools/deno test --allow-all --no-check --quiet ${test}` },
+        commandRunner: {
+          command: `timeout -s KILL ${KILL_AFTER_S} tools/deno test --allow-all --no-check --quiet --fail-fast ${test}`,
+        },
         mutate: targets,
         timeoutMS: TIMEOUT_MS,
-        concurrency: navigator.hardwareConcurrency,
-        reporters: ["clear-text"],
+        concurrency: Number(Deno.env.get("DENO_JOBS") ?? navigator.hardwareConcurrency),
+        reporters: ["clear-text", "json"],
+        jsonReporter: { fileName: report },
         clearTextReporter: { allowColor: false, logTests: false, reportTests: false },
         tempDirName: join(folder, "trees"),
         plugins: [],
@@ -94,34 +112,55 @@ async function mutate(strykerFolder: string, test: string, targets: readonly str
       cwd: root,
       stdin: "null",
     }).spawn().status;
+    const { files } = JSON.parse(await Deno.readTextFile(report)) as Report;
+    const statuses = Object.values(files).flatMap(({ mutants }) => mutants.map(({ status }) => status));
+    const noticed = statuses.filter((status) => status === "Killed" || status === "Timeout").length;
+    const seconds = Math.round((performance.now() - start) / 1000);
+    return { targets, noticed, all: statuses.length, seconds };
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
 }
 
-async function targetsOf(args: readonly string[]): Promise<Targets> {
-  const isFile = args.length > 0 && args.every((arg) => arg.startsWith("src/"));
+/** Lists the files of src/ that are named, also by their folder. */
+async function filesOf(names: readonly string[]): Promise<string[]> {
+  const files: string[] = [];
+  for (const name of names.map((name) => relative(root, join(root, name)))) {
+    if (name.endsWith(".ts")) files.push(name);
+    else for await (const entry of Deno.readDir(join(root, name))) files.push(join(name, entry.name));
+  }
+  return files.filter((name) => name.endsWith(".ts")).sort();
+}
+
+/** Returns what to mutate in each run: a named file by itself, so that its survivors and its time are its own. */
+async function runsOf(args: readonly string[]): Promise<[test: string, targets: string[]][]> {
+  if (args.length > 0 && args.every((arg) => arg.startsWith("src/"))) {
+    const files = await filesOf(args);
+    return await Promise.all(files.map(async (file): Promise<[string, string[]]> => [await testsOf(file), [file]]));
+  }
   const since = args[0] ??
     (await output("git", ["rev-parse", "--verify", "--quiet", "origin/main"]).then(
       (text) => text.trim(),
       () => "HEAD",
     ));
-  const places = isFile
-    ? args.map((path) => relative(root, join(root, path)))
-    : changedLines(await output("git", ["diff", "--unified=0", "--no-color", "--no-ext-diff", since, "--", "src"]));
-  const targets: Targets = new Map();
-  for (const place of places) {
+  const diff = await output("git", ["diff", "--unified=0", "--no-color", "--no-ext-diff", since, "--", "src"]);
+  const targets = new Map<string, string[]>();
+  for (const place of changedLines(diff)) {
     const test = await testsOf(place.replace(/:.*/, ""));
     targets.set(test, [...targets.get(test) ?? [], place]);
   }
-  return targets;
+  return [...targets];
 }
 
 if (import.meta.main) {
-  const targets = await targetsOf(Deno.args);
-  if (targets.size === 0) console.log("no line of src/ has changed");
+  const runs = await runsOf(Deno.args);
+  if (runs.length === 0) console.log("no line of src/ has changed");
   else {
     const folder = await stryker();
-    for (const [test, places] of targets) await mutate(folder, test, places);
+    const tallies: Tally[] = [];
+    for (const [test, targets] of runs) tallies.push(await mutate(folder, test, targets));
+    for (const { targets, noticed, all, seconds } of tallies) {
+      console.log(`${noticed} of ${all} noticed in ${seconds} s: ${targets.join(" ")}`);
+    }
   }
 }
