@@ -54,8 +54,8 @@ export async function readManifest(folder: string): Promise<Manifest | undefined
 /** Whether all that the program relies on is there; the UID becomes part of a path. */
 function isWhole(value: Partial<Manifest>): boolean {
   const { uid, namespace, pod, node, state, reason, since, annotations, request, runs, retainedSeconds = 0 } = value;
-  return [uid, namespace, pod, node, state, reason, since].every(isText) && isUid(uid ?? "") &&
-    !Number.isNaN(Date.parse(since ?? "")) && isObject(annotations) && Object.values(annotations).every(isText) &&
+  return [uid, namespace, pod, node, state, reason, since].every(isText) && isUid(String(uid)) &&
+    !Number.isNaN(Date.parse(String(since))) && isObject(annotations) && Object.values(annotations).every(isText) &&
     (request === undefined || isRequest(request)) &&
     Array.isArray(runs) &&
     runs.every((run: unknown) =>
