@@ -223,6 +223,8 @@ export class CaptureDir implements Disposable {
 
   /** Lets go of the lock. */
   [Symbol.dispose](): void {
+    // A process that is being started at this moment has a copy of the descriptor until its program runs.
+    this.#marker.unlockSync();
     this.#marker.close();
   }
 

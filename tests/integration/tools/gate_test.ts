@@ -72,6 +72,7 @@ Deno.test("test files run in processes of their own, the longest first: one that
   await using project = await tree(
     ...DENO,
     "tests/files.ts",
+    "tests/counts.ts",
   );
   await project.write("tests/suite/a_test.ts", `Deno.test("first", () => {});`);
   await project.write(
@@ -91,6 +92,8 @@ Deno.test("test files run in processes of their own, the longest first: one that
   assert.deepEqual(stdout.match(/^suite\/\S+: ended .*(?= after)/gm), [
     "suite/long: ended with 0",
     "suite/a: ended with 0",
+    "suite/below/dies: ended by SIGKILL",
+    // It is run again, and counts as red then.
     "suite/below/dies: ended by SIGKILL",
   ]);
   assert.match(stdout, /^137 testcase name="last",testcase name="first"$/m);

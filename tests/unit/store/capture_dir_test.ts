@@ -355,3 +355,17 @@ Deno.test("a directory can be taken as soon as it was let go of, even while the 
     await look;
   }
 });
+
+Deno.test("a directory can be taken as soon as it was let go of, even while other threads start processes", async () => {
+  await using tmp = await temporary();
+  const starts = `onmessage = async () => { for (;;) await new Deno.Command("true", { clearEnv: true }).output(); };`;
+  const url = URL.createObjectURL(new Blob([starts], { type: "text/javascript" }));
+  const threads = Array.from({ length: 3 }, () => new Worker(url, { type: "module" }));
+  try {
+    for (const thread of threads) thread.postMessage("");
+    for (let turn = 0; turn < 300; turn++) (await take(tmp.path))[Symbol.dispose]();
+  } finally {
+    for (const thread of threads) thread.terminate();
+    URL.revokeObjectURL(url);
+  }
+});
