@@ -116,7 +116,7 @@ export function putPacketBlock(
   let to = at + 28;
   bytes.set(packet.bytes.subarray(start, start + captured), to);
   to += captured;
-  while (to & 3 || to - at - 28 < padded) bytes[to++] = 0;
+  while (to < at + 28 + padded) bytes[to++] = 0;
   if (options !== undefined) {
     bytes.set(options, to);
     to += options.length;

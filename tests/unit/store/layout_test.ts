@@ -2,8 +2,10 @@ import { deepStrictEqual as assertEquals, rejects, throws } from "node:assert/st
 import { join } from "@std/path";
 import {
   checkNames,
+  HOLDER,
   holdsCaptures,
   isDirectory,
+  MARKER,
   placeOf,
   podFolder,
   podFolders,
@@ -18,6 +20,7 @@ async function temporary(): Promise<AsyncDisposable & { path: string }> {
 }
 
 Deno.test("podFolder() and retainedFolderOf() say where captures lie, and placeOf() finds the way back", () => {
+  assertEquals([MARKER, HOLDER], [".packet-capture", ".holder"], "the names of every version");
   assertEquals(podFolder("/d", "default", "web-0"), "/d/default/web-0");
   assertEquals(retainedFolder("/d"), "/d/.retained");
   assertEquals(retainedFolderOf("/d", "uid-1"), "/d/.retained/uid-1");
