@@ -18,12 +18,13 @@ const AS_IT_IS = constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOC
  */
 export async function deleteFile(path: string): Promise<void> {
   const file = await open(path, AS_IT_IS).catch(() => undefined);
+  if (!file) return await Deno.remove(path);
   try {
     await Deno.remove(path);
-    const info = await file?.stat();
+    const info = await file.stat();
     // It is deleted, whether this works or not.
-    if (info?.isFile() && info.nlink === 0) await file?.truncate().catch(() => {});
+    if (info.isFile() && info.nlink === 0) await file.truncate().catch(() => {});
   } finally {
-    await file?.close();
+    await file.close();
   }
 }

@@ -39,7 +39,7 @@ export async function readManifest(folder: string): Promise<Manifest | undefined
   } catch {
     throw new SyntaxError(`Cannot read ${path}: it is damaged (not JSON)`);
   }
-  if (typeof value !== "object" || value === null || !Number.isInteger(value.version)) {
+  if (value === null || !Number.isInteger(value.version)) {
     throw new SyntaxError(`Cannot read ${path}: it is damaged (no version)`);
   }
   if (value.version !== MANIFEST_VERSION) {

@@ -60,6 +60,10 @@ Deno.test("Lookahead reads only when it must, then as much as fits, and says whe
   same(input.need(1), true);
   assertEquals([input.at, input.end], [0, 10]);
   same(input.need(10), true);
+  const some = new Lookahead(giving(numbers(30), 5, 0), 10);
+  assertEquals([some.need(5), some.need(5)], [true, true]);
+  some.at = 2;
+  assertEquals([some.need(3), some.at], [true, 2], "what is there stays where it is");
   const short = new Lookahead(giving(numbers(3), 3, 0, 0, 0), 10);
   assertEquals([short.need(3), short.end], [true, 3]);
   assertEquals([short.need(4), short.end, short.at], [false, 3, 0]);

@@ -39,6 +39,12 @@ Deno.test("newestPacket() finds the last whole packet, of the bytes that count",
   same(new Fake(bytes).newest(10), undefined);
 });
 
+Deno.test("newestPacket() takes the pieces of a capture file in a packet that is cut for no packets", () => {
+  const inner = pcap([10, 11, 12, 13].map((n) => packet(n)));
+  const bytes = pcap([packet(1), { ...packet(2), data: concat(inner, new Uint8Array(50)) }]);
+  assertEquals(new Fake(bytes.subarray(0, -50)).newest(), time(1));
+});
+
 const MIB = 1024 * 1024;
 
 Deno.test("newestPacket() looks at the end of a large file only, and at all of one that is not", () => {

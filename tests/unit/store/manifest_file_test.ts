@@ -42,11 +42,12 @@ async function folder(): Promise<AsyncDisposable & { readonly path: string; read
 
 /** A manifest in which every field is there. */
 const FULL = manifest({
+  annotations: { "tcpdump.antrea.io": "5", "tcpdump.antrea.io/filter": "tcp" },
   reason: "because",
   request: { ...REQUEST, filter: "tcp", durationSeconds: 60, packets: 7 },
   runs: [
     run(1, { endedAt: "2026-01-31T11:30:00.000Z", ended: "annotation changed", linkType: "LINUX_SLL2" }),
-    run(2, { clockSteps: [{ at: "2026-01-31T11:40:00.000Z", seconds: -3.5 }] }),
+    run(2, { clockSteps: [-3.5, 4].map((seconds) => ({ at: "2026-01-31T11:40:00.000Z", seconds })) }),
   ],
   size: { files: 3, bytes: 3_000_000 },
   budget: { durationSeconds: 60, packets: 7, secondsBefore: 0, packetsBefore: 2 },

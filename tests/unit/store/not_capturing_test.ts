@@ -34,3 +34,21 @@ Deno.test("writeNotCapturing() writes a file for its owner alone, and never thro
     await Deno.remove(directory, { recursive: true });
   }
 });
+
+Deno.test("writeNotCapturing() takes no file for its own that appears as it begins to write", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "packet-capture-not-capturing-" });
+  const [precious, temporary] = [join(directory, "precious"), join(directory, `${NOT_CAPTURING}.tmp`)];
+  const { remove } = Deno;
+  try {
+    await Deno.writeTextFile(precious, "precious");
+    Deno.remove = async (path, options) => {
+      Deno.remove = remove;
+      await remove(path, options).finally(() => Deno.symlink(precious, temporary));
+    };
+    await assertRejects(writeNotCapturing(directory, "[]"), Deno.errors.AlreadyExists);
+    assertEquals(await Deno.readTextFile(precious), "precious");
+  } finally {
+    Deno.remove = remove;
+    await Deno.remove(directory, { recursive: true });
+  }
+});

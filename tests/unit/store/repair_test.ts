@@ -36,6 +36,47 @@ Deno.test("cutTornRecord() cuts no file that has another name", async () => {
   same(await Deno.readTextFile(precious), "short");
 });
 
+Deno.test("cutTornRecord() leaves what is not pcap as it is, and the time of a whole file", async () => {
+  await using dir = await folder();
+  const path = join(dir.path, "x.pcap");
+  const notes = "these are somebody's notes, longer than the header of a pcap file";
+  await Deno.writeTextFile(path, notes);
+  same(await cutTornRecord(path), 0);
+  same(await Deno.readTextFile(path), notes);
+  // By its time the newest file of a ring may be known (ring.ts).
+  await Deno.writeFile(path, pcap([packet(1)]));
+  await Deno.utime(path, 1000, 1000);
+  same(await cutTornRecord(path), 0);
+  same((await Deno.stat(path)).mtime?.getTime(), 1_000_000);
+  // Less than a header is a torn file too.
+  await Deno.writeFile(path, pcap([]).subarray(0, 20));
+  same(await cutTornRecord(path), 20);
+  same((await Deno.stat(path)).size, 0);
+});
+
+Deno.test("cutTornRecord() lets others work after each 4 MiB that it has read", async () => {
+  await using dir = await folder();
+  const path = join(dir.path, "x.pcap");
+  const { setTimeout } = globalThis;
+  let pauses = 0;
+  globalThis.setTimeout = ((...args: Parameters<typeof setTimeout>) => {
+    pauses++;
+    return setTimeout(...args);
+  }) as typeof setTimeout;
+  try {
+    // Forty of these and the header are 4 MiB to the byte.
+    const record = packet(1, 104_857 - 16);
+    for (const [records, expected] of [[39, 0], [40, 1], [79, 1], [81, 2]] as const) {
+      await Deno.writeFile(path, pcap(Array.from({ length: records }, () => record)));
+      pauses = 0;
+      same(await cutTornRecord(path), 0);
+      same(pauses, expected, `${records} records`);
+    }
+  } finally {
+    globalThis.setTimeout = setTimeout;
+  }
+});
+
 Deno.test("a controller that was killed cuts the file that tcpdump wrote to, also one that a reader had set aside", async () => {
   const torn = concat(pcap([packet(1)]), record(packet(2)).subarray(0, 30));
   for (
