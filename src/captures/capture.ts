@@ -14,6 +14,7 @@ import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Settings } from "../settings.ts";
 import type { Occupant } from "./admission.ts";
+import { type Admissions, type Asker, Place } from "./admissions.ts";
 import { Backoff } from "./backoff.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
 import { withStep } from "./clock_steps.ts";
@@ -64,16 +65,14 @@ export interface CaptureContext {
   stopping(): boolean;
   paused(): string | undefined;
   readonly filters: FilterChecks;
-  admissionOf(capture: Capture): Admission;
+  readonly admissions: Admissions;
   /** Has the key worked on again. */
   again(key: string): void;
   /** A deleted pod's files have been moved to where they are retained. */
   retained(uid: string, files: Occupant): void;
-  /** What others may take of the limits has changed. */
-  roomChanged(): void;
 }
 
-export class Capture {
+export class Capture implements Asker {
   readonly key: string;
   readonly folder: string;
   /** The pod object of this name as the API has it. */
@@ -82,12 +81,8 @@ export class Capture {
   /** What the folder holds; undefined: there is no folder. */
   ledger: Ledger | undefined;
   running: Run | undefined;
-  /** It ran before the controller was started. */
-  ranBefore = false;
-  /** Its place within the limits: the bytes that were granted, and the fingerprint of the request that they were granted to. */
-  place: { readonly bytes: number; readonly request: string } | undefined;
-  /** The answer when it asked for room last. */
-  admission: Admission["kind"] = "granted";
+  /** Its place within the limits. */
+  readonly place: Place;
   readonly files: CaptureFiles;
   /** Packets written and dropped by runs that have ended, since the controller was started. */
   packetsBefore = 0;
@@ -98,8 +93,6 @@ export class Capture {
   /** The pod is proven to be this node's: by a READY sandbox here, or by the API's word of its node. */
   isHere = false;
 
-  /** Order of first sight among all captures. */
-  firstSeen: number;
   readonly namespace: string;
   readonly name: string;
   readonly #context: CaptureContext;
@@ -145,7 +138,7 @@ export class Capture {
     this.#context = context;
     this.namespace = namespace;
     this.name = name;
-    this.firstSeen = firstSeen;
+    this.place = new Place(firstSeen);
     this.key = podKey({ namespace, name });
     this.folder = context.directory.folderOf(namespace, name);
     this.files = new CaptureFiles(this.folder, name);
@@ -162,7 +155,7 @@ export class Capture {
     if (damage !== undefined) this.#context.log.warn("manifest set aside", { ...this.fields(), problem: damage });
     const { manifest } = this.ledger;
     const rested = RESTED.find((state) => state === manifest?.state);
-    this.ranBefore = rested === undefined || rested === "paused";
+    this.place.ranBefore = rested === undefined || rested === "paused";
     if (manifest && rested) {
       // It was told and noted then; a restart is no news.
       this.goal = { state: rested, reason: manifest.reason };
@@ -233,6 +226,10 @@ export class Capture {
     if (!this.#wish) this.#filter.drop();
   }
 
+  get uid(): string | undefined {
+    return this.pod?.uid;
+  }
+
   /** Bytes of its files, as of the last look. */
   get bytes(): number {
     return this.files.bytes;
@@ -286,13 +283,13 @@ export class Capture {
   get applies(): boolean {
     if (this.running) return true;
     const { state } = desiredOf(this.#observed(GRANTED));
-    return state === "capturing" || (this.place !== undefined && (state === "paused" || state === "failing")) ||
+    return state === "capturing" || (this.place.granted !== undefined && (state === "paused" || state === "failing")) ||
       this.#mayGoOn;
   }
 
   /** It ran before the controller was started, and it is not yet known whether it will again: nobody may take its place. */
   get #mayGoOn(): boolean {
-    return this.ranBefore && !this.#isSettled;
+    return this.place.ranBefore && !this.#isSettled;
   }
 
   /** It is known whether its pod is there, and whether that has a sandbox. */
@@ -309,7 +306,7 @@ export class Capture {
       wish,
       this.files.notOverwrittenBy(wish, this.running?.fingerprint === processFingerprint(wish)),
     );
-    return this.place?.request === print ? Math.min(claim, this.place.bytes) : claim;
+    return this.place.capped(claim, print);
   }
 
   /** Nothing is there and nothing is asked: it can be forgotten. */
@@ -385,9 +382,7 @@ export class Capture {
       this.#lacksSandboxSince ??= performance.now();
       this.#look.lacksSandbox();
     }
-    const admission = this.#context.admissionOf(this);
-    this.admission = admission.kind;
-    return this.#observed(admission);
+    return this.#observed(this.#context.admissions.ask(this));
   }
 
   #observed(admission: Admission): Observed {
@@ -642,7 +637,7 @@ export class Capture {
       uid = ledger.retain(this.namespace, this.name);
       await this.#save();
       await directory.retainFolder(this.namespace, this.name, uid);
-      this.#context.retained(uid, { namespace: this.namespace, firstSeen: this.firstSeen, bytes: what.bytes });
+      this.#context.retained(uid, { namespace: this.namespace, firstSeen: this.place.firstSeen, bytes: what.bytes });
       log.info("files retained", { ...this.fields(), uid, ...what, for: formatDuration(settings.retentionSeconds) });
     } else {
       await directory.removeFolder(this.namespace, this.name);
@@ -654,7 +649,7 @@ export class Capture {
       this.#tell(request, { type: "Normal", reason: "CaptureStopped", note });
     }
     this.ledger = undefined;
-    this.ranBefore = false;
+    this.place.ranBefore = false;
     this.#isTorn = false;
     this.#restartedBy = "";
     this.files.count([], undefined);
@@ -670,7 +665,6 @@ export class Capture {
 
   /** It is where it ought to be: say so once. */
   async #settle(goal: Desired): Promise<void> {
-    const had = this.place;
     const isNews = this.#isNews;
     this.#isNews = false;
     const request = this.#hash;
@@ -681,11 +675,7 @@ export class Capture {
     const isUnknown = !this.pod && !this.#isGone;
     const isAnother = this.#restedFor !== request;
     if (!isUnknown) this.#restedFor = request;
-    if (!this.running && goal.state !== "paused" && goal.state !== "failing") {
-      this.place = undefined;
-      // The precedence of those that ran before lasts until it is known that this one does not go on.
-      if (goal.state !== "waiting" && this.#isSettled) this.ranBefore = false;
-    } else if (this.running) this.ranBefore = false;
+    const gaveUp = this.place.settle(goal, this.running !== undefined, this.#isSettled);
     if (this.#isTorn && this.ledger) {
       await this.#cutTorn();
       await this.#save();
@@ -694,7 +684,7 @@ export class Capture {
     const isFound = isNews && isPending && isAnswer;
     const isSame = goal.state === this.goal.state && goal.reason === this.goal.reason && !isAnother && !isFound;
     if (isUnknown || isSame) {
-      if (had !== this.place || isNews) this.#context.roomChanged();
+      if (gaveUp || isNews) this.#context.admissions.changed();
       return;
     }
     const before = this.goal;
@@ -720,7 +710,7 @@ export class Capture {
     this.#untold = undefined;
     if (event) this.#tell(request, event);
     else if (isAnswer && goal.state === "capturing" && this.running) this.#serve(this.running, request);
-    this.#context.roomChanged();
+    this.#context.admissions.changed();
   }
 
   /** Has the tcpdump that runs serve another request too, of which it need not know what is new. */
@@ -753,14 +743,12 @@ export class Capture {
     this.files.count(files, n);
     ledger.keepRunsOf(files);
     // What an earlier, larger request has left may be gone.
-    if (this.place?.request === this.#print) this.#take();
+    if (this.place.isFor(this.#print)) this.#take();
   }
 
   /** Takes its place as large as its claim is now. What it had beyond that may be another's. */
   #take(): void {
-    const had = this.place?.bytes ?? 0;
-    this.place = { bytes: this.claim, request: this.#print };
-    if (this.place.bytes < had) this.#context.roomChanged();
+    if (this.place.take(this.claim, this.#print)) this.#context.admissions.changed();
   }
 
   /** Looks at the run, and does what follows from what is found. @param ask whether to ask tcpdump for its counters. */

@@ -14,14 +14,13 @@ import type { PodStatus } from "../pods/status.ts";
 import type { Sandbox, SandboxOwner } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
 import { Semaphore } from "../base/semaphore.ts";
-import { admit, type Applicant, type Occupant } from "./admission.ts";
+import { Admissions } from "./admissions.ts";
 import { Capture, type CaptureContext } from "./capture.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
 import { ClockSteps } from "./clock_steps.ts";
 import { DiskFloor } from "./disk.ts";
 import { FilterChecks } from "./filter_checks.ts";
 import type { CaptureState } from "../spec/state.ts";
-import type { Admission } from "./plan.ts";
 import { KeyedQueue } from "./queue.ts";
 import { Retention } from "./retention.ts";
 import { NotCapturingReport } from "./not_capturing_report.ts";
@@ -76,8 +75,7 @@ export class Captures {
   #stopping = false;
   #ticks = 0;
   readonly #clock = new ClockSteps();
-  #rooms: Map<string, Admission> | undefined;
-  #turn: ReturnType<typeof setTimeout> | undefined;
+  readonly #admissions: Admissions;
   readonly #ticker: Ticker;
   readonly #report: NotCapturingReport;
 
@@ -85,8 +83,15 @@ export class Captures {
     this.#options = options;
     const { settings, directory, metrics, log, signal, sandboxes } = options;
     this.#disk = options.disk ?? new DiskFloor(directory.path, settings.limits.minFreePercent);
-    const onLess = () => this.#roomChanged();
+    const onLess = () => this.#admissions.changed();
     this.#retention = new Retention({ directory, seconds: settings.retentionSeconds, log, onLess });
+    this.#admissions = new Admissions({
+      limits: settings.limits,
+      askers: () => this.#captures.values(),
+      retained: () => this.#retention.kept,
+      enqueue: (key) => this.#queue.add(key),
+      onPass: () => this.#tell(),
+    });
     this.#context = {
       settings,
       directory,
@@ -106,10 +111,9 @@ export class Captures {
       stopping: () => this.#stopping,
       paused: () => this.#disk.paused,
       filters: new FilterChecks({ tcpdump: settings.tcpdump, signal }),
-      admissionOf: (capture) => this.#admissionOf(capture),
+      admissions: this.#admissions,
       again: (key) => this.#queue.add(key),
       retained: (uid, files) => this.#retention.add(uid, files),
-      roomChanged: () => this.#roomChanged(),
     };
     this.#ticker = new Ticker({ everyMs: this.#context.timing.tick, log, stopping: () => this.#stopping });
     this.#report = new NotCapturingReport(directory.path, log, () => [...this.#notCapturing()]);
@@ -134,7 +138,7 @@ export class Captures {
     // In the order in which they once began, as far as it is known; not in the directory's.
     const began = ({ ledger }: Capture) => ledger?.manifest?.runs[0]?.startedAt ?? "";
     captures.sort((a, b) => began(a) < began(b) ? -1 : began(a) > began(b) ? 1 : 0);
-    for (const [i, capture] of captures.entries()) capture.firstSeen = i;
+    for (const [i, capture] of captures.entries()) capture.place.firstSeen = i;
     await this.#retention.adopt().catch((error) => log.error("retained files not seen to", { error }));
   }
 
@@ -173,7 +177,7 @@ export class Captures {
   /** The first list is complete. */
   onSynced(): void {
     this.#synced = true;
-    this.#roomChanged();
+    this.#admissions.changed();
     void this.#settle();
   }
 
@@ -185,7 +189,7 @@ export class Captures {
       return; // the next tick tries again
     }
     this.#settled = true;
-    this.#roomChanged();
+    this.#admissions.changed();
   }
 
   /** Another sandbox, or none, is the owner's. */
@@ -237,7 +241,7 @@ export class Captures {
     const left = [...this.#captures.values()].filter((capture) => capture.running);
     await settledWithin(STOP_FLUSH_MS, Promise.allSettled(left.map((capture) => capture.end())));
     for (const capture of this.#captures.values()) capture.close();
-    clearTimeout(this.#turn);
+    this.#admissions.close();
     await settledWithin(STOP_FLUSH_MS, this.#report.written);
   }
 
@@ -251,7 +255,7 @@ export class Captures {
   }
 
   #changed(key: string): void {
-    this.#rooms = undefined;
+    this.#admissions.forget();
     if (this.#captures.has(key)) this.#queue.add(key);
   }
 
@@ -262,57 +266,18 @@ export class Captures {
     if (capture.isNothing) {
       capture.close();
       this.#captures.delete(key);
-      this.#roomChanged();
+      this.#admissions.changed();
     }
     if (capture.needsRuntime) this.#options.sandboxes.setUrgent(true);
   }
 
-  #admissionOf(capture: Capture): Admission {
-    this.#rooms ??= this.#admit();
-    const room = this.#rooms.get(capture.key);
-    if (room) return room;
-    // It did not apply when the rooms were given.
-    if (!capture.applies) return { kind: "granted" };
-    this.#rooms = this.#admit();
-    return this.#rooms.get(capture.key) ?? { kind: "granted" };
-  }
-
-  #admit(): Map<string, Admission> {
-    const applicants: Applicant[] = [];
-    const others: Occupant[] = [...this.#retention.kept];
-    for (const capture of this.#captures.values()) {
-      const { key, namespace, ranBefore, firstSeen, bytes } = capture;
-      if (!capture.applies) {
-        others.push({ namespace, firstSeen, bytes });
-        continue;
-      }
-      const { claim, place, pod } = capture;
-      const uid = pod?.uid ?? "";
-      applicants.push({ key, namespace, granted: place?.bytes, ranBefore, firstSeen, uid, claim, bytes });
-    }
-    return admit(applicants, others, this.#options.settings.limits);
-  }
-
-  /** Others may have the room now; and what is reported may differ. Many change at once: they are gone through once a turn. */
-  #roomChanged(): void {
-    this.#rooms = undefined;
-    this.#turn ??= setTimeout(() => {
-      this.#turn = undefined;
-      this.#goThrough();
-    });
-  }
-
-  /** Has those looked at who may go now, or no longer, and says how many are in which state. */
-  #goThrough(): void {
+  /** Reports how many captures are in which state, and what is asked for and has no folder. */
+  #tell(): void {
     const states: Partial<Record<CaptureState, number>> = {};
     let active = 0;
-    for (const capture of this.#captures.values()) {
-      const { state } = capture.goal;
-      if (capture.running) active++;
+    for (const { goal: { state }, running } of this.#captures.values()) {
+      if (running) active++;
       if (state !== "none") states[state] = (states[state] ?? 0) + 1;
-      if (capture.admission !== "granted" && this.#admissionOf(capture).kind !== capture.admission) {
-        this.#queue.add(capture.key);
-      }
     }
     if (this.#retention.count > 0) states.retained = this.#retention.count;
     this.#options.metrics.setRequests(states);

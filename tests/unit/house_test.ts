@@ -33,8 +33,8 @@ const MOST_LINES = 300;
 const GENERATED = ["src/sandboxes/cri_pb.ts"];
 /** Files that are still longer, each with the lines that it may have. Entries only go. */
 const STILL_LONGER: Readonly<Record<string, number>> = {
-  "src/captures/capture.ts": 861,
-  "src/captures/captures.ts": 379,
+  "src/captures/capture.ts": 850,
+  "src/captures/captures.ts": 344,
 };
 
 interface Source {
