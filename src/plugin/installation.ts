@@ -5,10 +5,10 @@
  * ClusterRole `<release>-read`, which tenants cannot make, and its pods by their namespace and controller.
  */
 import { isDnsLabel, isDnsName } from "../base/names.ts";
-import { Forbidden } from "./explain.ts";
 import { Failure, UsageFailure } from "./failure.ts";
-import type { Kubectl } from "./kubectl.ts";
-import { itemsOf, type ObjectMeta, type PodObject } from "./objects.ts";
+import { Forbidden } from "./kubectl/explain.ts";
+import type { Kubectl } from "./kubectl/kubectl.ts";
+import { itemsOf, type ObjectMeta, type PodObject } from "./kubectl/objects.ts";
 
 /** The chart labels its objects with these (charts/templates/_helpers.tpl). */
 const NAME_LABEL = "app.kubernetes.io/name";

@@ -4,22 +4,22 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { parseDuration } from "../base/duration.ts";
+import { messageOf } from "../base/errors.ts";
 import { LONGEST_TIMER_MS } from "../base/timeout.ts";
 import { VERSION } from "../version.ts";
-import type { Context } from "./command.ts";
 import { canonical, KUBECTL_HELP, kubectlArgs, kubectlOptions } from "./command_line.ts";
-import { messageOf } from "../base/errors.ts";
+import type { Context } from "./commands/command.ts";
+import { get } from "./commands/get.ts";
+import { list } from "./commands/list.ts";
+import { REQUEST_FLAGS, type RequestFlag } from "./commands/request.ts";
+import { start } from "./commands/start.ts";
+import { stop } from "./commands/stop.ts";
+import { stream } from "./commands/stream.ts";
+import { version } from "./commands/version.ts";
 import { Failure, Interrupted } from "./failure.ts";
-import { get } from "./get.ts";
-import { Kubectl } from "./kubectl.ts";
-import { list } from "./list.ts";
-import { Login } from "./login.ts";
-import { REQUEST_FLAGS, type RequestFlag } from "./request.ts";
-import { start } from "./start.ts";
-import { stop } from "./stop.ts";
-import { stream } from "./stream.ts";
+import { Kubectl } from "./kubectl/kubectl.ts";
+import { Login } from "./kubectl/login.ts";
 import { type Terminal, terminal } from "./terminal.ts";
-import { version } from "./version_command.ts";
 
 interface Options {
   readonly controllerNamespace?: string | undefined;

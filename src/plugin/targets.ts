@@ -1,11 +1,11 @@
 /** The pods that a command line means: by name, by selector, or as the pods of a workload. */
 import { compareText } from "../base/table.ts";
 import { Failure, UsageFailure } from "./failure.ts";
-import { Forbidden, NoSuchType, NotFound } from "./explain.ts";
-import type { Kubectl } from "./kubectl.ts";
+import { Forbidden, NoSuchType, NotFound } from "./kubectl/explain.ts";
+import type { Kubectl } from "./kubectl/kubectl.ts";
+import { contextNamespace } from "./kubectl/namespace.ts";
+import { itemsOf, managerOf, type ObjectMeta, type PodObject, type WorkloadObject } from "./kubectl/objects.ts";
 import { type Named, readNames } from "./names.ts";
-import { contextNamespace } from "./namespace.ts";
-import { itemsOf, managerOf, type ObjectMeta, type PodObject, type WorkloadObject } from "./objects.ts";
 
 export interface TargetOptions {
   /** As `readNames` reads them. */

@@ -1,6 +1,6 @@
 /** The plugin's merge alone, as a process: merge_parts.ts TARGET PART… */
 import { basename } from "@std/path";
-import { mergeParts } from "../../src/plugin/merge_parts.ts";
+import { mergeParts } from "../../src/plugin/fetch/merge_parts.ts";
 
 const [target, ...parts] = Deno.args as [string, ...string[]];
 await mergeParts(

@@ -4,8 +4,8 @@ import { join, relative } from "@std/path";
 import { ROOT, run } from "../rig/cli.ts";
 
 /**
- * The rooms that each room may import, lowest first. A room is a folder of src/, or a file there. An import of a room that stands at
- * the same place or further down would be an arrow up, so that there can be no circle.
+ * The rooms that each room may import, lowest first. A room is a folder of src/, or a file there; of src/plugin/ each folder and file is one.
+ * An import of a room that stands at the same place or further down would be an arrow up, so that there can be no circle.
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   version: [],
@@ -21,7 +21,26 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   sandboxes: ["base", "log"],
   captures: ["version", "base", "log", "spec", "store", "settings", "metrics", "pods", "sandboxes"],
   reading: ["version", "base", "spec", "pcap", "store"],
-  plugin: ["version", "base", "spec", "pcap"],
+  "plugin/failure": [],
+  "plugin/format": [],
+  "plugin/command_line": ["plugin/failure"],
+  "plugin/names": ["plugin/failure"],
+  "plugin/terminal": ["base", "plugin/failure"],
+  "plugin/kubectl": ["base", "plugin/failure", "plugin/terminal"],
+  "plugin/installation": ["base", "plugin/failure", "plugin/kubectl"],
+  "plugin/targets": ["base", "plugin/failure", "plugin/names", "plugin/kubectl"],
+  "plugin/fetch": [
+    ...["version", "base", "spec", "pcap"],
+    ...["failure", "format", "terminal", "kubectl", "installation", "targets"].map((room) => `plugin/${room}`),
+  ],
+  "plugin/commands": [
+    ...["version", "base", "spec", "pcap"],
+    ...["failure", "format", "terminal", "kubectl", "installation", "targets", "fetch"].map((room) => `plugin/${room}`),
+  ],
+  "plugin/main": [
+    ...["version", "base"],
+    ...["failure", "command_line", "terminal", "kubectl", "commands"].map((room) => `plugin/${room}`),
+  ],
   check: ["base", "settings", "pods"],
   purge: ["base", "log", "store"],
   controller: ["base", "log", "store", "settings", "metrics", "http", "pods", "sandboxes", "captures"],
@@ -56,7 +75,8 @@ async function allSources(): Promise<Source[]> {
 }
 
 function roomOf(path: string): string {
-  return path.replace(/^src\//, "").replace(/\.ts$/, "").split("/")[0]!;
+  const [room = "", inner] = path.replace(/^src\//, "").replace(/\.ts$/, "").split("/");
+  return room === "plugin" ? `${room}/${inner}` : room;
 }
 
 /** The files of src/ that a file imports, statically or not. */

@@ -1,7 +1,7 @@
 /** `start` and `stop` on a real API server with real kubectl; the test plays the controllers and records their Events. */
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
-import { requestOf } from "../../../src/plugin/request.ts";
+import { requestOf } from "../../../src/plugin/commands/request.ts";
 import { REQUEST_ANNOTATION } from "../../../src/spec/event.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { controllerPod, eventually, install, plugin, type RunOptions, Sandbox } from "./rig.ts";

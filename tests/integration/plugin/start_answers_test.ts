@@ -4,7 +4,7 @@
  */
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
-import { requestOf } from "../../../src/plugin/request.ts";
+import { requestOf } from "../../../src/plugin/commands/request.ts";
 import { REQUEST_ANNOTATION } from "../../../src/spec/event.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { controllerPod, eventually, install, Sandbox } from "./rig.ts";

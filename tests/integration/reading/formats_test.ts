@@ -6,7 +6,7 @@ import { waitFor } from "../../cluster/wait.ts";
 import { FileSource } from "../../../src/pcap/bytes.ts";
 import { cat } from "../../../src/reading/cat.ts";
 import { mergeCaptures } from "../../../src/pcap/merge.ts";
-import { checkWhole } from "../../../src/plugin/whole.ts";
+import { checkWhole } from "../../../src/plugin/fetch/whole.ts";
 import { captureDir, concat, run as aRun, testIo } from "../../unit/reading/files.ts";
 import { linesOf } from "./lines.ts";
 import { blocksIn, capinfos, Netns, packetsIn, Sender, Tcpdump, tshark } from "./rig.ts";

@@ -4,7 +4,7 @@ import { join } from "@std/path";
 import { run } from "../../cluster/run.ts";
 import { waitFor } from "../../cluster/wait.ts";
 import { denoArgs } from "../../rig/cli.ts";
-import { checkWhole } from "../../../src/plugin/whole.ts";
+import { checkWhole } from "../../../src/plugin/fetch/whole.ts";
 import { captureDir, run as aRun } from "../../unit/reading/files.ts";
 import { blocksIn, capinfos, catCommand, Netns, readingCommand, save, Tcpdump } from "./rig.ts";
 

@@ -1,6 +1,6 @@
 import { deepStrictEqual, match, strictEqual, throws } from "node:assert";
 import { controllerOn, installationFrom, releaseIn } from "../../../src/plugin/installation.ts";
-import type { ObjectMeta, PodObject } from "../../../src/plugin/objects.ts";
+import type { ObjectMeta, PodObject } from "../../../src/plugin/kubectl/objects.ts";
 import { clusterRole, controllerPod } from "../../integration/plugin/rig.ts";
 
 const RELEASE = { namespace: "packet-capture", name: "packet-capture", annotationKey: "tcpdump.antrea.io" };
