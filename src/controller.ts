@@ -83,7 +83,7 @@ export async function runController(
     const sandboxes = new Sandboxes({
       socket: settings.criSocket,
       netnsDir: settings.netnsDir,
-      onChange: (owner) => captures.onSandbox(owner),
+      onChange: (owner) => captures.sandboxChanged(owner),
       log: getLog("sandboxes"),
     });
     const captures: Captures = new Captures({
@@ -115,10 +115,10 @@ export async function runController(
       api,
       nodeName: settings.nodeName,
       annotationKey: settings.annotationKey,
-      onPod: (pod) => captures.onPod(pod),
+      onPod: (pod) => captures.podUpdated(pod),
       kept: () => captures.kept(),
-      onGone: (pod) => captures.onGone(pod),
-      onSynced: () => captures.onSynced(),
+      onGone: (pod) => captures.podDeleted(pod),
+      onSynced: () => captures.podsSynced(),
       log: getLog("watch"),
       metrics,
       timing: options.timing?.watch,

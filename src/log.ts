@@ -42,6 +42,13 @@ export const stderr: LineWriter = new LineWriter({
     ]),
 });
 
+/** A log whose lines begin with the fields that `fields` returns at that moment. */
+export function withFields(log: Log, fields: () => LogFields): Log {
+  const write = (level: LogLevel) => (message: string, more: LogFields = {}) =>
+    log[level](message, { ...fields(), ...more });
+  return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
+}
+
 /** Sets level and format for all loggers, those handed out before too. */
 export function setupLog({ level, format }: { level: LogLevel; format: LogFormat }): void {
   formatLine = format === "json" ? formatJson : formatLogfmt;

@@ -6,24 +6,27 @@
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { KeptPod } from "../pods/absence.ts";
-import { requestHash } from "../spec/annotations.ts";
-import type { PodEvent } from "../pods/events.ts";
 import type { Pod } from "../pods/pod.ts";
 import { podKey } from "../pods/pod.ts";
 import type { PodStatus } from "../pods/status.ts";
 import type { Sandbox, SandboxOwner } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
+import { mapConcurrent } from "../base/map_concurrent.ts";
 import { Semaphore } from "../base/semaphore.ts";
 import { Admissions } from "./admissions.ts";
-import { Capture, type CaptureContext } from "./capture.ts";
+import { Capture } from "./capture.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
 import { ClockSteps } from "./clock_steps.ts";
 import { DiskFloor } from "./disk.ts";
 import { FilterChecks } from "./filter_checks.ts";
 import type { CaptureState } from "../spec/state.ts";
+import { needsRuntime, tick } from "./every_second.ts";
 import { KeyedQueue } from "./queue.ts";
 import { Retention } from "./retention.ts";
-import { NotCapturingReport } from "./not_capturing_report.ts";
+import { NotCapturingReport, rowOf } from "./not_capturing_report.ts";
+import type { Recorder } from "./report.ts";
+import { sandboxOf } from "./sandbox_of.ts";
+import { Node, type Shared } from "./shared.ts";
 import { Ticker } from "./ticker.ts";
 import { settledWithin } from "../base/timeout.ts";
 import { CAPTURE_TIMING, type CaptureTiming } from "./timing.ts";
@@ -36,15 +39,13 @@ const STOP_FLUSH_MS = 8000;
 const ADOPTED_AT_ONCE = 8;
 /** So many pods without a sandbox are looked at in the API at a time. */
 const LOOKS_AT_ONCE = 4;
-/** Every so many ticks tcpdump is asked for its counters, and they are written: at most 5 s old when read. */
-const COUNTER_TICKS = 3;
 
 export interface CapturesOptions {
   readonly settings: Settings;
   readonly directory: CaptureDir;
   readonly metrics: Metrics;
   readonly log: Log;
-  readonly record: (pod: Pod, event: PodEvent, request: string, isAnswer: boolean) => void;
+  readonly record: Recorder;
   readonly sandboxes: {
     get(owner: SandboxOwner): Sandbox | undefined;
     refresh(): Promise<void>;
@@ -63,161 +64,139 @@ export interface CapturesOptions {
 
 export class Captures {
   readonly #options: CapturesOptions;
-  readonly #context: CaptureContext;
+  readonly #shared: Shared;
+  readonly #node: Node;
   readonly #captures = new Map<string, Capture>();
   readonly #queue: KeyedQueue;
   readonly #disk: DiskFloor;
   readonly #retention: Retention;
-  readonly #looks = new Semaphore(LOOKS_AT_ONCE);
-  #seen = 0;
-  #synced = false;
-  #settled = false;
-  #stopping = false;
-  #ticks = 0;
-  readonly #clock = new ClockSteps();
   readonly #admissions: Admissions;
   readonly #ticker: Ticker;
   readonly #report: NotCapturingReport;
+  readonly #clock = new ClockSteps();
+  #seen = 0;
+  #ticks = 0;
+  /** The first list of pods is complete. */
+  #podsSynced = false;
 
   constructor(options: CapturesOptions) {
     this.#options = options;
-    const { settings, directory, metrics, log, signal, sandboxes } = options;
+    const { settings, directory, metrics, log, signal, sandboxes, record, statusOf } = options;
+    const timing = options.timing ?? CAPTURE_TIMING;
     this.#disk = options.disk ?? new DiskFloor(directory.path, settings.limits.minFreePercent);
-    const onLess = () => this.#admissions.changed();
-    this.#retention = new Retention({ directory, seconds: settings.retentionSeconds, log, onLess });
-    this.#admissions = new Admissions({
-      limits: settings.limits,
-      askers: () => this.#captures.values(),
-      retained: () => this.#retention.kept,
-      enqueue: (key) => this.#queue.add(key),
-      onPass: () => this.#tell(),
-    });
-    this.#context = {
-      settings,
-      directory,
-      metrics,
-      log,
-      record: options.record,
-      sandboxOf: (pod) => this.#sandboxOf(pod),
-      statusOf: (pod) =>
-        this.#looks.take(async () => {
-          // A runtime that does not answer says of no pod that it has no sandbox.
-          await sandboxes.refresh();
-          return await options.statusOf(pod, signal);
-        }),
-      timing: options.timing ?? CAPTURE_TIMING,
-      lookForSandboxes: () => sandboxes.refresh().catch(() => {}),
-      settled: () => this.#settled,
-      stopping: () => this.#stopping,
-      paused: () => this.#disk.paused,
-      filters: new FilterChecks({ tcpdump: settings.tcpdump, signal }),
-      admissions: this.#admissions,
-      again: (key) => this.#queue.add(key),
-      retained: (uid, files) => this.#retention.add(uid, files),
-    };
-    this.#ticker = new Ticker({ everyMs: this.#context.timing.tick, log, stopping: () => this.#stopping });
-    this.#report = new NotCapturingReport(directory.path, log, () => [...this.#notCapturing()]);
+    this.#node = new Node(this.#disk);
     this.#queue = new KeyedQueue((key) => this.#reconcile(key), (key, error, retryInMs) => {
       metrics.failures.inc({ reason: "internal" });
       log.error("reconcile failed", { pod: key, error, retryInMs: Math.round(retryInMs) });
     });
+    const enqueue = (key: string) => this.#queue.add(key);
+    const onLess = () => this.#admissions.changed();
+    this.#retention = new Retention({ directory, seconds: settings.retentionSeconds, log, onLess });
+    this.#admissions = new Admissions({
+      limits: settings.limits,
+      askers: () => this.#captures.values().map(({ claimant }) => claimant),
+      retained: () => this.#retention.kept,
+      enqueue,
+      onPass: () => this.#publish(),
+    });
+    const looks = new Semaphore(LOOKS_AT_ONCE);
+    this.#shared = {
+      ...{ settings, directory, metrics, log, record, enqueue, timing, node: this.#node },
+      ...{ admissions: this.#admissions, retention: this.#retention },
+      filters: new FilterChecks({ tcpdump: settings.tcpdump, signal }),
+      sandboxOf: (pod) => sandboxOf(pod, sandboxes),
+      refreshSandboxes: () => sandboxes.refresh().catch(() => {}),
+      statusOf: (pod) =>
+        looks.take(async () => {
+          // A runtime that does not answer says of no pod that it has no sandbox.
+          await sandboxes.refresh();
+          return await statusOf(pod, signal);
+        }),
+    };
+    this.#ticker = new Ticker({ everyMs: timing.tick, log, stopping: () => this.#node.isStopping });
+    const rows = () => [...this.#captures.values()].flatMap((capture) => rowOf(capture) ?? []);
+    this.#report = new NotCapturingReport(directory.path, log, rows);
   }
 
   /** Takes over what an earlier life of the controller left in the directory. A folder that resists is no reason not to start. */
   async adopt(): Promise<void> {
     const { directory, log } = this.#options;
-    await this.#disk.look().catch((error) => log.warn("the disk not seen to", { error }));
+    await this.#disk.look().catch((error) => log.warn("disk check failed", { error }));
     await directory.tidy();
     const captures = (await directory.folders()).map(({ namespace, pod }) => this.#captureOf(namespace, pod));
-    const turns = new Semaphore(ADOPTED_AT_ONCE);
-    await Promise.all(captures.map((capture) =>
-      turns.take(() => capture.adopt()).catch((error) => {
-        log.error("folder not seen to", { ...capture.fields(), error });
-      })
-    ));
+    await mapConcurrent(captures, ADOPTED_AT_ONCE, async (capture) => {
+      await capture.adopt().catch((error) => capture.log.error("cannot adopt folder", { error }));
+    });
     // In the order in which they once began, as far as it is known; not in the directory's.
-    const began = ({ ledger }: Capture) => ledger?.manifest?.runs[0]?.startedAt ?? "";
+    const began = ({ folder }: Capture) => folder.manifest?.runs[0]?.startedAt ?? "";
     captures.sort((a, b) => began(a) < began(b) ? -1 : began(a) > began(b) ? 1 : 0);
     for (const [i, capture] of captures.entries()) capture.place.firstSeen = i;
-    await this.#retention.adopt().catch((error) => log.error("retained files not seen to", { error }));
+    await this.#retention.adopt().catch((error) => log.error("cannot adopt retained files", { error }));
   }
 
-  /** A pod object is new or has changed. */
-  onPod(pod: Pod): void {
+  /** Takes over a pod object that is new or has changed. */
+  podUpdated(pod: Pod): void {
     const key = podKey(pod);
     const wanted = pod.annotations[this.#options.settings.annotationKey] !== undefined;
     if (!wanted && !this.#captures.has(key)) return;
     try {
-      this.#captureOf(pod.namespace, pod.name).seen(pod);
+      this.#captureOf(pod.namespace, pod.name).podUpdated(pod);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       this.#options.log.error("pod ignored", { error, uid: pod.uid });
       return;
     }
-    if (wanted && this.#sandboxOf(pod) === undefined) {
+    if (wanted && this.#shared.sandboxOf(pod) === undefined) {
       // Not known yet, or on the node's network, which makes no netns file that would tell: ask at once.
-      void this.#context.lookForSandboxes().then(() => this.#queue.add(key));
+      void this.#shared.refreshSandboxes().then(() => this.#queue.add(key));
     }
     this.#changed(key);
   }
 
   /** The pods of which there is a capture, or a folder. */
   *kept(): Generator<KeptPod> {
-    for (const { namespace, name, pod, ledger } of this.#captures.values()) {
-      yield { namespace, name, uid: pod?.uid ?? ledger?.manifest?.uid };
-    }
+    for (const { namespace, name, uid } of this.#captures.values()) yield { namespace, name, uid };
   }
 
-  /** It is proven that the pod object is gone: a DELETED event, or the API server's answer to a question about it. */
-  onGone(pod: KeptPod): void {
-    this.#captures.get(podKey(pod))?.gone(pod.uid);
+  /** Takes over the proof that a pod object is gone: a DELETED event, or the API server's answer to a question about it. */
+  podDeleted(pod: KeptPod): void {
+    this.#captures.get(podKey(pod))?.podDeleted(pod.uid);
     this.#changed(podKey(pod));
   }
 
-  /** The first list is complete. */
-  onSynced(): void {
-    this.#synced = true;
+  /** Takes over that the first list is complete. */
+  podsSynced(): void {
+    this.#podsSynced = true;
     this.#admissions.changed();
-    void this.#settle();
+    void this.#sync();
   }
 
   /** Once the runtime, too, has said all that it knows, the places of captures that do not come back are free. */
-  async #settle(): Promise<void> {
+  async #sync(): Promise<void> {
     try {
       await this.#options.sandboxes.refresh();
     } catch {
       return; // the next tick tries again
     }
-    this.#settled = true;
+    this.#node.isSynced = true;
     this.#admissions.changed();
   }
 
-  /** Another sandbox, or none, is the owner's. */
-  onSandbox(owner: SandboxOwner): void {
+  /** Takes over that another sandbox, or none, is the owner's. */
+  sandboxChanged(owner: SandboxOwner): void {
     this.#changed(podKey(owner));
-  }
-
-  /**
-   * Returns the sandbox that the runtime's labels prove to be the pod's: by its own UID or, of a static pod's mirror object, by the UID
-   * that it names. Namespace and name are the object's own in both cases, so that it can name no UID of another pod's.
-   */
-  #sandboxOf(pod: Pod): Sandbox | undefined {
-    const { namespace, name, uid, staticUid } = pod;
-    const { sandboxes } = this.#options;
-    return sandboxes.get({ namespace, name, uid }) ??
-      (staticUid === undefined ? undefined : sandboxes.get({ namespace, name, uid: staticUid }));
   }
 
   /** Has the tcpdump of a pod write what it has buffered. @throws if there is none, or it does not in time. */
   async flushBuffer(namespace: string, name: string): Promise<void> {
-    const running = this.#captures.get(podKey({ namespace, name }))?.running;
+    const running = this.#captures.get(podKey({ namespace, name }))?.runs.running;
     if (!running) throw new Error(`Cannot flush ${namespace}/${name}: no tcpdump captures it now`);
     await running.flushBuffer();
   }
 
   /** Has counters and sizes of now written for all captures, as far as their tcpdumps answer. */
   async countNow(): Promise<void> {
-    await Promise.allSettled([...this.#captures.values()].map((capture) => capture.countNow()));
+    await Promise.allSettled([...this.#captures.values()].map(({ runs }) => runs.countNow()));
   }
 
   /** performance.now() when the loop last turned. */
@@ -232,13 +211,13 @@ export class Captures {
 
   /** Stops all captures with their last packets; their files stay. */
   async stop(): Promise<void> {
-    this.#stopping = true;
+    this.#node.isStopping = true;
     for (const key of this.#captures.keys()) this.#queue.add(key);
     const idle = await this.#queue.idle(STOP_MS);
     this.#queue.close();
     if (!idle) this.#options.log.warn("some captures' work hangs: they are stopped beside it");
     // Its work may hang (a disk, a lock that a stopped reader holds), or have failed: its packets are not lost for that.
-    const left = [...this.#captures.values()].filter((capture) => capture.running);
+    const left = [...this.#captures.values()].filter((capture) => capture.runs.running);
     await settledWithin(STOP_FLUSH_MS, Promise.allSettled(left.map((capture) => capture.end())));
     for (const capture of this.#captures.values()) capture.close();
     this.#admissions.close();
@@ -249,7 +228,7 @@ export class Captures {
     const key = podKey({ namespace, name });
     const known = this.#captures.get(key);
     if (known) return known;
-    const capture = new Capture(this.#context, namespace, name, this.#seen++);
+    const capture = new Capture(this.#shared, namespace, name, this.#seen++);
     this.#captures.set(key, capture);
     return capture;
   }
@@ -268,71 +247,48 @@ export class Captures {
       this.#captures.delete(key);
       this.#admissions.changed();
     }
-    if (capture.needsRuntime) this.#options.sandboxes.setUrgent(true);
+    if (needsRuntime(capture)) this.#options.sandboxes.setUrgent(true);
   }
 
-  /** Reports how many captures are in which state, and what is asked for and has no folder. */
-  #tell(): void {
+  /** Publishes how many captures are in which state, and what `list` shows of those without a folder. */
+  #publish(): void {
     const states: Partial<Record<CaptureState, number>> = {};
     let active = 0;
-    for (const { goal: { state }, running } of this.#captures.values()) {
-      if (running) active++;
+    for (const { runs, report: { desired: { state } } } of this.#captures.values()) {
+      if (runs.running) active++;
       if (state !== "none") states[state] = (states[state] ?? 0) + 1;
     }
     if (this.#retention.count > 0) states.retained = this.#retention.count;
     this.#options.metrics.setRequests(states);
     this.#options.metrics.active.set(active);
-    if (!this.#stopping) this.#report.write();
+    if (!this.#node.isStopping) this.#report.write();
   }
 
-  /** Returns, for `list`, what is asked for and has no folder to say so. */
-  *#notCapturing(): Generator<unknown> {
-    for (const { ledger, bytes, pod, asked, isHere, goal, goalSince } of this.#captures.values()) {
-      if ((ledger?.manifest ?? bytes > 0) || !pod || goal.state === "none") continue;
-      // A server that ignores the field selector shows others' pods too; a mirror without its static pod is to be seen.
-      if (!isHere && pod.staticUid === undefined) continue;
-      const { namespace, name, uid } = pod;
-      const request = requestHash(pod.annotations);
-      const wanted = asked.kind === "valid" ? { wanted: asked.request } : {};
-      yield { namespace, pod: name, uid, ...goal, since: goalSince.toISOString(), request, ...wanted };
-    }
-  }
-
-  /** Begins what has to be done every second. Nothing is waited for: a disk may hang, and the others are looked after all the same. */
+  /** Begins what has to be done every second. Nothing is waited for: a disk may hang. */
   #tick(): void {
-    this.#ticker.begin(this, "the disk", () => this.#lookAtDisk());
+    this.#ticker.begin(this, "disk check", () => this.#lookAtDisk());
     this.#ticker.begin(this, "retained files", () => this.#retention.tick());
-    if (this.#synced && !this.#settled) this.#ticker.begin(this, "sandboxes", () => this.#settle());
-    const phase = this.#ticks++ % COUNTER_TICKS;
-    const step = this.#clock.look();
-    if (step) this.#options.log.warn("the clock was set", { seconds: Math.round(step.seconds * 1000) / 1000 });
+    if (this.#podsSynced && !this.#node.isSynced) this.#ticker.begin(this, "sandboxes", () => this.#sync());
+    const n = this.#ticks++, clockStep = this.#clock.look();
+    if (clockStep) {
+      this.#options.log.warn("the clock was set", { seconds: Math.round(clockStep.seconds * 1000) / 1000 });
+    }
     let urgent = false;
     for (const capture of this.#captures.values()) {
-      urgent ||= capture.needsRuntime;
-      if (capture.needsLook && !this.#stopping) this.#begin(capture, "pod status", () => capture.look());
-      if (!capture.running && !capture.files.hasSurplus) continue;
-      this.#begin(capture, "files", async () => {
-        if (phase === 0 || capture.files.hasSurplus || await capture.files.haveEarlier()) await capture.measure();
-      });
-      if (!capture.running) continue;
-      if (step) capture.noteClockStep(step);
-      this.#begin(capture, "health", () => capture.watch(phase === 0));
-      if (phase === 1) this.#begin(capture, "counters", () => capture.countNow());
+      urgent ||= needsRuntime(capture);
+      const begin = (what: string, work: () => Promise<void>) =>
+        this.#ticker.begin(capture, what, work, { pod: capture.key });
+      tick(capture, this.#shared, { n, clockStep, begin });
     }
     this.#options.sandboxes.setUrgent(urgent);
-    if (this.#report.isOld && !this.#stopping) this.#report.write();
-  }
-
-  /** Begins work on a capture. */
-  #begin(capture: Capture, what: string, work: () => Promise<void>): void {
-    this.#ticker.begin(capture, what, work, { pod: capture.key });
+    if (this.#report.isOld && !this.#node.isStopping) this.#report.write();
   }
 
   async #lookAtDisk(): Promise<void> {
     const { directory, metrics, log } = this.#options;
     if (!await directory.isIntact()) {
       // At the end it is given up.
-      if (!this.#stopping) this.#options.onDirectoryLost();
+      if (!this.#node.isStopping) this.#options.onDirectoryLost();
       return;
     }
     const turned = await this.#disk.look();

@@ -5,3 +5,7 @@ export interface Exit {
   /** What it last said on stderr, one line. */
   readonly said: string;
 }
+
+export function isClean({ code, signal }: Exit): boolean {
+  return code === 0 && signal === null;
+}

@@ -1,6 +1,7 @@
 /** What a user is told on the pod when a capture comes to rest somewhere, or its run does not go well. Pure. */
+import { count, formatBytes } from "../base/format.ts";
 import type { PodEvent } from "../pods/events.ts";
-import type { CaptureRequest } from "../spec/request.ts";
+import { type CaptureRequest, describe } from "../spec/request.ts";
 import type { Desired } from "./plan.ts";
 
 const KEPT = "its files are kept while the annotation is there";
@@ -48,6 +49,31 @@ export function eventFor(
     default:
       return undefined;
   }
+}
+
+/** Returns the Event for a run that listens. @param last when the run before ended; undefined: it is the first. */
+export function started(request: CaptureRequest, last: string | undefined, restartedBy: string): PodEvent {
+  const what = describe(request);
+  return last === undefined ? { type: "Normal", reason: "CaptureStarted", note: `Capturing: ${what}` } : {
+    type: "Normal",
+    reason: "CaptureRestarted",
+    note: `Capturing again (${what}): ${restartedBy}; not captured since ${last}`,
+  };
+}
+
+/** Returns the Event for a further request that the tcpdump of the one before serves too. */
+export function servedOn(request: CaptureRequest): PodEvent {
+  return {
+    type: "Normal",
+    reason: "CaptureStarted",
+    note: `Capturing: ${describe(request)}; tcpdump goes on as it is`,
+  };
+}
+
+/** Returns the Event for the end of a capture whose files go with it. */
+export function filesDeleted(files: number, bytes: number): PodEvent {
+  const note = `Annotation removed: deleted ${count(files, "file")} (${formatBytes(bytes)})`;
+  return { type: "Normal", reason: "CaptureStopped", note };
 }
 
 /** The Event for dropped packets. Its note has no numbers: Events with the same note are counted, and leave room for others. */

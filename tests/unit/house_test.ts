@@ -51,10 +51,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 const MOST_LINES = 300;
 const GENERATED = ["src/sandboxes/cri_pb.ts"];
 /** Files that are still longer, each with the lines that it may have. Entries only go. */
-const STILL_LONGER: Readonly<Record<string, number>> = {
-  "src/captures/capture.ts": 850,
-  "src/captures/captures.ts": 344,
-};
+const STILL_LONGER: Readonly<Record<string, number>> = {};
 
 interface Source {
   /** Relative to the project's root. */

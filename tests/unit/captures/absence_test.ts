@@ -47,7 +47,7 @@ Deno.test("a folder whose pod the list lacks stays until that pod is proven to b
     const [kept] = world.captures.kept();
     assertEquals(kept, { namespace: "default", name: "a", uid: undefined });
     world.gone("a", "another");
-    world.captures.onGone(kept!);
+    world.captures.podDeleted(kept!);
     await world.clean("a");
   });
 });

@@ -31,7 +31,7 @@ Deno.test("a pod that claims to be the mirror of another's UID is pending with a
   assertEquals(world.processes().length, 1);
   // Neither its changes nor its end are the other's business.
   world.annotate("harmless", { "": "4" }, claim);
-  world.captures.onGone(world.pod("harmless", {}, claim));
+  world.captures.podDeleted(world.pod("harmless", {}, claim));
   world.sandbox("ledger", "s2", "uid-ledger", "bank");
   await world.told(/^uid-ledger CaptureRestarted: .*sandbox re-created/);
   world.noSandbox("ledger", "uid-ledger", "bank");

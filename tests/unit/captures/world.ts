@@ -159,10 +159,10 @@ export class World implements AsyncDisposable {
     const world = new World(dir, directory, options);
     await world.captures.adopt();
     options.before?.(world);
-    world.captures.onSynced();
+    world.captures.podsSynced();
     // What the pod watch proves by asking: of all that is kept, only the pods told of before exist.
     for (const pod of options.proves === false ? [] : [...world.captures.kept()]) {
-      if (!world.#told.has(podKey(pod))) world.captures.onGone(pod);
+      if (!world.#told.has(podKey(pod))) world.captures.podDeleted(pod);
     }
     world.#run = world.captures.run(world.abort.signal);
     return world;
@@ -187,23 +187,23 @@ export class World implements AsyncDisposable {
   annotate(name: string, annotations: Record<string, string>, change: Partial<Pod> = {}): void {
     const pod = this.pod(name, annotations, change);
     this.#told.add(podKey(pod));
-    this.captures.onPod(pod);
+    this.captures.podUpdated(pod);
   }
 
   gone(name: string, uid = `uid-${name}`): void {
-    this.captures.onGone(this.pod(name, {}, { uid }));
+    this.captures.podDeleted(this.pod(name, {}, { uid }));
   }
 
   /** The runtime has a (further) sandbox for the pod, in our own netns. */
   sandbox(name: string, id = "s1", uid = `uid-${name}`, namespace = "default"): void {
     const owner = { namespace, name, uid };
     this.sandboxes.set(uid, { id, owner, createdAt: 1n, hostNetwork: true, netnsPath: undefined });
-    this.captures.onSandbox(owner);
+    this.captures.sandboxChanged(owner);
   }
 
   noSandbox(name: string, uid = `uid-${name}`, namespace = "default"): void {
     this.sandboxes.delete(uid);
-    this.captures.onSandbox({ namespace, name, uid });
+    this.captures.sandboxChanged({ namespace, name, uid });
   }
 
   folder(name: string): string {

@@ -1,6 +1,7 @@
 import { deepStrictEqual as assertEquals, rejects } from "node:assert/strict";
 import { join } from "@std/path";
-import { Ledger } from "../../../src/captures/ledger.ts";
+import { Folder } from "../../../src/captures/folder.ts";
+import type { Log, LogFields } from "../../../src/log.ts";
 import { readManifest, writeManifest } from "../../../src/store/manifest_file.ts";
 import type { CaptureRequest } from "../../../src/spec/request.ts";
 
@@ -14,14 +15,29 @@ const pod = {
   terminating: false,
 };
 
-Deno.test("Ledger.save() writes one after another, however many ask at once, and the last stays", async () => {
+/** Problems that were logged. */
+const problems: unknown[] = [];
+const note = (_: string, { problem }: LogFields = {}) => void problems.push(problem);
+const log: Log = { debug: note, info: note, warn: note, error: note };
+
+function folderAt(path: string): Folder {
+  const directory = {
+    folderOf: () => path,
+    makeFolder: () => Promise.resolve(path),
+    removeFolder: () => Promise.resolve(),
+    retainFolder: () => Promise.resolve(path),
+  };
+  return new Folder({ directory, namespace: "default", name: "web", node: "node-1", log });
+}
+
+Deno.test("Folder.save() writes one after another, however many ask at once, and the last stays", async () => {
   const folder = await Deno.makeTempDir();
-  const ledger = new Ledger(folder, "node-1");
-  await ledger.begin(pod, request, { n: 1, sandboxId: "s" });
+  const one = folderAt(folder);
+  await one.begin(pod, request, { n: 1, sandboxId: "s" });
   const saves: Promise<void>[] = [];
   for (let captured = 1; captured <= 50; captured++) {
-    ledger.amend({ captured });
-    saves.push(ledger.save({ durable: captured % 2 === 0 }));
+    one.amend({ captured });
+    saves.push(one.save({ durable: captured % 2 === 0 }));
   }
   await Promise.all(saves);
   assertEquals((await readManifest(folder))?.runs[0]?.captured, 50);
@@ -29,26 +45,30 @@ Deno.test("Ledger.save() writes one after another, however many ask at once, and
   await Deno.remove(folder, { recursive: true });
 });
 
-Deno.test("Ledger.adopt() sets aside what cannot be read, whatever is in the way", async () => {
+Deno.test("Folder.adopt() sets aside what cannot be read, whatever is in the way", async () => {
   const folder = await Deno.makeTempDir();
   const path = join(folder, "capture.json");
-  const adopt = () => new Ledger(folder, "node-1").adopt();
+  const adopt = async () => {
+    problems.length = 0;
+    await folderAt(folder).adopt();
+    return problems.map(String);
+  };
   try {
     await Deno.writeTextFile(path, "{");
     await Deno.mkdir(join(folder, "capture.json.damaged", "deep"), { recursive: true });
-    const { interrupted, damage } = await adopt();
-    assertEquals([interrupted, damage?.includes("not JSON")], [true, true]);
+    const said = await adopt();
+    assertEquals([said.length, said[0]?.includes("not JSON")], [1, true]);
     assertEquals(await Deno.readTextFile(`${path}.damaged`), "{");
     // Not a word about its content: it cannot be read at all.
     await Deno.writeTextFile(path, "{}");
     const { readTextFile } = Deno;
     Deno.readTextFile = () => Promise.reject(new Error("Input/output error (os error 5)"));
     try {
-      assertEquals((await adopt()).damage, "Input/output error (os error 5)");
+      assertEquals(await adopt(), ["Input/output error (os error 5)"]);
     } finally {
       Deno.readTextFile = readTextFile;
     }
-    assertEquals(await adopt(), { interrupted: true });
+    assertEquals(await adopt(), []);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -57,8 +77,8 @@ Deno.test("Ledger.adopt() sets aside what cannot be read, whatever is in the way
 Deno.test("readManifest() refuses what the program would calculate with if it is no number, or no time", async () => {
   const folder = await Deno.makeTempDir();
   try {
-    const ledger = new Ledger(folder, "node-1");
-    await ledger.begin(pod, { ...request, durationSeconds: 5 }, { n: 1, sandboxId: "s" });
+    const one = folderAt(folder);
+    await one.begin(pod, { ...request, durationSeconds: 5 }, { n: 1, sandboxId: "s" });
     const path = join(folder, "capture.json");
     const text = await Deno.readTextFile(path);
     const { runs: [run] } = JSON.parse(text);
@@ -89,36 +109,35 @@ Deno.test("readManifest() refuses what the program would calculate with if it is
 
 Deno.test("a duration and a packet count count from the request that names them, also across a restart", async () => {
   const folder = await Deno.makeTempDir();
-  const begin = (ledger: Ledger, n: number, request: CaptureRequest) =>
-    ledger.begin(pod, request, { n, sandboxId: "s" });
+  const begin = (one: Folder, n: number, request: CaptureRequest) => one.begin(pod, request, { n, sandboxId: "s" });
   const captured = (captured: number) => ({ captured, received: captured, dropped: 0 });
   const of = (change: Partial<CaptureRequest>) => ({ ...request, ...change });
   try {
-    let ledger = new Ledger(folder, "node-1");
-    await begin(ledger, 1, of({}));
+    let one = folderAt(folder);
+    await begin(one, 1, of({}));
     // Named while a run is in progress: neither its seconds nor its packets are charged.
-    assertEquals(ledger.recount(of({ durationSeconds: 8, packets: 10 }), 60), { seconds: 8 });
-    assertEquals(ledger.reached(of({ durationSeconds: 8, packets: 10 }), 67), false);
-    assertEquals(ledger.reached(of({ durationSeconds: 8, packets: 10 }), 68), true);
-    ledger.end(captured(500), 61, "annotation changed");
-    assertEquals(await begin(ledger, 2, of({ durationSeconds: 8, packets: 10 })), { seconds: 7, packets: 10 });
-    ledger.end(captured(4), 2, "killed");
+    assertEquals(one.recount(of({ durationSeconds: 8, packets: 10 }), 60), { seconds: 8 });
+    assertEquals(one.isReached(of({ durationSeconds: 8, packets: 10 }), 67), false);
+    assertEquals(one.isReached(of({ durationSeconds: 8, packets: 10 }), 68), true);
+    one.end(captured(500), 61, "annotation changed");
+    assertEquals(await begin(one, 2, of({ durationSeconds: 8, packets: 10 })), { seconds: 7, packets: 10 });
+    one.end(captured(4), 2, "killed");
     // Another filter is another run, and the same count goes on.
-    assertEquals(await begin(ledger, 3, of({ durationSeconds: 8, packets: 10, filter: "udp" })), {
+    assertEquals(await begin(one, 3, of({ durationSeconds: 8, packets: 10, filter: "udp" })), {
       seconds: 5,
       packets: 6,
     });
-    ledger.end(captured(1), 1, "the controller was restarted");
-    await ledger.save();
+    one.end(captured(1), 1, "the controller was restarted");
+    await one.save();
 
-    ledger = new Ledger(folder, "node-1");
-    await ledger.adopt();
-    assertEquals(await begin(ledger, 4, of({ durationSeconds: 8, packets: 10 })), { seconds: 4, packets: 5 });
-    ledger.end(captured(0), 0, "annotation changed");
+    one = folderAt(folder);
+    await one.adopt();
+    assertEquals(await begin(one, 4, of({ durationSeconds: 8, packets: 10 })), { seconds: 4, packets: 5 });
+    one.end(captured(0), 0, "annotation changed");
     // Only the changed one begins again, and nobody loses what list shows of the capture so far.
-    assertEquals(ledger.recount(of({ durationSeconds: 8, packets: 7 }), 0), undefined);
-    assertEquals(await begin(ledger, 5, of({ durationSeconds: 8, packets: 7 })), { seconds: 4, packets: 7 });
-    assertEquals([ledger.manifest?.capturedPackets, ledger.manifest?.capturedSeconds], [505, 64]);
+    assertEquals(one.recount(of({ durationSeconds: 8, packets: 7 }), 0), undefined);
+    assertEquals(await begin(one, 5, of({ durationSeconds: 8, packets: 7 })), { seconds: 4, packets: 7 });
+    assertEquals([one.manifest?.capturedPackets, one.manifest?.capturedSeconds], [505, 64]);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -128,12 +147,12 @@ Deno.test("a manifest of the first version, which names no budget, goes on count
   const folder = await Deno.makeTempDir();
   try {
     const asked = { ...request, durationSeconds: 8 };
-    const ledger = new Ledger(folder, "node-1");
-    await ledger.begin(pod, asked, { n: 1, sandboxId: "s" });
-    ledger.end({ captured: 1, received: 1, dropped: 0 }, 5, "the controller was restarted");
-    const { budget: _, ...old } = ledger.manifest!;
+    const one = folderAt(folder);
+    await one.begin(pod, asked, { n: 1, sandboxId: "s" });
+    one.end({ captured: 1, received: 1, dropped: 0 }, 5, "the controller was restarted");
+    const { budget: _, ...old } = one.manifest!;
     await writeManifest(folder, old);
-    const next = new Ledger(folder, "node-1");
+    const next = folderAt(folder);
     await next.adopt();
     assertEquals(await next.begin(pod, asked, { n: 2, sandboxId: "s" }), { seconds: 3, packets: undefined });
   } finally {
