@@ -13,6 +13,7 @@ import { age, nameOf, yamlText } from "../format.ts";
 import { findInstallation, type InstallationOptions, noControllers } from "../installation.ts";
 import { checkTargetOptions, EITHER_NAMESPACE, findTargets, type TargetOptions } from "../targets.ts";
 import type { Context } from "./command.ts";
+import { tellMisplaced } from "./later_pods.ts";
 
 /** Milliseconds between two looks with `--watch`; after a look that failed, doubled up to the longest. */
 const WATCH_STEPS = { firstMs: 2000, mostMs: 30_000 };
@@ -64,7 +65,8 @@ function namesPods({ names, selector }: ListOptions): boolean {
   return names.length > 0 || selector !== undefined;
 }
 
-async function look({ kubectl }: Context, options: ListOptions): Promise<Listing> {
+/** @param isFirst Whether to give hints, once. */
+async function look({ kubectl, terminal }: Context, options: ListOptions, isFirst = true): Promise<Listing> {
   const installation = await findInstallation(kubectl, options);
   if (installation.controllers.size === 0) throw new Failure(noControllers(installation));
   const targets = namesPods(options)
@@ -75,6 +77,7 @@ async function look({ kubectl }: Context, options: ListOptions): Promise<Listing
         findKept(kubectl, installation, name, { ...options, namespace: namespace ?? options.namespace }),
     )
     : undefined;
+  if (isFirst && targets !== undefined) tellMisplaced(terminal, targets, installation.release.annotationKey);
   const scope = targets ? nodesOf(targets) : everyNode(installation, options.namespace);
   const found = await findCaptures(kubectl, installation, scope);
   const uids = targets && new Set(targets.map(({ uid }) => uid));
@@ -125,7 +128,7 @@ async function watch(context: Context, options: ListOptions): Promise<number> {
   try {
     for (let isFirst = true;; isFirst = false) {
       try {
-        const listing = await look(context, options);
+        const listing = await look(context, options, isFirst);
         const rows = changes(shown, listing).map((capture) => cells(capture, Date.now()));
         if (options.output !== "table") {
           const next = document(listing, options.output);

@@ -242,7 +242,7 @@ Deno.test("every command says of a workload that carries the annotation itself t
   const { top } = await deployment("web", "object", { annotations });
   const hint = `Deployment object/web: annotation ${KEY} is on the Deployment object, where it has no effect; ` +
     `it must be on pods or in a pod template; to remove it: kubectl annotate deployment -n object web ${KEY}-`;
-  for (const command of [["stop", "--yes"], ["get"], ["stream"], ["start", "--wait", "0s"]]) {
+  for (const command of [["stop", "--yes"], ["get"], ["stream"], ["list"], ["start", "--wait", "0s"]]) {
     const { stderr } = await run([...command, "-n", "object", "deployment/web"]);
     strictEqual(stderr.split("\n")[0], hint);
   }
