@@ -2,6 +2,7 @@
  * `packet-capture check`: whether a Helm release's controllers are up. `helm test` runs it with the controllers' own
  * service account, which may list pods already. A Service would prove one ready controller, whichever it is.
  */
+import { quote } from "./base/quote.ts";
 import { pause } from "./base/timeout.ts";
 import { ApiClient } from "./pods/api.ts";
 import { UsageError } from "./settings.ts";
@@ -40,7 +41,7 @@ export async function runCheck({ release, signal, patienceMs = 60_000 }: CheckOp
   const [, namespace, name] = /^([a-z0-9-]+)\/([a-z0-9.-]+)$/.exec(release) ?? [];
   if (namespace === undefined || name === undefined) {
     throw new UsageError(
-      `"${release}" is no release: it takes <namespace>/<release>, such as packet-capture/packet-capture`,
+      `The release must be <namespace>/<release>, such as packet-capture/packet-capture: got ${quote(release, 100)}`,
     );
   }
   using api = await ApiClient.load();

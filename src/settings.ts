@@ -1,6 +1,6 @@
 /**
  * Every setting of the controller and of the commands that run beside it, in one table: environment variable, flag,
- * what is accepted, default, help. A flag wins over the environment.
+ * what it must be, default, help. A flag wins over the environment.
  *
  * Help texts, errors, the log line of effective settings and the program's type all come from the row, so nothing is
  * parsed in one place and refused in another. Values are refused, never repaired. An empty value is a bad value: it is
@@ -104,11 +104,11 @@ export type Settings =
 
 /** What a command line offers as flags. */
 export const FLAGS: readonly { key: string; flag: string; help: string }[] = Object.entries(TABLE).map((
-  [key, { env, initial, accepts, help }],
+  [key, { env, initial, mustBe, help }],
 ) => ({
   key,
   flag: flagOf(env),
-  help: `${help}: ${accepts} (${env}${initial === undefined ? "" : `, default ${initial}`})`,
+  help: `${help}: ${mustBe} (${env}${initial === undefined ? "" : `, default ${initial}`})`,
 }));
 
 /** Where settings come from. */
@@ -123,7 +123,7 @@ export interface Sources {
  * Reads all settings.
  *
  * @param needed Settings without a default that this command cannot do without; others are "" if not given.
- * @throws UsageError that names the setting, the value that was read, and what is accepted.
+ * @throws UsageError that names the setting, what it must be, and the value that was read.
  */
 export function readSettings(sources: Sources, needed: readonly Key[] = ["nodeName"]): Settings {
   const values: Partial<Record<Key, unknown>> = {};
@@ -173,12 +173,12 @@ function readSetting(setting: Setting<unknown>, flag: string | undefined, source
   const text = flag ?? sources.env(setting.env) ?? setting.initial;
   if (text === undefined) {
     if (!needed) return "";
-    throw new UsageError(`${setting.env} is not set (flag ${flagOf(setting.env)}): it takes ${setting.accepts}`);
+    throw new UsageError(`${setting.env} (flag ${flagOf(setting.env)}) must be ${setting.mustBe}: it is not set`);
   }
   const value = setting.parse(text);
   if (value !== undefined) return value;
   const name = flag === undefined ? setting.env : flagOf(setting.env);
-  throw new UsageError(`${name} is ${quote(text, 100)}: it takes ${setting.accepts}`);
+  throw new UsageError(`${name} must be ${setting.mustBe}: got ${quote(text, 100)}`);
 }
 
 /**

@@ -3,15 +3,15 @@ import { parseDuration } from "./duration.ts";
 import { isDnsLabel, isDnsName } from "./names.ts";
 
 export interface Kind<T> {
-  /** Ends the sentence "it takes …". */
-  readonly accepts: string;
+  /** The end of the sentence "… must be …". */
+  readonly mustBe: string;
   /** Undefined: not acceptable. */
   parse(text: string): T | undefined;
 }
 
 export function whole(least: number, most: number): Kind<number> {
   return {
-    accepts: `a whole number from ${least} to ${most}`,
+    mustBe: `a whole number from ${least} to ${most}`,
     parse(text) {
       const value = /^[0-9]{1,15}$/.test(text) ? Number(text) : NaN;
       return value >= least && value <= most ? value : undefined;
@@ -20,27 +20,27 @@ export function whole(least: number, most: number): Kind<number> {
 }
 
 /** Null: nothing was given. */
-export function orNothing<T>({ accepts, parse }: Kind<T>): Kind<T | null> {
-  return { accepts: `${accepts}, or nothing`, parse: (text) => text === "" ? null : parse(text) };
+export function orNothing<T>({ mustBe, parse }: Kind<T>): Kind<T | null> {
+  return { mustBe: `${mustBe}, or nothing`, parse: (text) => text === "" ? null : parse(text) };
 }
 
 export function bool(): Kind<boolean> {
   return {
-    accepts: "true or false",
+    mustBe: "true or false",
     parse: (text) => text === "true" ? true : text === "false" ? false : undefined,
   };
 }
 
 export function oneOf<T extends string>(words: readonly T[]): Kind<T> {
   return {
-    accepts: `one of ${words.join(", ")}`,
+    mustBe: `one of ${words.join(", ")}`,
     parse: (text) => words.find((word) => word === text),
   };
 }
 
 export function duration(least: number): Kind<number> {
   return {
-    accepts: `a duration such as 30s, 10m or 2h, from ${least}s to 8760h`,
+    mustBe: `a duration such as 30s, 10m or 2h, from ${least}s to 8760h`,
     parse(text) {
       const seconds = parseDuration(text) ?? NaN;
       return seconds >= least && seconds <= 8760 * 3600 ? seconds : undefined;
@@ -51,7 +51,7 @@ export function duration(least: number): Kind<number> {
 /** A path without "..", without control characters; a slash at its end is dropped. */
 export function absolutePath(): Kind<string> {
   return {
-    accepts: "an absolute path other than /, without ..",
+    mustBe: "an absolute path other than /, without ..",
     parse(text) {
       // deno-lint-ignore no-control-regex
       if (!/^\/[^\u0000-\u001f\u007f]+$/.test(text) || text.split("/").includes("..")) return undefined;
@@ -62,21 +62,21 @@ export function absolutePath(): Kind<string> {
 
 export function program(): Kind<string> {
   return {
-    accepts: "the name of a program in PATH, or an absolute path",
+    mustBe: "the name of a program in PATH, or an absolute path",
     parse: (text) => /^(?:\/[^\s]*)?[^\s/]+$/.test(text) ? text : undefined,
   };
 }
 
 export function dnsName(
   most = 253,
-  accepts = `a name of lower-case letters, digits, - and ., at most ${most} characters`,
+  mustBe = `a name of lower-case letters, digits, - and ., at most ${most} characters`,
 ): Kind<string> {
-  return { accepts, parse: (text) => text.length <= most && isDnsName(text) ? text : undefined };
+  return { mustBe, parse: (text) => text.length <= most && isDnsName(text) ? text : undefined };
 }
 
 export function namespaces(): Kind<readonly string[]> {
   return {
-    accepts: "names of namespaces with commas between them, without blanks, or nothing",
+    mustBe: "names of namespaces with commas between them, without blanks, or nothing",
     parse(text) {
       const names = text === "" ? [] : text.split(",");
       return names.every(isDnsLabel) ? names : undefined;
@@ -86,7 +86,7 @@ export function namespaces(): Kind<readonly string[]> {
 
 export function address(): Kind<string> {
   return {
-    accepts: "an IP address or localhost",
+    mustBe: "an IP address or localhost",
     parse: (text) =>
       /^(?:localhost|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$/.test(text) ? text : undefined,
   };

@@ -49,7 +49,7 @@ export class ApiClient implements Disposable {
   /**
    * Finds the API server: the given kubeconfig, else the cluster we run in (KUBERNETES_SERVICE_HOST), else KUBECONFIG or
    * ~/.kube/config. Nothing is sent yet.
-   * @throws {KubeConfigError} with a sentence that names what is wrong and what is accepted.
+   * @throws {KubeConfigError} with a sentence that names what is wrong and what it must be.
    */
   static async load(options: ApiOptions = {}): Promise<ApiClient> {
     const source = new CredentialSource(options);
@@ -209,7 +209,7 @@ function createClient({ ca, cert, key }: Credentials): Deno.HttpClient {
     throw new KubeConfigError(
       `Cannot use the kubeconfig's client certificate: ${
         (error as Error).message
-      }; a certificate and its key are accepted, both PEM.`,
+      }; it must be a certificate with its key, both PEM`,
     );
   }
 }

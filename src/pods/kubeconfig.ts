@@ -69,26 +69,26 @@ export class CredentialSource {
       throw new KubeConfigError(
         `Cannot use user "${config.getCurrentUser()?.name}" of the kubeconfig: it has ${
           cert ? "a client certificate without its key" : "a client key without its certificate"
-        }; both or neither are accepted.`,
+        }; it must have both or neither`,
       );
     }
     if (key !== undefined && /ENCRYPTED/.test(key)) {
       throw new KubeConfigError(
-        `Cannot use the client key of user "${config.getCurrentUser()?.name}" in the kubeconfig: it is encrypted; only keys without a passphrase are accepted.`,
+        `Cannot use the client key of user "${config.getCurrentUser()?.name}" in the kubeconfig: it is encrypted; it must be a key without a passphrase`,
       );
     }
     // Deno takes any text for a CA, and trusts nobody by it.
     if (ca !== undefined && !ca.includes("-----BEGIN CERTIFICATE-----")) {
       throw new KubeConfigError(
-        `Cannot use the CA of cluster "${config.getCurrentCluster()?.name}": there is no certificate in it; PEM is accepted.`,
+        `Cannot use the CA of cluster "${config.getCurrentCluster()?.name}" of the kubeconfig: there is no certificate in it; it must be PEM`,
       );
     }
     // Fetch would say the value, which is secret.
     for (const [name, value] of Object.entries(headers)) {
       if (/[^\t\x20-\x7e\x80-\xff]/.test(value.trim())) {
         throw new KubeConfigError(
-          `Cannot use the credentials of user "${config.getCurrentUser()?.name}": what they make of header ${name} has ` +
-            "more than one line, or characters that no header can have.",
+          `Cannot use the credentials of user "${config.getCurrentUser()?.name}" of the kubeconfig: header ${name} has ` +
+            "more than one line, or characters that no header can hold; it must be one line of printable characters",
         );
       }
     }
@@ -101,7 +101,7 @@ function loadConfig(options: KubeConfigOptions): KubeConfig {
   if (options.kubeconfig === undefined && Deno.env.get("KUBERNETES_SERVICE_HOST")) {
     if (!Deno.env.get("KUBERNETES_SERVICE_PORT")) {
       throw new KubeConfigError(
-        "Cannot find the API server: KUBERNETES_SERVICE_HOST is set, but KUBERNETES_SERVICE_PORT is not; in a cluster both are.",
+        "Cannot find the API server: KUBERNETES_SERVICE_HOST is set, but KUBERNETES_SERVICE_PORT is not; in a cluster both must be",
       );
     }
     config.loadFromCluster(options.root ?? "");
@@ -112,7 +112,7 @@ function loadConfig(options: KubeConfigOptions): KubeConfig {
   const files = paths.split(":").filter((file) => file !== "");
   if (files.length === 0) {
     throw new KubeConfigError(
-      "Cannot find the API server: neither KUBERNETES_SERVICE_HOST (in a cluster) nor KUBECONFIG (elsewhere) is set.",
+      "Cannot find the API server: neither KUBERNETES_SERVICE_HOST (in a cluster) nor KUBECONFIG (elsewhere) is set; one of them must be",
     );
   }
   for (const [index, file] of files.entries()) {
@@ -145,36 +145,40 @@ function check(config: KubeConfig): void {
     throw new KubeConfigError(
       `Cannot use the kubeconfig: its current-context "${
         config.getCurrentContext() ?? ""
-      }" is not one of its contexts.`,
+      }" is none of its contexts; it must name one`,
     );
   }
   const cluster = config.getCluster(context.cluster);
   if (!cluster) {
-    throw new KubeConfigError(`Cannot use the kubeconfig: context "${context.name}" names no cluster that it has.`);
+    throw new KubeConfigError(
+      `Cannot use the kubeconfig: context "${context.name}" names no cluster that it has; it must name one`,
+    );
   }
   const user = config.getUser(context.user);
   if (!user) {
-    throw new KubeConfigError(`Cannot use the kubeconfig: context "${context.name}" names no user that it has.`);
-  }
-  const refuse = (setting: string, accepted: string): never => {
     throw new KubeConfigError(
-      `Cannot use cluster "${cluster.name}" of the kubeconfig: ${setting} is not supported; ${accepted}.`,
+      `Cannot use the kubeconfig: context "${context.name}" names no user that it has; it must name one`,
+    );
+  }
+  const refuse = (setting: string, mustBe: string): never => {
+    throw new KubeConfigError(
+      `Cannot use cluster "${cluster.name}" of the kubeconfig: ${setting} is not supported; ${mustBe}`,
     );
   };
   if (!cluster.server.startsWith("https://") || !URL.canParse(cluster.server)) {
-    refuse(`server "${cluster.server}"`, "an https:// address is accepted");
+    refuse(`server "${cluster.server}"`, "it must be an https:// address");
   }
   if (cluster.skipTLSVerify) {
-    refuse("insecure-skip-tls-verify", "name the server's CA with certificate-authority");
+    refuse("insecure-skip-tls-verify", "certificate-authority must name the server's CA");
   }
   if (cluster.tlsServerName) {
-    refuse("tls-server-name", "use an address that the server's certificate names");
+    refuse("tls-server-name", "server must be an address that its certificate names");
   }
-  if (cluster.proxyUrl) refuse("proxy-url", "set HTTPS_PROXY instead");
+  if (cluster.proxyUrl) refuse("proxy-url", "HTTPS_PROXY must name the proxy instead");
   const provider = user.authProvider?.name;
   if (provider && provider !== "tokenFile") {
     throw new KubeConfigError(
-      `Cannot use user "${user.name}" of the kubeconfig: auth-provider "${provider}" is not supported; a token, tokenFile, client certificate, password or exec plugin is accepted.`,
+      `Cannot use user "${user.name}" of the kubeconfig: auth-provider "${provider}" is not supported; it must be a token, tokenFile, client certificate, password or exec plugin`,
     );
   }
   // client-node does not tell the plugin what it is asked for; some refuse to answer without it.
@@ -188,9 +192,9 @@ function explain(config: KubeConfig, error: unknown): string {
   const exec = config.getCurrentUser()?.exec;
   if (!exec) return `Cannot read the API server's credentials: ${message(error)}`;
   if ((error as { code?: string }).code === "ENOENT") {
-    return `Cannot run the kubeconfig's exec plugin "${exec.command}": it is not installed or not in PATH.`;
+    return `Cannot run the kubeconfig's exec plugin "${exec.command}": it is not installed, or not in PATH`;
   }
-  return `The kubeconfig's exec plugin "${exec.command}" failed: ${message(error)}`;
+  return `Cannot get credentials from the kubeconfig's exec plugin "${exec.command}": ${message(error)}`;
 }
 
 function base64(text: string): string {

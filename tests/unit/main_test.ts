@@ -34,7 +34,7 @@ Deno.test("packet-capture --help lists the commands, and each command its flags"
 
 Deno.test("packet-capture without NODE_NAME says so and exits 2", async () => {
   const sentence =
-    /^packet-capture: NODE_NAME is not set \(flag --node-name\): it takes a name of lower-case letters.*\n$/;
+    /^packet-capture: NODE_NAME \(flag --node-name\) must be a name of lower-case letters.*: it is not set\n$/;
   assertUsage(await cli([]), sentence);
   assertUsage(await cli(["controller"]), sentence);
   assertUsage(await cli(["--http-port", "0"]), sentence);
@@ -48,7 +48,7 @@ Deno.test("packet-capture refuses what it does not know in one sentence and exit
   assertUsage(await cli(["cat"]), /missing required argument 'namespace\/pod'/);
   assertUsage(
     await cli(["cat", "a/b", "--since", "5"]),
-    /argument '5' is invalid\. It takes a duration such as 30s, 5m or 2h\./,
+    /argument '5' is invalid\. It must be a duration such as 30s, 5m or 2h\./,
   );
 });
 
@@ -117,7 +117,7 @@ Deno.test("packet-capture in the container reader only reads, and only what it w
       } in the container reader: it only reads; use the container packet-capture`,
     );
   }
-  assertUsage(await cli(["list"], { env: { ...env, READER: "yes" } }), 'READER is "yes": it takes true or false');
+  assertUsage(await cli(["list"], { env: { ...env, READER: "yes" } }), 'READER must be true or false: got "yes"');
   assert.equal((await cli(["list", "--capture-dir", dir.path], { env: { READER: "false" } })).code, 0);
 });
 
@@ -127,11 +127,11 @@ Deno.test("packet-capture shows no control character of its arguments", async ()
 
 Deno.test("packet-capture refuses a bad setting of environment or flag and exits 2", async () => {
   const env = { NODE_NAME: "node-1", MAX_FILES: "5x" };
-  assertUsage(await cli([], { env }), 'MAX_FILES is "5x": it takes a whole number from 1 to 10000');
-  assertUsage(await cli(["--max-files=0"], { env }), '--max-files is "0": it takes a whole number from 1 to 10000');
+  assertUsage(await cli([], { env }), 'MAX_FILES must be a whole number from 1 to 10000: got "5x"');
+  assertUsage(await cli(["--max-files=0"], { env }), '--max-files must be a whole number from 1 to 10000: got "0"');
   assertUsage(
     await cli(["list"], { env: { CAPTURE_DIR: "captures" } }),
-    /^packet-capture: CAPTURE_DIR is "captures": it takes an absolute path/,
+    /^packet-capture: CAPTURE_DIR must be an absolute path .*: got "captures"\n$/,
   );
 });
 
@@ -158,7 +158,10 @@ Deno.test("packet-capture says what is wrong with its kubeconfig and exits 2 bef
       ],
       [{ KUBECONFIG: `${dir}/none` }, /^packet-capture: Cannot read the kubeconfig .*\/none: .*/],
       [{ KUBECONFIG: `${dir}/words` }, /^packet-capture: Cannot use the kubeconfig: its current-context .*/],
-      [{ KUBECONFIG: `${dir}/tls` }, /^packet-capture: Cannot use the kubeconfig's client certificate: .*PEM\.$/],
+      [
+        { KUBECONFIG: `${dir}/tls` },
+        /^packet-capture: Cannot use the kubeconfig's client certificate: .*; it must be a certificate with its key, both PEM$/,
+      ],
     ];
     for (const [cause, sentence] of causes) {
       const { code, stderr } = await cli(["controller"], { env: { ...env, ...cause } });

@@ -54,7 +54,7 @@ Deno.test("readSettings() takes namespaces with commas between them, each in one
     for (const env of ["NAMESPACES_ALLOW", "NAMESPACES_DENY"]) {
       assert.throws(() => read({ [env]: wrong }), {
         name: "UsageError",
-        message: new RegExp(`^${env} is ".*": it takes names of namespaces`),
+        message: new RegExp(`^${env} must be names of namespaces .*: got ".*"$`),
       });
     }
   }
@@ -74,12 +74,12 @@ Deno.test("readSettings() says which setting is missing only to those who need i
   const sources = { env: () => undefined, flags: {} };
   assert.throws(() => readSettings(sources), {
     name: "UsageError",
-    message: /^NODE_NAME is not set \(flag --node-name\): it takes a name of lower-case letters/,
+    message: /^NODE_NAME \(flag --node-name\) must be a name of lower-case letters.*: it is not set$/,
   });
   assert.equal(readSettings(sources, []).nodeName, "");
 });
 
-Deno.test("readSettings() refuses a bad value and names the setting, the value and what is accepted", () => {
+Deno.test("readSettings() refuses a bad value and names the setting, what it must be and the value", () => {
   const bad: [name: string, values: string[], accepted: RegExp][] = [
     ["NODE_NAME", ["", "a b", "Node", "-a", "a..b", "a".repeat(254)], /lower-case letters/],
     ["CAPTURE_DIR", ["", "/", "//", "captures", "/a/../b", "/a\nb"], /an absolute path other than \//],
@@ -101,7 +101,8 @@ Deno.test("readSettings() refuses a bad value and names the setting, the value a
     for (const value of values) {
       assert.throws(() => read({ [name]: value }), (error) => {
         assert.ok(error instanceof UsageError, `${name}=${value}`);
-        assert.ok(error.message.startsWith(`${name} is "`), error.message);
+        assert.ok(error.message.startsWith(`${name} must be `), error.message);
+        assert.match(error.message, /: got ".*"$/);
         assert.match(error.message, accepted);
         return true;
       }, `${name}=${value}`);
@@ -111,7 +112,7 @@ Deno.test("readSettings() refuses a bad value and names the setting, the value a
 
 Deno.test("readSettings() names the flag when that is what was bad", () => {
   assert.throws(() => read({}, { maxDuration: "1 day" }), {
-    message: '--max-duration is "1 day": it takes a duration such as 30s, 10m or 2h, from 1s to 8760h',
+    message: '--max-duration must be a duration such as 30s, 10m or 2h, from 1s to 8760h: got "1 day"',
   });
 });
 
@@ -123,7 +124,7 @@ Deno.test("readSettings() takes any text or refuses it in one short line", () =>
       read({}, { [key]: value });
     } catch (error) {
       assert.ok(error instanceof UsageError, String(error));
-      assert.ok(error.message.startsWith(`${flag} is "`));
+      assert.ok(error.message.startsWith(`${flag} must be `));
       assert.doesNotMatch(error.message, /[\r\n\u2028]/);
       assert.ok(error.message.length < 1200, error.message);
     }
@@ -132,7 +133,7 @@ Deno.test("readSettings() takes any text or refuses it in one short line", () =>
 
 Deno.test("readSettings() shows the beginning of a long bad value and how long it is", () => {
   assert.throws(() => read({ MAX_FILES: "9".repeat(5000) }), {
-    message: `MAX_FILES is "${"9".repeat(100)}… (5000 characters)": it takes a whole number from 1 to 10000`,
+    message: `MAX_FILES must be a whole number from 1 to 10000: got "${"9".repeat(100)}… (5000 characters)"`,
   });
 });
 

@@ -189,17 +189,17 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
 Deno.test("load() says in one sentence what is wrong with an exec plugin", async () => {
   await assert.rejects(
     ApiClient.load({ kubeconfig: await withPlugin("missing", "no-such-plugin") }),
-    /^KubeConfigError: Cannot run the kubeconfig's exec plugin "no-such-plugin": it is not installed or not in PATH\.$/,
+    /^KubeConfigError: Cannot run the kubeconfig's exec plugin "no-such-plugin": it is not installed, or not in PATH$/,
   );
   const failing = await plugin("failing", "echo 'please log in first' >&2; exit 1");
   await assert.rejects(
     ApiClient.load({ kubeconfig: await withPlugin("failing", failing) }),
-    /exec plugin ".*failing" failed: please log in first$/,
+    /KubeConfigError: Cannot get credentials from the kubeconfig's exec plugin ".*failing": please log in first$/,
   );
   const garbage = await plugin("garbage", "echo hello");
   await assert.rejects(
     ApiClient.load({ kubeconfig: await withPlugin("garbage", garbage) }),
-    /exec plugin ".*" failed: /,
+    /exec plugin ".*garbage": /,
   );
 });
 

@@ -336,13 +336,13 @@ Deno.test("cat() refuses in one sentence what it cannot do, and writes nothing",
     pod: "web-2",
     uid: "u",
     state: "rejected",
-    reason: 'tcpdump.antrea.io is "0", accepted is 1 to 100',
+    reason: 'annotation tcpdump.antrea.io must be a whole number from 1 to 100: got "0"',
     since: "x",
   };
   await Deno.writeTextFile(join(dir.path, ".not-capturing.json"), JSON.stringify([entry]));
   match(
     await refusal({ pod: "default/web-2" }),
-    /^3 Cannot read default\/web-2: no packet has been captured yet, it is rejected: tcpdump\.antrea\.io is "0", accepted is 1 to 100$/,
+    /^3 Cannot read default\/web-2: no packet has been captured yet, it is rejected: annotation tcpdump\.antrea\.io must be a whole number from 1 to 100: got "0"$/,
   );
 });
 
