@@ -369,3 +369,191 @@ Deno.test("a directory can be taken as soon as it was let go of, even while othe
     URL.revokeObjectURL(url);
   }
 });
+
+/** Puts another function in the place of one of Deno's, until it is disposed of. */
+function instead<K extends "lstat" | "mkdir" | "open" | "remove">(
+  name: K,
+  make: (real: typeof Deno[K]) => (...args: Parameters<typeof Deno[K]>) => ReturnType<typeof Deno[K]>,
+): Disposable {
+  const real = Deno[name];
+  Object.assign(Deno, { [name]: make(real as never) });
+  return { [Symbol.dispose]: () => void Object.assign(Deno, { [name]: real }) };
+}
+
+Deno.test("take() says what is in the way and what must be there", async () => {
+  await using tmp = await temporary();
+  const message = async (expected: string, change = {}) =>
+    await rejects(take(tmp.path, change), { message: `Cannot use captureDir ${tmp.path}: ${expected}` });
+  await Deno.writeTextFile(join(tmp.path, "note"), "mine");
+  await message(
+    "it is not empty and has no marker file .packet-capture; it must be an empty directory, or one of this release",
+  );
+  await Deno.mkdir(join(tmp.path, ".packet-capture"));
+  await message(
+    "it is not empty and has no marker file .packet-capture; it must be an empty directory, or one of this release",
+  );
+  await Deno.remove(join(tmp.path, ".packet-capture"));
+  await Deno.writeTextFile(join(tmp.path, ".packet-capture"), `\n ${"x".repeat(300)} \n`);
+  const wanted = '{"annotationKey":"tcpdump.antrea.io","release":"ns/packet-capture"}';
+  await message(`its marker file .packet-capture is "${"x".repeat(200)}"; it must be ${wanted}`);
+  await Deno.writeTextFile(join(tmp.path, ".packet-capture"), ` ${wanted}`);
+  (await take(tmp.path))[Symbol.dispose]();
+  {
+    using _first = await take(tmp.path);
+    await message("it is held by pod one");
+    await Deno.remove(join(tmp.path, ".holder"));
+    await message("it is held by an unknown process");
+  }
+  const file = join(tmp.path, "note");
+  await rejects(take(file), (error: Error) => {
+    assert(error instanceof DirectoryRefused);
+    assert(error.message.startsWith(`Cannot use captureDir ${file}: `), error.message);
+    assert(error.message.endsWith("; it must be a directory that this process may write to"), error.message);
+    return true;
+  });
+});
+
+Deno.test("take() writes marker and holder as lines for their owner, and the marker once", async () => {
+  await using tmp = await temporary();
+  const [marker, holder] = [join(tmp.path, ".packet-capture"), join(tmp.path, ".holder")];
+  // Whoever made the marker was killed before it was written.
+  await Deno.writeTextFile(marker, "");
+  await Deno.writeTextFile(holder, "");
+  (await take(tmp.path))[Symbol.dispose]();
+  assertEquals(
+    await Deno.readTextFile(marker),
+    '{"annotationKey":"tcpdump.antrea.io","release":"ns/packet-capture"}\n',
+  );
+  assertEquals(await Deno.readTextFile(holder), "pod one\n");
+  assertEquals(((await Deno.stat(holder)).mode ?? 0) & 0o777, 0o600);
+  await Deno.utime(marker, 1000, 1000);
+  (await take(tmp.path))[Symbol.dispose]();
+  assertEquals((await Deno.stat(marker)).mtime?.getTime(), 1_000_000);
+});
+
+Deno.test("take() takes no holder's file that appears as it writes its own", async () => {
+  await using tmp = await temporary();
+  const [path, precious] = [join(tmp.path, "captures"), join(tmp.path, "precious")];
+  await Deno.writeTextFile(precious, "precious");
+  using _remove = instead("remove", (remove) => async (...args) => {
+    await remove(...args).finally(() => Deno.symlink(precious, join(path, ".holder")));
+  });
+  using _directory = await take(path);
+  assertEquals(await Deno.readTextFile(precious), "precious");
+});
+
+Deno.test("take() notices that the directory is replaced while it takes it, also by one on another disk", async () => {
+  await using tmp = await temporary();
+  const path = join(tmp.path, "captures");
+  {
+    using _open = instead("open", (open) => async (...args) => {
+      const file = await open(...args);
+      await Deno.rename(path, join(tmp.path, "moved"));
+      await Deno.mkdir(path);
+      return file;
+    });
+    await rejects(take(path), {
+      name: "Error",
+      message: `Cannot use captureDir ${path}: it was replaced just now`,
+    });
+  }
+  using directory = await take(path);
+  using _lstat = instead("lstat", (lstat) => async (...args) => {
+    const info = await lstat(...args);
+    return { ...info, dev: info.dev + 1 };
+  });
+  assert(!await directory.isIntact());
+});
+
+Deno.test("makeFolder() tries again when the namespace's folder goes away, but not for ever, and not for another error", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  const folder = join(tmp.path, "default", "web");
+  for (const [times, tried] of [[4, 5], [9, 5]] as const) {
+    let calls = 0;
+    using _mkdir = instead("mkdir", (mkdir) => async (...args) => {
+      if (args[0] === folder && ++calls <= times) await Deno.remove(join(tmp.path, "default"));
+      await mkdir(...args);
+    });
+    if (times < 5) assertEquals(await directory.makeFolder("default", "web"), folder);
+    else await rejects(directory.makeFolder("default", "web"), Deno.errors.NotFound);
+    assertEquals(calls, tried);
+    await directory.removeFolder("default", "web");
+  }
+  let calls = 0;
+  using _mkdir = instead("mkdir", () => () => {
+    calls++;
+    return Promise.reject(new Deno.errors.PermissionDenied("no"));
+  });
+  await rejects(directory.makeFolder("default", "web"), Deno.errors.PermissionDenied);
+  assertEquals(calls, 1);
+});
+
+Deno.test("makeFolder() throws out folders with all that is in them, and says what is no folder", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  const folder = await directory.makeFolder("default", "web");
+  await Deno.mkdir(join(folder, "sub", "sub"), { recursive: true });
+  await directory.makeFolder("default", "web");
+  assertEquals(await listing(folder), []);
+  await directory.removeFolder("default", "web");
+  await Deno.writeTextFile(join(tmp.path, "default"), "");
+  await rejects(directory.makeFolder("default", "web"), {
+    message: `Cannot use ${join(tmp.path, "default")} as a folder: something that is not a directory is there`,
+  });
+});
+
+Deno.test("removeFolder() takes away what is in folders too, and gives up what fills again and again, or cannot be removed", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  const folder = await directory.makeFolder("default", "web");
+  await Deno.mkdir(join(folder, "sub", "sub"), { recursive: true });
+  await directory.removeFolder("default", "web");
+  assertEquals(await directory.folders(), []);
+  // POSIX allows either of the two codes for a directory that is not empty.
+  for (const code of ["ENOTEMPTY", "EEXIST", "EACCES"]) {
+    await directory.makeFolder("default", "web");
+    let calls = 0;
+    {
+      using _remove = instead("remove", (remove) => async (...args) => {
+        if (args[0] !== folder) return await remove(...args);
+        calls++;
+        throw Object.assign(new Error("cannot be removed"), { code });
+      });
+      await rejects(directory.removeFolder("default", "web"), /cannot be removed/);
+    }
+    assertEquals([code, calls], [code, code === "EACCES" ? 1 : 5]);
+    calls = 0;
+    // The folder of a namespace that is not empty stays, whatever its system calls that.
+    using _remove = instead("remove", (remove) => async (...args) => {
+      if (args[0] !== join(tmp.path, "default")) return await remove(...args);
+      calls++;
+      throw Object.assign(new Error("cannot be removed"), { code });
+    });
+    const removed = directory.removeFolder("default", "web");
+    if (code === "EACCES") await rejects(removed, /cannot be removed/);
+    else await removed;
+    assertEquals(calls, 1);
+  }
+});
+
+Deno.test("removeFolder() is content with a folder that goes away by itself", async () => {
+  await using tmp = await temporary();
+  using directory = await take(tmp.path);
+  const folder = await directory.makeFolder("default", "web");
+  using _remove = instead("remove", (remove) => async (...args) => {
+    if (args[0] === folder) await remove(folder);
+    await remove(...args);
+  });
+  await directory.removeFolder("default", "web");
+  assertEquals(await directory.folders(), []);
+});
+
+Deno.test("removeRetained() does not follow a symlink that has the directory's name", async () => {
+  await using tmp = await temporary();
+  using directory = await take(join(tmp.path, "captures"));
+  await Deno.mkdir(join(tmp.path, "others", "uid-1"), { recursive: true });
+  await Deno.symlink(join(tmp.path, "others"), join(directory.path, ".retained"));
+  await directory.removeRetained("uid-1");
+  assertEquals(await listing(join(tmp.path, "others")), ["uid-1"]);
+});
