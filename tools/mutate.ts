@@ -1,12 +1,13 @@
 /**
  * Shows what the unit tests do not notice: StrykerJS makes mistakes in the lines of src/ that a change touches, runs the unit
  * test that belongs to the file, and lists the mistakes that survived. Nothing is stored, and a survivor fails nothing: read each, and
- * write the test that is missing, or leave it if it changes nothing that anybody can see.
+ * write the test that is missing, or leave it if it changes nothing that anybody can see (docs/mutants.md).
  *
- *     tools/deno run -A tools/mutate.ts [SINCE | FILE… | FOLDER…]
+ *     tools/deno run -A tools/mutate.ts [--least=PERCENT] [SINCE | FILE… | FOLDER…]
  *
  * SINCE: a commit; the lines changed since then, uncommitted ones too. FILE: a file of src/, whole. FOLDER: all files of a folder of
- * src/, one after the other. Default: origin/main, else HEAD. DENO_JOBS: mutants at once. Default: one for each core.
+ * src/, one after the other. Default: origin/main, else HEAD. PERCENT: exits with 1 if fewer mutants of a run
+ * are noticed. DENO_JOBS: mutants at once. Default: one for each core.
  */
 // deno-lint-ignore-file no-console
 import { dirname, join, relative } from "@std/path";
@@ -153,14 +154,19 @@ async function runsOf(args: readonly string[]): Promise<[test: string, targets: 
 }
 
 if (import.meta.main) {
-  const runs = await runsOf(Deno.args);
+  const least = Number(Deno.args.find((arg) => arg.startsWith("--least="))?.replace("--least=", "") ?? 0);
+  const runs = await runsOf(Deno.args.filter((arg) => !arg.startsWith("--")));
   if (runs.length === 0) console.log("no line of src/ has changed");
   else {
     const folder = await stryker();
     const tallies: Tally[] = [];
     for (const [test, targets] of runs) tallies.push(await mutate(folder, test, targets));
     for (const { targets, noticed, all, seconds } of tallies) {
-      console.log(`${noticed} of ${all} noticed in ${seconds} s: ${targets.join(" ")}`);
+      const tooFew = 100 * noticed < least * all;
+      if (tooFew) Deno.exitCode = 1;
+      console.log(
+        `${noticed} of ${all} noticed in ${seconds} s: ${targets.join(" ")}${tooFew ? ` (less than ${least} %)` : ""}`,
+      );
     }
   }
 }

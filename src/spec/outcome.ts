@@ -48,10 +48,11 @@ export function codeOf({ outcome }: Trailer): number {
 /** Reads a line of stderr, without its prefix. @returns undefined if it is not a trailer. */
 export function readTrailer(line: string): Trailer | undefined {
   if (!line.startsWith('{"trailer":')) return undefined;
+  let value: Trailer;
   try {
-    const value = JSON.parse(line) as Trailer;
-    return value.trailer === 1 && Number.isSafeInteger(value.bytes) && value.bytes >= 0 ? value : undefined;
+    value = JSON.parse(line);
   } catch {
     return undefined;
   }
+  return value.trailer === 1 && Number.isSafeInteger(value.bytes) && value.bytes >= 0 ? value : undefined;
 }

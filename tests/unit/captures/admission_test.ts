@@ -216,6 +216,8 @@ Deno.test("admit() counts one place for a capture that claims more, and its own 
   const grown = applicant("grown", { granted: 10 * MB, claim: 20 * MB });
   const fresh = applicant("fresh", { firstSeen: 1 });
   assertEquals(kinds(admit([grown, fresh], [], limits(2, 100))), { grown: "granted", fresh: "granted" });
+  const large = { ...fresh, claim: 80 * MB };
+  assertEquals(kinds(admit([grown, large], [], limits(2, 100))), { grown: "granted", fresh: "granted" });
   // What it has is its own: it does not stand in the way of its turn.
   const all = [
     applicant("older", { namespace: "b", granted: 40 * MB, claim: 40 * MB }),

@@ -13,7 +13,10 @@ Deno.test("readTrailer() reads what trailerOf() makes, and nothing else", () => 
     const trailer = trailerOf(EXIT.nothingYet, 0, state);
     deepStrictEqual(readTrailer(JSON.stringify(trailer)), trailer);
   }
+  deepStrictEqual(trailerOf(0, 3, "held"), { trailer: 1, outcome: "done", bytes: 3, state: "held" });
+  deepStrictEqual(trailerOf(0, 3, undefined), { trailer: 1, outcome: "done", bytes: 3 });
   const others = [
+    '{"outcome":"done","trailer":1,"bytes":3}',
     ...["", "all 7 bytes are written", '{"bytes":1}', '{"trailer":1', '{"trailer":2,"outcome":"done","bytes":1}'],
     ...['{"trailer":1,"outcome":"done"}', '{"trailer":1,"bytes":-1}', '{"trailer":1,"bytes":1.5}'],
   ];
