@@ -140,6 +140,7 @@ async function listOnce(
 
 /**
  * Where, in the files of a ring by their index, the one is that tcpdump has begun last: behind it, in a circle, stands the oldest.
+ * -1 if nothing tells: then it is taken for the last.
  *
  * A file is finished once it is larger than -C says, so the one that is not is the newest; only between the last packet that it takes
  * and the next one are all finished. Then a gap tells, if the ring has not gone around since its files were set aside, and last the
@@ -159,8 +160,7 @@ function newestOf(files: readonly Numbered[]): number {
   if (gaps.length === 0 && files[0]?.numbers[0] !== 0) return last;
   // Times of a coarse clock may be equal.
   const time = files.reduce((max, { mtime }) => Math.max(max, mtime), -Infinity);
-  const latest = files.findLastIndex((file, i) => file.mtime === time && next(i).mtime < time);
-  return latest < 0 ? last : latest;
+  return files.findLastIndex((file, i) => file.mtime === time && next(i).mtime < time);
 }
 
 /** The highest run number among the earlier files; 0 if there are none. */
@@ -197,7 +197,7 @@ export async function promote(folder: string, pod: string, run: number, { dropEm
 
 /** While it is held, nobody else sets files aside: what has been listed is found under its name. @throws as `promote` does. */
 export async function keepNames(folder: string): Promise<Disposable> {
-  const lock = await Deno.open(join(folder, PROMOTING_LOCK), { read: true, write: true, create: true, mode: 0o600 });
+  const lock = await Deno.open(join(folder, PROMOTING_LOCK), { write: true, create: true, mode: 0o600 });
   try {
     for (const deadline = performance.now() + PROMOTING_TIMEOUT_MS; !await lock.tryLock(true);) {
       if (performance.now() > deadline) {
@@ -255,14 +255,13 @@ export async function trim(folder: string, pod: string, files: number): Promise<
   const ring = await listRing(folder, pod);
   let surplus = ring.length - files;
   if (surplus > 0 && await isBeingRead(folder)) surplus = ring.length - 2 * files;
-  if (surplus <= 0) return ring;
-  const doomed = ring.filter((file) => file.earlier).slice(0, surplus);
+  const doomed = ring.filter((file) => file.earlier).slice(0, Math.max(0, surplus));
   for (const file of doomed) await deleteFile(file.path).catch(ignoreGone);
   return ring.filter((file) => !doomed.includes(file));
 }
 
 async function isBeingRead(folder: string): Promise<boolean> {
-  const lock = await Deno.open(join(folder, READING_LOCK), { read: true, write: true }).catch(ignoreGone);
+  const lock = await Deno.open(join(folder, READING_LOCK), { write: true }).catch(ignoreGone);
   if (!lock) return false;
   using held = lock;
   return !await held.tryLock(true);

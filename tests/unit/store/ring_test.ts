@@ -1,7 +1,18 @@
 import { deepStrictEqual as assertEquals, ok as assert, rejects as assertRejects } from "node:assert/strict";
 import { join } from "@std/path";
 import fc from "fast-check";
-import { listRing, promote, READING_LOCK, ringFileName, trim } from "../../../src/store/ring.ts";
+import {
+  keepNames,
+  lastRunNumber,
+  lastWritten,
+  listRing,
+  promote,
+  READING_LOCK,
+  ringFileName,
+  runNumber,
+  setAside,
+  trim,
+} from "../../../src/store/ring.ts";
 
 async function folder(): Promise<AsyncDisposable & { path: string }> {
   const path = await Deno.makeTempDir({ prefix: "pc-ring-" });
@@ -282,4 +293,148 @@ Deno.test("promote() makes its lock for its owner alone, whatever the process's 
   await put(dir.path, "capture-web.pcap0", 1);
   await promote(dir.path, "web", 1);
   assertEquals(((await Deno.stat(join(dir.path, ".promoting"))).mode ?? 0) & 0o777, 0o600);
+});
+
+Deno.test("listRing() takes no name that only contains one of ours", async () => {
+  await using dir = await folder();
+  for (const name of ["x-run-000001-000000.pcap", "run-000001-000000.pcap.gz", "run-0000011-00000.pcap"]) {
+    await put(dir.path, name, 1);
+  }
+  assertEquals(await names(dir.path, "web"), []);
+});
+
+Deno.test("listRing() lists once where nothing is missing, and gives up what is missing again and again", async () => {
+  await using dir = await folder();
+  for (const index of [0, 1, 2, 3, 4]) await put(dir.path, ringFileName("web", index, 5), index + 1);
+  const { readDir, lstat, lstatSync } = Deno;
+  let listings = 0, goneFile = "none";
+  const check = (path: string | URL) => {
+    if (String(path).endsWith(goneFile)) throw new Deno.errors.NotFound();
+  };
+  Deno.readDir = (path) => {
+    if (++listings > 100) throw new Error("listed for ever");
+    return readDir(path);
+  };
+  Deno.lstatSync = (path) => (check(path), lstatSync(path));
+  Deno.lstat = async (path) => (check(path), await lstat(path));
+  try {
+    for (const blocking of [true, false]) {
+      for (const [gone, found, expected] of [["none", 5, 1], ["pcap1", 4, 20]] as const) {
+        listings = 0;
+        goneFile = gone;
+        assertEquals((await listRing(dir.path, "web", { blocking })).length, found);
+        assertEquals(listings, expected);
+      }
+    }
+  } finally {
+    Object.assign(Deno, { readDir, lstat, lstatSync });
+  }
+});
+
+Deno.test("listRing() waits for the disk in the thread only when told to, and passes on what else is wrong", async () => {
+  await using dir = await folder();
+  await put(dir.path, "capture-web.pcap0", 1);
+  const { lstat, lstatSync } = Deno;
+  const refuse = () => {
+    throw new Deno.errors.PermissionDenied("no");
+  };
+  try {
+    Deno.lstatSync = refuse;
+    assertEquals(await names(dir.path, "web"), ["capture-web.pcap0"]);
+    await assertRejects(listRing(dir.path, "web", { blocking: true }), Deno.errors.PermissionDenied);
+    Object.assign(Deno, { lstat: refuse, lstatSync });
+    assertEquals((await listRing(dir.path, "web", { blocking: true })).length, 1);
+    await assertRejects(listRing(dir.path, "web"), Deno.errors.PermissionDenied);
+  } finally {
+    Object.assign(Deno, { lstat, lstatSync });
+  }
+});
+
+Deno.test("listRing() knows the newest file at the very limit, of a ring with several gaps, and where nothing tells", async () => {
+  await using dir = await folder();
+  // File 1 is full to the byte: only the next packet ends it. The times mislead.
+  await putSizes(dir.path, [24, 1_000_000, 1_000_080, 1_000_080], (index) => [1, 2, 4, 3][index]!);
+  assertEquals((await names(dir.path, "web")).at(-1), "capture-web.pcap1");
+  // All are finished, and two gaps tell nothing: the times do.
+  await using other = await folder();
+  await putSizes(other.path, Array.from({ length: 8 }, () => 1_000_080), (index) => index === 4 ? 900 : index);
+  for (const index of [0, 1, 3, 5, 6]) await Deno.remove(join(other.path, `capture-web.pcap${index}`));
+  assertEquals(await names(other.path, "web"), [7, 2, 4].map((index) => `capture-web.pcap${index}`));
+  for (const index of [2, 4, 7]) await Deno.utime(join(other.path, `capture-web.pcap${index}`), 5, 5);
+  assertEquals(await names(other.path, "web"), [2, 4, 7].map((index) => `capture-web.pcap${index}`));
+});
+
+Deno.test("runNumber(), lastRunNumber() and lastWritten() tell what a run has left", async () => {
+  await using dir = await folder();
+  for (const [second, name] of ["run-000002-000000.pcap", "run-000011-000003.pcap", "capture-web.pcap0"].entries()) {
+    await put(dir.path, name, second + 1);
+  }
+  const files = await listRing(dir.path, "web");
+  assertEquals(files.map(runNumber), [2, 11, undefined]);
+  assertEquals([lastRunNumber(files), lastRunNumber(files.slice(2)), lastRunNumber([])], [11, 0, 0]);
+  const written = (run?: number, some = files) => lastWritten(some, run).map(({ name }) => name);
+  assertEquals(written(11), ["run-000011-000003.pcap", "capture-web.pcap0"]);
+  assertEquals(written(), ["run-000011-000003.pcap", "capture-web.pcap0"]);
+  assertEquals(written(2), ["capture-web.pcap0"]);
+  assertEquals(written(2, files.slice(2)), ["capture-web.pcap0"]);
+});
+
+Deno.test("setAside() counts on from its own run's files, and keeps files without packets unless told otherwise", async () => {
+  await using dir = await folder();
+  for (const name of ["run-000001-000007.pcap", "run-000002-000003.pcap"]) await put(dir.path, name, 1);
+  await Deno.writeFile(join(dir.path, "capture-web.pcap0"), new Uint8Array(24));
+  await setAside(dir.path, await listRing(dir.path, "web"), 2);
+  await Deno.writeFile(join(dir.path, "capture-web.pcap0"), new Uint8Array(25));
+  await setAside(dir.path, await listRing(dir.path, "web"), 3, { dropEmpty: true });
+  assertEquals(await names(dir.path, "web"), [
+    "run-000001-000007.pcap",
+    "run-000002-000003.pcap",
+    "run-000002-000004.pcap",
+    "run-000003-000000.pcap",
+  ]);
+});
+
+Deno.test("keepNames() holds its lock alone, waits out the time to the end, and leaves nothing open when it gives up", async () => {
+  await using dir = await folder();
+  using other = await Deno.open(join(dir.path, ".promoting"), { read: true, write: true, create: true });
+  {
+    using _names = await keepNames(dir.path);
+    assertEquals(await other.tryLock(false), false);
+  }
+  await other.lock(true);
+  const { now } = performance;
+  const { close } = Deno.FsFile.prototype;
+  let looks = 0, closed = 0;
+  const times = [0, 5000, 5001];
+  performance.now = () => times[looks++] ?? 9999;
+  Deno.FsFile.prototype.close = function () {
+    closed++;
+    close.call(this);
+  };
+  try {
+    await assertRejects(keepNames(dir.path), Deno.errors.TimedOut);
+  } finally {
+    performance.now = now;
+    Deno.FsFile.prototype.close = close;
+  }
+  assertEquals([looks, closed], [3, 1]);
+});
+
+Deno.test("trim() says what is left, deletes nothing of fewer than N files, and does not look for readers then", async () => {
+  await using dir = await folder();
+  for (let i = 0; i < 4; i++) await put(dir.path, `run-000001-00000${i}.pcap`, i + 1);
+  await Deno.writeTextFile(join(dir.path, READING_LOCK), "");
+  const all = await names(dir.path, "web");
+  const { open } = Deno;
+  Deno.open = () => Promise.reject(new Error("looked for readers"));
+  try {
+    for (const files of [4, 5, 7]) {
+      assertEquals((await trim(dir.path, "web", files)).map(({ name }) => name), all);
+      assertEquals(await names(dir.path, "web"), all);
+    }
+  } finally {
+    Deno.open = open;
+  }
+  assertEquals((await trim(dir.path, "web", 3)).map(({ name }) => name), all.slice(1));
+  assertEquals(await names(dir.path, "web"), all.slice(1));
 });
