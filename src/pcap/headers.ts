@@ -50,22 +50,22 @@ interface End {
 }
 
 /*
- * Each function below returns the index behind the headers that begin at `at`. It is the end of what is present where a header that
- * is understood so far has been cut by the capture, and can lie beyond it.
+ * Each function below returns the index behind the headers that begin at `at`, and none before `at`. It can lie beyond what is
+ * present, and so can what a function looks at: a header may have been cut by the capture. Only where what follows could lead back
+ * before the cut, it returns the end of what is present.
  */
 
 function headersEnd(bytes: Uint8Array, at: number, end: End, linkType: number): number {
-  const { present } = end;
   switch (linkType) {
     case LINK.ethernet:
-      return at + 14 > present ? present : network(bytes, at + 14, end, uint16(bytes, at + 12));
+      return network(bytes, at + 14, end, uint16(bytes, at + 12));
     case LINK.cooked:
-      return at + 16 > present ? present : network(bytes, at + 16, end, uint16(bytes, at + 14));
+      return network(bytes, at + 16, end, uint16(bytes, at + 14));
     case LINK.cooked2:
-      return at + 20 > present ? present : network(bytes, at + 20, end, uint16(bytes, at));
+      return network(bytes, at + 20, end, uint16(bytes, at));
     case LINK.null:
     case LINK.loop:
-      return at + 4 > present ? present : network(bytes, at + 4, end, etherTypeOf(bytes, at));
+      return network(bytes, at + 4, end, etherTypeOf(bytes, at));
     case LINK.raw:
       return network(bytes, at, end, bytes[at]! >> 4 === 6 ? ETHERTYPE.ipv6 : ETHERTYPE.ipv4);
     case LINK.ipv4:
@@ -88,11 +88,9 @@ function etherTypeOf(bytes: Uint8Array, at: number): number {
 /** It is `at` where the network layer's protocol is none that is understood. */
 function network(bytes: Uint8Array, at: number, end: End, type: number): number {
   while (VLAN_TAGS.includes(type)) {
-    if (at + 4 > end.present) return end.present;
     type = uint16(bytes, at + 2);
     at += 4;
   }
-  if (at >= end.present) return at;
   switch (type) {
     case ETHERTYPE.ipv4:
       return ipv4(bytes, at, end);
@@ -125,7 +123,6 @@ function ipv4(bytes: Uint8Array, at: number, end: End): number {
 
 function ipv6(bytes: Uint8Array, at: number, end: End): number {
   if (bytes[at]! >> 4 !== 6) return at;
-  if (at + 40 > end.present) return end.present;
   const payload = uint16(bytes, at + 4);
   const inside = within(at, payload === 0 ? 0 : 40 + payload, end);
   let next = bytes[at + 6]!;
@@ -161,13 +158,13 @@ function within(at: number, total: number, { present, whole }: End): End {
 function transport(bytes: Uint8Array, at: number, { present, whole }: End, protocol: number): number {
   switch (protocol) {
     case PROTOCOL.tcp: {
-      if (isDns(bytes, at, present)) return whole;
+      if (isDns(bytes, at)) return whole;
       if (at + 20 > present) return present;
       const behind = at + (bytes[at + 12]! >> 4) * 4;
       return behind < at + 20 ? at : behind <= whole ? behind : at + 20;
     }
     case PROTOCOL.udp:
-      return isDns(bytes, at, present) ? whole : Math.min(whole, at + 8);
+      return isDns(bytes, at) ? whole : Math.min(whole, at + 8);
     case PROTOCOL.icmp:
     case PROTOCOL.icmpv6:
       return Math.min(whole, at + 8);
@@ -178,8 +175,8 @@ function transport(bytes: Uint8Array, at: number, { present, whole }: End, proto
   }
 }
 
-function isDns(bytes: Uint8Array, at: number, present: number): boolean {
-  return at + 4 <= present && (uint16(bytes, at) === DNS || uint16(bytes, at + 2) === DNS);
+function isDns(bytes: Uint8Array, at: number): boolean {
+  return uint16(bytes, at) === DNS || uint16(bytes, at + 2) === DNS;
 }
 
 function uint16(bytes: Uint8Array, at: number): number {

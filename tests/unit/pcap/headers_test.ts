@@ -11,15 +11,21 @@ const bytes = (...numbers: number[]) => Uint8Array.from(numbers);
 const zeros = (size: number) => new Uint8Array(size);
 const u16 = (n: number) => bytes(n >> 8, n & 0xff);
 
+/** What may stand behind a packet in a reader's buffer: it must not matter, however it reads. */
+const BEHIND = [[MARK], [0], [1], [0xff], [0, 1], [1, 0], [0, 53], [0x08, 0x00], [0x81, 0x00], [17, 0], [0x45, 0, 0]]
+  .map((pattern) => Uint8Array.from({ length: 99 }, (_, i) => pattern[i % pattern.length]!));
+
 /** What is left of a packet of which so many bytes are present. It stands in the middle of other bytes, as in a reader's buffer. */
 function kept(packet: Uint8Array, linkType: number, captured = packet.length): Uint8Array {
-  const buffer = concat(payload(7), packet.subarray(0, captured), payload(99));
-  const length = headerBytes(
-    { bytes: buffer, start: 7, captured, original: packet.length, seconds: 1, nanos: 1 },
-    linkType,
-  );
-  assert(length >= 0 && length <= captured, `${length} of ${captured}`);
-  return buffer.subarray(7, 7 + length);
+  const present = packet.subarray(0, captured);
+  const lengths = [...BEHIND, new Uint8Array()].map((behind) => {
+    const bytes = concat(payload(7), present, behind);
+    return headerBytes({ bytes, start: 7, captured, original: packet.length, seconds: 1, nanos: 1 }, linkType);
+  });
+  const [length] = lengths;
+  assert(length! >= 0 && length! <= captured, `${length} of ${captured}`);
+  assert(lengths.every((other) => other === length), `${lengths} depend on what is not the packet's`);
+  return present.subarray(0, length);
 }
 
 /** Asserts that just the first part of a packet is left. */
@@ -53,8 +59,8 @@ function ipv6(next: number, length: number): Uint8Array {
 }
 
 /** An extension header of 8 × (units + 1) bytes. */
-const extension = (next: number, units: number) => concat(bytes(next, units), zeros(6 + 8 * units));
-const fragment = (next: number, offset: number) => concat(bytes(next, 0), u16(offset << 3 | 1), zeros(4));
+const extension = (next: number, units: number) => concat(bytes(next, units), zeros(6 + 8 * units).fill(0x77));
+const fragment = (next: number, offset: number) => concat(bytes(next, 3), u16(offset << 3 | 1), zeros(4));
 const authentication = (next: number, words: number) => concat(bytes(next, words), zeros(4 * words + 6));
 const udp = (length: number, from = 40_000, to = 9) => concat(u16(from), u16(to), u16(8 + length), u16(0));
 const tcp = (words = 0, from = 40_000, to = 80) =>
@@ -144,8 +150,14 @@ Deno.test("headerBytes() of what it does not understand is what came before it",
   for (const linkType of [2, 9, 105, 127, 195, 253, 65_535]) {
     cuts(linkType, bytes(), payload(60), `link type ${linkType}`);
   }
-  cuts(0, bytes(99, 0, 0, 0), payload(60), "address family");
-  cuts(0, bytes(2, 1, 0, 2), payload(60), "address family in no byte order");
+  const whole = concat(ipv4(17, 8), udp(0));
+  for (
+    const family of [[99, 0, 0, 0], [0, 0, 0, 0], [2, 0, 0, 2], [2, 1, 0, 0], [2, 0, 1, 0], [0, 1, 0, 2], [0, 2, 0, 0]]
+  ) {
+    cuts(0, bytes(...family), whole, `address family ${family}`);
+  }
+  cuts(228, whole, payload(9), "IPv4 without a link");
+  cuts(229, concat(ipv6(17, 8), udp(0)), payload(9), "IPv6 without a link");
   cuts(101, bytes(), concat(bytes(0x15), payload(60)), "IP version");
   cuts(228, bytes(), ipv6(17, 0), "IP version");
   cuts(229, bytes(), ipv4(17, 0), "IP version");
@@ -195,6 +207,23 @@ Deno.test("headerBytes() never believes a length that cannot be", () => {
     "too many extensions",
   );
   cuts(1, concat(ethernet(0x0806), zeros(0)), concat(zeros(4), bytes(200, 200), payload(500)), "ARP of no addresses");
+  const arp = (hardware: number, protocol: number) => concat(zeros(4), bytes(hardware, protocol), zeros(2));
+  cuts(1, concat(ethernet(0x0806), arp(20, 16), zeros(72)), payload(9), "ARP of the longest addresses");
+  for (const [hardware, protocol] of [[21, 4], [6, 17]] as const) {
+    cuts(1, ethernet(0x0806), concat(arp(hardware, protocol), payload(500)), "ARP of longer addresses");
+  }
+  // Also where the capture has kept just the header that says it.
+  const short: [rest: Uint8Array, before: Uint8Array, length: number][] = [
+    [arp(21, 4), ethernet(0x0806), 8],
+    [ip(0x44, 200), ethernet(0x0800), 20],
+    [tcp().fill(0x40, 12, 13), concat(ethernet(0x0800), ip(0x45, 60)), 20],
+    [extension(17, 9), concat(ethernet(0x86dd), ipv6(60, 20)), 8],
+  ];
+  for (const [rest, before, length] of short) {
+    assertEquals(kept(concat(before, rest, payload(50)), 1, before.length + length), before);
+    const some = concat(before, rest).subarray(0, before.length + length - 1);
+    assertEquals(kept(concat(before, rest, payload(50)), 1, some.length), some, "cut: nobody knows");
+  }
 });
 
 /** Headers with what may follow them, from the link to the transport. */
