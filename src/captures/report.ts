@@ -23,6 +23,8 @@ export interface News {
   readonly before: Desired;
   /** Nothing was said of the request yet. */
   readonly isAnswer: boolean;
+  /** A former controller has said the same in other words, as another version does. */
+  readonly isReworded: boolean;
 }
 
 /** States that are restored after a restart of the controller; the others are found out again. */
@@ -43,6 +45,8 @@ export class Report {
   #pendingToldFor = "";
   /** The hash with which it was settled last. */
   #settledFor = "";
+  /** What was said is a former controller's: it has not been settled since. */
+  #isRestored = false;
 
   constructor(options: ReportOptions) {
     this.#options = options;
@@ -56,6 +60,7 @@ export class Report {
       this.#desired = { state: restored, reason };
       this.#since = new Date(since);
       this.#answered = this.#settledFor = hash;
+      this.#isRestored = true;
     }
     if (state === "pending") this.#pendingToldFor = hash;
     return restored !== undefined;
@@ -104,27 +109,29 @@ export class Report {
     const isPending = desired.state === "pending";
     const isAnswer = this.#answered !== request && !(isPending && (!this.#isHere || this.#pendingToldFor === request));
     const isOther = this.#settledFor !== request;
-    if (isKnown) this.#settledFor = request;
+    const isReworded = this.#isRestored && desired.state === this.#desired.state && !isOther;
+    if (isKnown) [this.#settledFor, this.#isRestored] = [request, false];
     if (this.#untold) this.tell(pod, this.#untold.request, this.#untold.event);
     const before = this.#desired;
     const isSame = desired.state === before.state && desired.reason === before.reason && !isOther &&
       !(isFound && isPending && isAnswer);
     if (!isKnown || isSame) return { news: undefined, isFound };
     // A pod that waits does so since it began, whatever is found out about it.
-    if (desired.state !== before.state || (desired.reason !== before.reason && !isPending)) this.#since = new Date();
+    const isSince = isPending || isReworded || desired.reason === before.reason;
+    if (desired.state !== before.state || !isSince) this.#since = new Date();
     this.#desired = desired;
-    return { news: { before, isAnswer }, isFound };
+    return { news: { before, isAnswer, isReworded }, isFound };
   }
 
   /** Says what is new. @param podIsGoing the pod is being deleted, or the controller stops. @returns whether an Event says it. */
-  say({ before, isAnswer }: News, request: string, pod: Pod | undefined, podIsGoing: boolean): boolean {
+  say({ before, isAnswer, isReworded }: News, request: string, pod: Pod | undefined, podIsGoing: boolean): boolean {
     const { state, reason } = this.#desired;
     const { log } = this.#options;
     const fields = { state, ...(reason ? { reason } : {}) };
     if (state === "rejected") log.warn("capture rejected", fields);
     else if (state !== "none") log.info(`capture ${state}`, fields);
     // Other reasons for the same state are numbers that have changed: no news, but for what is wrong with a request.
-    const isNews = state !== before.state || state === "rejected" || isAnswer;
+    const isNews = state !== before.state || (state === "rejected" && !isReworded) || isAnswer;
     const event = isNews ? eventFor(this.#desired, before.state, { podIsGoing, isAnswer }) : undefined;
     this.#untold = undefined;
     if (event) this.tell(pod, request, event);
