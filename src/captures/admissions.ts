@@ -67,8 +67,10 @@ export interface Asker {
   readonly applies: boolean;
   /** Bytes that it may take at most. */
   readonly claim: number;
-  /** Bytes that its files take now. */
-  readonly bytes: number;
+  readonly folder: {
+    /** Bytes that its files take now. */
+    readonly bytes: number;
+  };
   readonly uid: string | undefined;
 }
 
@@ -138,7 +140,7 @@ export class Admissions {
     const applicants: Applicant[] = [];
     const others: Occupant[] = [...retained()];
     for (const asker of askers()) {
-      const { key, namespace, place: { firstSeen, ranBefore, granted }, bytes } = asker;
+      const { key, namespace, place: { firstSeen, ranBefore, granted }, folder: { bytes } } = asker;
       if (!asker.applies) {
         others.push({ namespace, firstSeen, bytes });
         continue;

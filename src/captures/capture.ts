@@ -8,9 +8,9 @@ import { type Log, withFields } from "../log.ts";
 import { type Pod, podKey } from "../pods/pod.ts";
 import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { CaptureRequest } from "../spec/request.ts";
-import { Place } from "./admissions.ts";
+import { type Asker, Place } from "./admissions.ts";
 import { Backoff } from "./backoff.ts";
-import { Claimant } from "./claimant.ts";
+import { applies, bytesAskedFor } from "./claim.ts";
 import { PodFilter } from "./filter_checks.ts";
 import { Folder } from "./folder.ts";
 import { observe } from "./observation.ts";
@@ -27,13 +27,13 @@ import { checkRequest } from "./verdict.ts";
 /** The plan never needs more steps to come to rest; more would be a defect, and must not spin. */
 const MAX_STEPS = 20;
 
-export class Capture {
+export class Capture implements Asker {
   readonly key: string;
   readonly namespace: string;
   readonly name: string;
   /** Each line says which capture it is about. */
   readonly log: Log;
-  readonly claimant: Claimant;
+  readonly place: Place;
   readonly folder: Folder;
   readonly runs: Runs;
   readonly shared: Shared;
@@ -52,8 +52,7 @@ export class Capture {
     this.namespace = namespace;
     this.name = name;
     this.key = podKey({ namespace, name });
-    const place = new Place(firstSeen);
-    this.claimant = new Claimant(this.key, namespace, place, this);
+    this.place = new Place(firstSeen);
     const log = this.log = withFields(shared.log, () => ({ pod: this.key, uid: this.uid }));
     this.folder = new Folder({ directory, namespace, name, node: settings.nodeName, log });
     this.#filter = new PodFilter(filters, namespace);
@@ -103,8 +102,12 @@ export class Capture {
     this.#interrupt.fire();
   }
 
-  get place(): Place {
-    return this.claimant.place;
+  get applies(): boolean {
+    return applies(this);
+  }
+
+  get claim(): number {
+    return bytesAskedFor(this);
   }
 
   get tracker(): RequestTracker | undefined {
@@ -188,7 +191,7 @@ export class Capture {
     const hasSandbox = this.sandbox !== undefined;
     this.tracker?.observeSandbox(hasSandbox);
     if (hasSandbox) this.report.found();
-    return observe(this, this.shared.admissions.ask(this.claimant));
+    return observe(this, this.shared.admissions.ask(this));
   }
 
   /** Asks for tcpdump's verdict on a request, before anything starts. */
@@ -247,8 +250,7 @@ export class Capture {
   async #retire(podGone: boolean): Promise<void> {
     const { settings, retention } = this.shared;
     const { namespace, place: { firstSeen } } = this;
-    const retired = await this.folder.retire(podGone, settings.retentionSeconds);
-    const { uid, files, bytes, isRetained } = retired;
+    const { uid, files, bytes, isRetained } = await this.folder.retire(podGone, settings.retentionSeconds);
     if (isRetained && uid !== undefined) retention.add(uid, { namespace, firstSeen, bytes });
     else if (!podGone && (uid !== undefined || files > 0)) {
       this.report.tell(this.pod, this.tracker?.hash ?? "", filesDeleted(files, bytes));
@@ -293,6 +295,6 @@ export class Capture {
 
   /** Takes its place as large as its claim is now. */
   #takePlace(): void {
-    if (this.place.take(this.claimant.claim, this.tracker?.fingerprint ?? "")) this.shared.admissions.changed();
+    if (this.place.take(this.claim, this.tracker?.fingerprint ?? "")) this.shared.admissions.changed();
   }
 }

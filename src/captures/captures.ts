@@ -94,7 +94,7 @@ export class Captures {
     this.#retention = new Retention({ directory, seconds: settings.retentionSeconds, log, onLess });
     this.#admissions = new Admissions({
       limits: settings.limits,
-      askers: () => this.#captures.values().map(({ claimant }) => claimant),
+      askers: () => this.#captures.values(),
       retained: () => this.#retention.kept,
       enqueue,
       onPass: () => this.#publish(),

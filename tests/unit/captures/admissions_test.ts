@@ -10,7 +10,15 @@ const turn = () => new Promise((resolve) => setTimeout(resolve));
 /** Admissions for one capture at a time. Each asker can be changed in place. */
 function oneAtATime(names: readonly string[]) {
   const askers = names.map((key, i) => {
-    return { key, namespace: "shop", place: new Place(i), applies: true, claim: 10 * MB, bytes: 0, uid: key };
+    return {
+      key,
+      namespace: "shop",
+      place: new Place(i),
+      applies: true,
+      claim: 10 * MB,
+      folder: { bytes: 0 },
+      uid: key,
+    };
   });
   const enqueued: string[] = [];
   let passes = 0, passed = Promise.withResolvers<void>();
