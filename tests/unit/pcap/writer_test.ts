@@ -1,4 +1,10 @@
-import { deepStrictEqual as assertEquals, rejects, strictEqual as same, throws } from "node:assert/strict";
+import {
+  deepStrictEqual as assertEquals,
+  ok as assert,
+  rejects,
+  strictEqual as same,
+  throws,
+} from "node:assert/strict";
 import { MemorySource } from "../../../src/pcap/bytes.ts";
 import type { Interface, Packet } from "../../../src/pcap/packet.ts";
 import { PcapReader } from "../../../src/pcap/pcap.ts";
@@ -152,6 +158,28 @@ Deno.test("PacketWriter fills the next chunk while the last piece is written, an
   await rejects(flushed, /the reader has gone/);
   same(calls, 2, "nothing is written after what failed");
   await rejects(writer.addInterface(SLL), /the reader has gone/);
+});
+
+Deno.test("PacketWriter keeps an error until the next call, and its chunks for the packets to come", async () => {
+  let calls = 0;
+  const buffers = new Set<ArrayBufferLike>();
+  const { writer } = writing({
+    asTheyCome: true,
+    write: (bytes) => {
+      buffers.add(bytes.buffer);
+      return ++calls === 30 ? Promise.reject(new Error("the reader has gone")) : Promise.resolve();
+    },
+  });
+  await writer.addInterface(SLL);
+  for (let number = 0; calls < 30; number++) {
+    writer.add(packet(number % 256, number, 200_000), 0);
+    await writer.drain();
+  }
+  // Nobody has waited for what failed: it must not end the process.
+  await Deno.stat(".");
+  await rejects(writer.flush(), /the reader has gone/);
+  // One is filled, one is written, and the interface had its own.
+  assert(buffers.size <= 4, String(buffers.size));
 });
 
 Deno.test("PacketWriter beats by statistics, or by a block that says nothing before there is an interface", async () => {
