@@ -44,7 +44,7 @@ export async function mergeLive(
   await output.begin({ application }, []);
   const told = new Set<LiveSource>();
   try {
-    while (told.size < inputs.length) {
+    for (;;) {
       const next = nextOf(inputs, performance.now());
       if (next instanceof MergeInput) {
         if (next.hasNewInterface) await next.addInterfaces(output, next.reader.comments);
@@ -122,13 +122,11 @@ class LiveSource implements ByteSource {
     const length = Math.min(into.length, this.#whole - this.#taken);
     into.set(this.#bytes.subarray(this.#taken, this.#taken + length));
     this.#taken += length;
-    if (length > 0) this.#resume();
+    this.#resume();
     return length;
   }
 
   async cancel(): Promise<void> {
-    this.#closed = true;
-    this.#resume();
     await this.#stream.cancel().catch(() => {});
   }
 

@@ -50,7 +50,11 @@ class Clock implements Disposable {
   #armed: PromiseWithResolvers<number> = Promise.withResolvers();
 
   constructor() {
-    performance.now = () => this.now;
+    let looks = 0;
+    performance.now = () => {
+      if (++looks > 100_000) throw new Error("it looks again and again");
+      return this.now;
+    };
     globalThis.setTimeout = ((fire: () => void, ms: number) => {
       this.#fire = fire;
       this.#armed.resolve(ms);
@@ -170,6 +174,7 @@ Deno.test("mergeLive() puts what is there in order, and waits no longer for a so
   await done;
   const { reader } = read();
   // In the order in which their packets came; of one without a packet nothing is known.
+  assertEquals(reader.interfaces.map(({ snaplen }) => snaplen), [262_144, 262_144]);
   assertEquals(reader.interfaces.map(({ name, comments, statistics }) => [name, comments, statistics?.received]), [
     ["a", ["of a", "its own", "snaplen 100: of each packet so many bytes were kept at most"], 9],
     ["b", ["of b", "its own", "snaplen 100: of each packet so many bytes were kept at most"], 7],
@@ -212,22 +217,25 @@ Deno.test("mergeLive() tells the error that ended a source, and goes on with the
 
 Deno.test("mergeLive() takes no more than blocks of pcapng", async () => {
   const most = 2 * 1024 * 1024;
-  for (
-    const [length, said, isOne] of [
-      [12, 12, true],
-      [most, most, true],
-      [16, 8, false],
-      [16, 14, false],
-      [16, most + 4, false],
-    ] as const
-  ) {
+  const cases: [length: number, said: number, isOne: boolean][] = [
+    [12, 12, true],
+    [most, most, true],
+    [16, 8, false],
+    [14, 14, false],
+    [16, most + 4, false],
+    [8, 8, false],
+  ];
+  for (const [length, said, isOne] of cases) {
+    using _clock = new Clock();
     const { sources: [a], done, ended, times } = merging(1);
-    a!.give(front("a"), block(length, said), packet(1));
-    if (isOne) a!.close();
+    a!.give(front("a"), isOne ? packet(1) : new Uint8Array(), block(length, said));
+    // What is none is known by its first eight bytes, before the source ends.
+    const isClosed = isOne || length === 14;
+    if (isClosed) a!.close();
     await done;
     assertEquals(ended, [[0, isOne ? undefined : "what came is not pcapng"]], `${length} ${said}`);
     assertEquals(times(), isOne ? [1] : []);
-    same(a!.cancelled, !isOne);
+    same(a!.cancelled, !isClosed);
   }
 });
 
@@ -235,6 +243,7 @@ Deno.test("mergeLive() loses nothing, however the bytes come", async () => {
   const sizes = Array.from({ length: 60 }, (_, i) => i % 3 === 0 ? 4 : 90_000 + i);
   const whole = concat(front("a"), ...sizes.map((size, i) => packet(i, size)), statistics(60));
   for (const piece of [1000, 65_536, 700_001, 1_500_000, whole.length]) {
+    using _clock = new Clock();
     const { sources: [a], done, times } = merging(1);
     for (let at = 0; at < whole.length; at += piece) a!.give(whole.subarray(at, at + piece));
     a!.close();
@@ -244,14 +253,16 @@ Deno.test("mergeLive() loses nothing, however the bytes come", async () => {
 });
 
 Deno.test("mergeLive() takes a megabyte ahead of who reads, and goes on when that was read", async () => {
+  using _clock = new Clock();
   const gate = Promise.withResolvers<void>(), enough = Promise.withResolvers<void>();
   let pulled = 0, written = 0;
   const stream = new ReadableStream<Bytes>({
     pull(controller) {
-      if (++pulled === 17) enough.resolve();
+      if (++pulled === 16) enough.resolve();
       if (pulled === 60) return controller.close();
-      // With their front sixteen blocks are more than a megabyte.
-      controller.enqueue(pulled === 1 ? concat(front("a")) : packet(pulled, 65_536 - 32));
+      // Sixteen of them are a megabyte to the byte.
+      const first = front("a");
+      controller.enqueue(pulled === 1 ? concat(first, block(65_536 - first.length)) : packet(pulled, 65_536 - 32));
     },
   }, { highWaterMark: 0 });
   const done = mergeLive([stream], {
@@ -265,7 +276,7 @@ Deno.test("mergeLive() takes a megabyte ahead of who reads, and goes on when tha
   await enough.promise;
   // Whoever takes more does so without waiting for anything but the stream.
   for (let turn = 0; turn < 100; turn++) await Promise.resolve();
-  same(pulled, 17);
+  same(pulled, 16);
   gate.resolve();
   await done;
   same(pulled, 60);
@@ -286,4 +297,31 @@ Deno.test("mergeLive() ends its sources when nobody reads what it writes", async
   b!.give(front("b"), packet(2));
   await failed;
   assertEquals([a!.cancelled, b!.cancelled], [true, true]);
+});
+
+Deno.test("mergeLive() leaves what comes late where it comes", async () => {
+  using _clock = new Clock();
+  const { sources: [a], done, times } = merging(1);
+  a!.give(front("a"), packet(5), packet(3), packet(4));
+  a!.close();
+  await done;
+  assertEquals(times(), [5, 3, 4]);
+});
+
+Deno.test("mergeLive() looks again at once when something comes while it writes", async () => {
+  using clock = new Clock();
+  let calls = 0;
+  const { sources: [a, b], done, times } = merging(2, async () => {
+    // The section, the interface, and then the packet.
+    if (++calls !== 3) return;
+    b!.give(front("b"), packet(2));
+    for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+  });
+  await clock.armed();
+  a!.give(front("a"), packet(1));
+  same(await clock.armed(), 5000);
+  await clock.fireAt(5000);
+  assertEquals(times(), [1, 2]);
+  for (const source of [a!, b!]) source.close();
+  await done;
 });

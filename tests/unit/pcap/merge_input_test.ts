@@ -95,6 +95,7 @@ Deno.test("putStatistics() gives each interface's counters by its number, as far
   one.look();
   await two.addInterfaces(writer.output);
   await one.addInterfaces(writer.output);
+  assertEquals(writer.interfaces, [["a", ["of a"]], ["a", ["of a"]], ["b", ["of b"]]]);
   await putStatistics([one, two], writer.output);
   const unknown = { received: undefined, dropped: undefined, comments: [] };
   assertEquals(writer.counters, [unknown, unknown, { received: 5, dropped: 2, comments: ["remark"] }]);
