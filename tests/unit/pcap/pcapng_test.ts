@@ -231,3 +231,239 @@ Deno.test("a text longer than an option can hold is cut between characters", () 
   );
   same(reader.comments[0], "a" + "€".repeat(21_843) + "…");
 });
+
+const LONGEST = 2 * 1024 * 1024;
+const HEAD = concat(section(true), description(true, 1));
+const one = (n: number) => enhanced(true, 0, BigInt(n), Uint8Array.of(n));
+
+/** Of a file that goes on behind its head: its packets' first bytes, and what was lost of it. */
+function after(...blocks: Uint8Array[]) {
+  const { packets, reader } = readAll(HEAD, ...blocks);
+  return [packets.map(({ data }) => data[0]), reader.loss];
+}
+const lost = (bytes: number, places = bytes === 0 ? 0 : 1) => ({ bytes, records: places, places });
+
+Deno.test("PcapngReader takes blocks up to 2 MiB, and what has no such length for damage", () => {
+  const sized = (length: number, end = length) => {
+    const bytes = new Uint8Array(Math.min(length, LONGEST + 4));
+    new DataView(bytes.buffer).setUint32(0, 0x0bad, true);
+    new DataView(bytes.buffer).setUint32(4, length, true);
+    new DataView(bytes.buffer).setUint32(bytes.length - 4, end, true);
+    return bytes;
+  };
+  assertEquals(after(one(1), sized(12), sized(LONGEST), one(2)), [[1, 2], lost(0)]);
+  assertEquals(after(one(1), sized(LONGEST + 4), one(2)), [[1, 2], lost(LONGEST + 4)]);
+  assertEquals(after(one(1), sized(16, 12), one(2)), [[1, 2], lost(16)]);
+  for (const length of [8, 14]) {
+    const bytes = new Uint8Array(20);
+    new DataView(bytes.buffer).setUint32(0, 6, true);
+    new DataView(bytes.buffer).setUint32(4, length, true);
+    new DataView(bytes.buffer).setUint32(length - 4, length, true);
+    assertEquals(after(one(1), bytes, one(2)), [[1, 2], lost(20)], String(length));
+  }
+  // A section of no byte order.
+  assertEquals(after(one(1), block(0x0a0d0d0a, true, 0x01020304, 1, 0, 0), one(2)), [[1, 2], lost(28)]);
+  // Less than a block, at the end.
+  for (const tail of [1, 11]) assertEquals(after(one(1), new Uint8Array(tail)), [[1], lost(tail)]);
+});
+
+Deno.test("PcapngReader takes no packet that is longer than its block, than a packet can be, or of no interface", () => {
+  const longest = new Uint8Array(262_144);
+  assertEquals(readAll(HEAD, enhanced(true, 0, 1n, longest)).packets[0]?.data.length, 262_144);
+  assertEquals(after(enhanced(true, 0, 1n, new Uint8Array(262_145)), one(2)), [[2], lost(262_180)]);
+  assertEquals(after(block(6, true, 0, 0, 0, 4, 4, 7), one(2)), [[7, 2], lost(0)]);
+  assertEquals(after(block(6, true, 0, 0, 0, 5, 5, 7), one(2)), [[2], lost(36)]);
+  assertEquals(after(block(6, true, 0, 0, 0, 0, 0), one(2)), [[undefined, 2], lost(0)]);
+  assertEquals(after(block(6, true, 0, 0, 0, 0), one(2)), [[2], lost(28)]);
+  assertEquals(after(block(6, true, 1, 0, 0, 4, 4, 7), one(2)), [[2], lost(36)]);
+  // Of an obsolete one the interface has 16 bits; the other 16 count drops.
+  assertEquals(after(block(2, true, 0xffff_0000, 0, 0, 4, 4, 7), one(2)), [[7, 2], lost(0)]);
+  assertEquals(after(block(2, true, 0x0000_0001, 0, 0, 4, 4, 7), one(2)), [[2], lost(36)]);
+});
+
+Deno.test("PcapngReader cuts simple packets to the first interface's snaplen, and gives them the time before", () => {
+  const simple = (original: number, size: number) => block(3, true, original, new Uint8Array(size).fill(3));
+  const read = (...blocks: Uint8Array[]) => {
+    const reader = new PcapngReader(new MemorySource(concat(section(true), ...blocks)));
+    const found: number[][] = [];
+    while (reader.next()) found.push([reader.captured, reader.original, reader.nanos, reader.interface]);
+    return [found, reader.loss.bytes];
+  };
+  const [limited, unlimited] = [description(true, 1), block(1, true, 1, 0)];
+  assertEquals(read(limited, one(5), simple(8, 8), simple(8, 4)), [
+    [[1, 6, 5000, 0], [8, 8, 5000, 0], [4, 8, 5000, 0]],
+    0,
+  ]);
+  assertEquals(read(limited, simple(500, 200)), [[[96, 500, 0, 0]], 0]);
+  assertEquals(read(unlimited, limited, simple(500, 200)), [[[200, 500, 0, 0]], 0]);
+  assertEquals(read(unlimited, simple(262_144, 262_144), simple(300_000, 300_000)), [
+    [[262_144, 262_144, 0, 0], [262_144, 300_000, 0, 0]],
+    0,
+  ]);
+  assertEquals(read(simple(8, 8)), [[], 24]);
+  assertEquals(read(limited, block(3, true)), [[], 12]);
+  assertEquals(read(limited, block(3, true, 0)), [[[0, 0, 0, 0]], 0]);
+  const second = new PcapngReader(
+    new MemorySource(concat(section(true), unlimited, section(true), unlimited, unlimited, simple(8, 8))),
+  );
+  assertEquals([second.next(), second.interface, second.interfaces.map(({ packets }) => packets)], [true, 1, [
+    0,
+    1,
+    0,
+  ]]);
+  assertEquals([second.optionsStart, second.optionsEnd], [0, 0]);
+});
+
+Deno.test("PcapngReader gives a packet's options as they are, if it is little-endian and not obsolete", () => {
+  const mark = option(1, text("mark"), true);
+  const read = (le: boolean, type: number, size: number) => {
+    const data = concat(new Uint8Array(size), new Uint8Array(-size & 3));
+    const packet = block(type, le, 0, 0, 0, size, size, data, option(1, text("mark"), le), 0);
+    const reader = new PcapngReader(new MemorySource(concat(section(le), description(le, 1), packet)));
+    assert(reader.next());
+    return [...reader.bytes.subarray(reader.optionsStart, reader.optionsEnd)];
+  };
+  for (const size of [0, 1, 2, 3, 4]) {
+    assertEquals(read(true, 6, size), [...mark, 0, 0, 0, 0], String(size));
+    assertEquals([read(false, 6, size), read(true, 2, size)], [[], []]);
+  }
+});
+
+Deno.test("PcapngReader reads what is said of an interface, and passes over what cannot be", () => {
+  const eight = (value: bigint, le: boolean) => {
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigInt64(0, value, le);
+    return bytes;
+  };
+  for (const le of [true, false]) {
+    const read = (...options: Uint8Array[]) => {
+      const { reader, packets } = readAll(
+        section(le),
+        description(le, 276, ...options),
+        enhanced(le, 0, 5_000_007n, text("x")),
+      );
+      const { name, description: words, filter, comments, digits, linkType, snaplen } = reader.interfaces[0]!;
+      return { said: { name, words, filter, comments, digits, linkType, snaplen }, time: packets[0]!.time };
+    };
+    const plain = {
+      name: undefined,
+      words: undefined,
+      filter: undefined,
+      comments: [],
+      digits: 6,
+      linkType: 276,
+      snaplen: 96,
+    };
+    assertEquals(read(), { said: plain, time: 5_000_007_000n });
+    assertEquals(
+      read(
+        option(1, text("a"), le),
+        option(1, text("b"), le),
+        option(2, text("eth0"), le),
+        option(3, text("words"), le),
+        option(11, text("\0tcp"), le),
+        option(12, text("Linux"), le),
+        option(9, Uint8Array.of(9), le),
+        option(14, eight(100n, le), le),
+      ),
+      {
+        said: { ...plain, name: "eth0", words: "words", filter: "tcp", comments: ["a", "b"], digits: 9 },
+        time: 100_005_000_007n,
+      },
+    );
+    // A filter in its compiled form, a resolution of nothing or too fine, and an offset of other than eight bytes.
+    assertEquals(read(option(11, text("\u0001tcp"), le)).said, plain);
+    for (const some of [option(9, new Uint8Array(), le), option(14, text("four"), le)]) {
+      assertEquals(read(some), { said: plain, time: 5_000_007_000n });
+    }
+    for (const resolution of [0x80 | 64, 19, 200]) {
+      assertEquals(read(option(9, Uint8Array.of(resolution), le)), { said: plain, time: 5_000_007_000n });
+    }
+    assertEquals(read(option(9, Uint8Array.of(0x80 | 63), le)).time, 0n);
+    // Each way to divide a time adds the offset, also one before 1970.
+    for (const [resolution, time] of [[6, 5_000_007_000n], [3, 5_000_007_000_000n], [12, 5000n]] as const) {
+      const options = [option(9, Uint8Array.of(resolution), le), option(14, eight(1000n, le), le)];
+      assertEquals(read(...options).time, 1_000_000_000_000n + time);
+    }
+    assertEquals(read(option(14, eight(-2n, le), le)).time, 3_000_007_000n);
+  }
+  assertEquals(readAll(section(true), block(1, true, 1)).reader.loss, lost(16));
+});
+
+Deno.test("PcapngReader reads the counters of an interface that is known, of the last block of it", () => {
+  const eight = (value: number) => concat(word(value, true), word(0, true));
+  const counted = (id: number, ...options: Uint8Array[]) => block(5, true, id, 0, 0, ...options);
+  const statistics = (...blocks: Uint8Array[]) => {
+    const { reader } = readAll(HEAD, ...blocks);
+    return [reader.interfaces[0]!.statistics, reader.loss.bytes];
+  };
+  const none = { received: undefined, dropped: undefined, delivered: undefined, comments: [] };
+  assertEquals(statistics(), [undefined, 0]);
+  assertEquals(statistics(counted(0)), [none, 0]);
+  const all = [
+    option(4, eight(4), true),
+    option(5, eight(5), true),
+    option(7, eight(7), true),
+    option(8, eight(8), true),
+  ];
+  assertEquals(statistics(counted(0, ...all, option(1, text("said"), true), option(1, text("more"), true))), [
+    { received: 4, dropped: 5, delivered: 8, comments: ["said", "more"] },
+    0,
+  ]);
+  assertEquals(statistics(counted(0, ...all), counted(0, option(4, eight(9), true))), [{ ...none, received: 9 }, 0]);
+  assertEquals(statistics(counted(0, option(4, text("four"), true), option(5, eight(5), true))), [{
+    ...none,
+    dropped: 5,
+  }, 0]);
+  assertEquals(statistics(counted(1)), [undefined, 24]);
+  assertEquals(statistics(block(5, true, 0, 0)), [undefined, 20]);
+  // What stands behind the options' end mark, or is longer than its block, does not count.
+  assertEquals(statistics(counted(0, word(0, true), option(4, eight(4), true))), [none, 0]);
+  assertEquals(statistics(counted(0, option(4, eight(4), true).subarray(0, 8))), [none, 0]);
+});
+
+Deno.test("PcapngReader says who wrote the first section, and the comments of all", () => {
+  const first = section(true, option(1, text("a"), true), option(4, text("first"), true), option(2, text("x86"), true));
+  const { reader } = readAll(first, section(false, option(4, text("second"), false), option(1, text("b"), false)));
+  assertEquals([reader.application, reader.comments, reader.statisticsBeforeEnd], ["first", ["a", "b"], false]);
+  const { reader: none } = readAll(section(true));
+  assertEquals([none.application, none.comments, none.foreign, none.next()], [undefined, [], false, false]);
+});
+
+Deno.test("PcapngReader takes what does not begin with a section for another file, and reads on in none", () => {
+  for (const bytes of [description(true, 1), concat(one(1), HEAD), word(0x0a0d0d0a, true), new Uint8Array(11)]) {
+    const { reader, packets } = readAll(bytes);
+    assertEquals([packets, reader.foreign, reader.loss.bytes], [
+      [],
+      bytes.length >= 12,
+      bytes.length >= 12 ? 0 : bytes.length,
+    ]);
+    assertEquals(reader.next(), false);
+  }
+});
+
+Deno.test("PcapngReader finds the next block behind any damage, in no more memory", () => {
+  for (const size of [1, 40, LONGEST - 1, LONGEST + 1]) {
+    const { packets, reader } = readAll(HEAD, one(1), new Uint8Array(size).fill(0xee), one(2), one(3));
+    assertEquals([packets.map(({ data }) => data[0]), reader.loss], [[1, 2, 3], lost(size)], String(size));
+    assert(reader.bytes.length <= 2 * (LONGEST + 1), String(reader.bytes.length));
+    assertEquals(after(one(1), new Uint8Array(size).fill(0xee)), [[1], lost(size)]);
+  }
+  // A shortest block at the very end is found, and one that is none is not.
+  const names = block(4, true);
+  const damage = new Uint8Array(30).fill(0xee);
+  assertEquals(after(one(1), damage, names), [[1], lost(30)]);
+  assertEquals(after(one(1), damage, names.subarray(0, 11)), [[1], lost(41)]);
+  for (const [type, length, end] of [[6, 8, 8], [6, 14, 14], [6, 64, 64], [6, 16, 12], [0x0bad, 16, 16]] as const) {
+    const bytes = new Uint8Array(20);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(0, type, true);
+    view.setUint32(4, length, true);
+    if (length <= 20) view.setUint32(length - 4, end, true);
+    assertEquals(after(one(1), damage, bytes), [[1], lost(50)], `${type} ${length} ${end}`);
+  }
+  // Several places, each by itself, in either byte order.
+  assertEquals(after(damage, one(1), damage, one(2)), [[1, 2], lost(60, 2)]);
+  const big = readAll(section(false), description(false, 1), damage, enhanced(false, 0, 1n, Uint8Array.of(9)));
+  assertEquals([big.packets.length, big.reader.loss], [1, lost(30)]);
+});
