@@ -205,3 +205,150 @@ Deno.test("peekPcap() tells the first packet's time from a file's first 40 bytes
   }
   assertEquals(peekPcap(header().subarray(0, 23)), {});
 });
+
+/** A record whose header says something else than what it is: its seconds, fraction, captured and original length. */
+function saying(n: number, fields: { at: number; value: number }[], size = 60): Uint8Array {
+  const bytes = record(packet(n, size));
+  for (const { at, value } of fields) new DataView(bytes.buffer).setUint32(at, value, true);
+  return bytes;
+}
+
+const GOOD = [4, 5, 6, 7].map((n) => record(packet(n)));
+const lost = (bytes: number, places = 1) => ({ bytes, records: places, places });
+
+Deno.test("PcapReader takes a record for one up to what a header can say, and for damage beyond", () => {
+  const CAPTURED = [{ at: 8, value: 60 }];
+  const cases: [what: string, record: Uint8Array, isOne: boolean][] = [
+    ["a packet that was longer", saying(1, [...CAPTURED, { at: 12, value: 16 * 1024 * 1024 }]), true],
+    ["one that is too long", saying(1, [...CAPTURED, { at: 12, value: 16 * 1024 * 1024 + 1 }]), false],
+    ["one that was shorter", saying(1, [...CAPTURED, { at: 12, value: 59 }]), false],
+    ["the last microsecond", saying(1, [{ at: 4, value: 999_999 }]), true],
+    ["none of them", saying(1, [{ at: 4, value: 1_000_000 }]), false],
+    ["the longest record", saying(1, [], 262_144), true],
+    ["a longer one", saying(1, [], 262_145), false],
+    ["a packet of which nothing was kept", saying(1, [{ at: 12, value: 5 }], 0), true],
+    ["zeros with a time", saying(1, [{ at: 12, value: 0 }], 0), false],
+  ];
+  for (const [what, bytes, isOne] of cases) {
+    const { packets, loss } = readAll(concat(pcap([packet(3)]), bytes, ...GOOD));
+    assertEquals(packets.length, isOne ? 6 : 5, what);
+    assertEquals(loss, isOne ? WHOLE : lost(bytes.length), what);
+  }
+  const nanos = (value: number) => {
+    const bytes = record(packet(1), { digits: 9 });
+    new DataView(bytes.buffer).setUint32(4, value, true);
+    const good = GOOD.map((_, i) => record(packet(4 + i), { digits: 9 }));
+    return readAll(concat(pcap([packet(3)], { digits: 9 }), bytes, ...good)).packets.length;
+  };
+  assertEquals([nanos(999_999_999), nanos(1_000_000_000)], [6, 5]);
+});
+
+/** Packets that many seconds after START. */
+const later = (n: number, seconds: number) => ({ ...packet(n), time: START + BigInt(seconds) * 1_000_000_000n });
+
+Deno.test("PcapReader believes records behind damage that are near in time to what came before, and to each other", () => {
+  const damage = new Uint8Array(100).fill(0xee);
+  const YEAR = 366 * 86_400, WEEK = 7 * 86_400;
+  const behind = (...seconds: number[]) => {
+    const records = seconds.map((each, i) => record(later(10 + i, each)));
+    const { packets, loss } = readAll(concat(pcap([later(1, 0)]), damage, ...records));
+    return [numbers(packets), loss.bytes];
+  };
+  for (const sign of [1, -1]) {
+    const near = sign * (YEAR - 1), far = sign * YEAR;
+    assertEquals(behind(near, near, near), [[1, 10, 11, 12], 100]);
+    assertEquals(behind(far, far, far), [[1], 100 + 3 * 76]);
+    assertEquals(behind(0, sign * WEEK, 0), [[1, 10, 11, 12], 100]);
+    // The first two do not fit together; the last two do, up to the end.
+    assertEquals(behind(0, sign * (WEEK + 1), sign * (WEEK + 1)), [[1, 11, 12], 176]);
+  }
+  // Before the first packet any time will do but none.
+  const first = (seconds: number) => {
+    const records = [10, 11, 12].map((n) => record({ ...packet(n), time: BigInt(seconds) * 1_000_000_000n }));
+    return numbers(readAll(concat(pcap([]), damage, ...records)).packets);
+  };
+  assertEquals([first(1), first(4_000_000_000), first(0)], [[10, 11, 12], [10, 11, 12], []]);
+});
+
+Deno.test("PcapReader believes three records behind damage, and fewer only at the end of the file", () => {
+  const damage = new Uint8Array(100).fill(0xee);
+  const front = concat(pcap([packet(1)]), damage);
+  const read = (...rest: Uint8Array[]) => {
+    const { packets, loss } = readAll(concat(front, ...rest));
+    return [numbers(packets), loss.bytes];
+  };
+  const [a, b, c] = [record(packet(2)), record(packet(3)), record(packet(4))];
+  assertEquals(read(a, b, c, damage), [[1, 2, 3, 4], 200]);
+  assertEquals(read(a, b, damage), [[1], 200 + 2 * 76]);
+  assertEquals(read(a), [[1, 2], 100]);
+  assertEquals(read(a, damage.subarray(0, 15)), [[1, 2], 115]);
+  assertEquals(read(a, damage.subarray(0, 16)), [[1], 192]);
+  assertEquals(read(a, b.subarray(0, 40)), [[1, 2], 140]);
+  // A record that is cut, without a whole one before it, is none.
+  assertEquals(read(a.subarray(0, 75)), [[1], 175]);
+  assertEquals(read(a.subarray(0, 10)), [[1], 110]);
+  // One without bytes is not the first.
+  assertEquals(read(saying(2, [], 0).fill(9, 12, 13), b, c), [[1, 3, 4], 116]);
+});
+
+Deno.test("PcapReader passes over damage of any length, in as little memory", () => {
+  // What has to be in the buffer to follow a run: four records and headers.
+  const scan = 4 * (16 + 262_144);
+  for (const size of [1, 15, 16, 17, scan - 1, scan, scan + 1, 2 * scan + 3]) {
+    const bytes = concat(pcap([packet(1)]), new Uint8Array(size).fill(0xee), ...GOOD);
+    const reader = new PcapReader(new MemorySource(bytes));
+    assertEquals([numbers(read(reader)), reader.loss], [[1, 4, 5, 6, 7], lost(size)], String(size));
+    assert(reader.bytes.length <= 2 * (scan + 100), String(reader.bytes.length));
+    const end = readAll(bytes.subarray(0, -4 * 76));
+    assertEquals([numbers(end.packets), end.loss], [[1], lost(size)], String(size));
+  }
+});
+
+Deno.test("PcapReader says when it is stuck in a growing file, and counts the damage when it finds its end", () => {
+  let bytes = concat(pcap([packet(1)]), new Uint8Array(100).fill(0xee));
+  let at = 0;
+  const reader = new PcapReader({
+    read(into) {
+      const n = Math.min(into.length, bytes.length - at);
+      into.set(bytes.subarray(at, at + n));
+      at += n;
+      return n;
+    },
+  }, { growing: true });
+  assertEquals([reader.isStuck, numbers(read(reader)), reader.isStuck, reader.loss.places], [false, [1], true, 0]);
+  assertEquals([reader.next(), reader.isStuck], [false, true]);
+  bytes = concat(bytes, ...GOOD);
+  assertEquals([numbers(read(reader)), reader.isStuck, reader.loss], [[4, 5, 6, 7], false, lost(100)]);
+  bytes = concat(bytes, record(packet(8)).subarray(0, 30));
+  assertEquals([reader.next(), reader.isStuck, reader.loss], [false, false, lost(100)]);
+  // Once it grows no more, what is incomplete is lost.
+  reader.growing = false;
+  assertEquals([reader.next(), reader.loss], [false, lost(130, 2)]);
+});
+
+Deno.test("PcapReader loses what is less than a header, and waits for the rest of one that grows", () => {
+  const bytes = pcap([packet(1)]);
+  for (const cut of [1, 23]) {
+    const reader = new PcapReader(new MemorySource(bytes.subarray(0, cut)));
+    assertEquals([reader.open(), reader.next(), reader.foreign], [false, false, false]);
+    assertEquals([reader.loss, reader.offset], [{ bytes: cut, records: 0, places: 1 }, cut]);
+    const growing = new PcapReader(new MemorySource(bytes.subarray(0, cut)), { growing: true });
+    assertEquals([growing.open(), growing.loss, growing.offset], [false, WHOLE, 0]);
+  }
+  const reader = new PcapReader(new MemorySource(bytes));
+  assertEquals([reader.open(), reader.open(), reader.offset], [true, true, 24]);
+  assertEquals([reader.next(), reader.offset, reader.next(), reader.offset], [true, 100, false, 100]);
+  const foreign = new PcapReader(new MemorySource(new Uint8Array(100)));
+  assertEquals([foreign.open(), foreign.open(), foreign.foreign, foreign.loss], [false, false, true, WHOLE]);
+});
+
+Deno.test("PcapReader leaves the headers of packets, when that is wanted, and goes on behind the whole", () => {
+  const bytes = pcap([packet(1), packet(2)], { linkType: 1 });
+  const lengths = (options: { headersOnly?: boolean }) => {
+    const reader = new PcapReader(new MemorySource(bytes), options);
+    return read(reader).map(({ data, original }) => [data.length, original]);
+  };
+  // Of an unknown protocol only what comes before it: Ethernet's fourteen bytes.
+  assertEquals(lengths({ headersOnly: true }), [[14, 60], [14, 60]]);
+  assertEquals([lengths({}), lengths({ headersOnly: false })], [[[60, 60], [60, 60]], [[60, 60], [60, 60]]]);
+});
