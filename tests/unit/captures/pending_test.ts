@@ -54,6 +54,21 @@ Deno.test("a pod of this node that waits for its sandbox is listed and told why,
   assertEquals(world.looks.length, looks);
 });
 
+Deno.test("a pod that is created again under its name gets its own words and first answers, though it asks for the same", async () => {
+  await using world = await start("node-1");
+  for (const uid of ["u1", "u2"]) {
+    world.annotate("web", { "": "3" }, { uid });
+    await world.told(new RegExp(`^${uid} CapturePending`));
+    world.sandbox("web", `s-${uid}`, uid);
+    await world.told(new RegExp(`^${uid} CaptureStarted`));
+    world.gone("web", uid);
+    await world.clean("web");
+  }
+  const hash = requestHash(world.pod("web", { "": "3" }).annotations);
+  const answers = [`CapturePending ${hash} first`, `CaptureStarted ${hash} first`];
+  assertEquals(world.answers, [...answers, ...answers]);
+});
+
 Deno.test("a pod that has its sandbox soon, or is another node's, is neither told nor listed nor asked for again", async () => {
   await using world = await start("node-2");
   world.annotate("web", { "": "3" });
