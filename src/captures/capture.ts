@@ -196,8 +196,7 @@ export class Capture implements Asker {
 
   /** Asks for tcpdump's verdict on a request, before anything starts. */
   async #check(request: CaptureRequest): Promise<"interrupted" | undefined> {
-    const { sandbox } = this;
-    const tracker = this.tracker;
+    const { sandbox, tracker } = this;
     if (!sandbox || !tracker) return;
     const { fingerprint, hash } = tracker;
     const placed = { request, sandboxId: sandbox.id, netnsPath: sandbox.netnsPath };
@@ -211,14 +210,14 @@ export class Capture implements Asker {
   }
 
   async #start(request: CaptureRequest): Promise<void> {
-    const { sandbox } = this;
-    const tracker = this.tracker;
+    const { sandbox, tracker } = this;
     if (!sandbox || !tracker) return;
     this.#takePlace();
     const { pod, hash } = tracker;
     const onListening = (run: Run, linkType: string) => this.#listens(run, linkType);
     await this.runs.start({ pod, request, hash, sandbox, onListening }).catch((error) => {
-      this.#failed(hash, "start", messageOf(error), 0);
+      // A pod that has taken the name meanwhile has failed at nothing.
+      if (this.pod?.uid === pod.uid) this.#failed(hash, "start", messageOf(error), 0);
     });
   }
 
@@ -249,11 +248,12 @@ export class Capture implements Asker {
 
   async #retire(podGone: boolean): Promise<void> {
     const { settings, retention } = this.shared;
-    const { namespace, place: { firstSeen } } = this;
+    // Another request, or another pod, may take the place of this one meanwhile: neither is told of these files.
+    const { namespace, report, place: { firstSeen }, tracker: { hash } = { hash: "" } } = this;
     const { uid, files, bytes, isRetained } = await this.folder.retire(podGone, settings.retentionSeconds);
     if (isRetained && uid !== undefined) retention.add(uid, { namespace, firstSeen, bytes });
-    else if (!podGone && (uid !== undefined || files > 0)) {
-      this.report.tell(this.pod, this.tracker?.hash ?? "", filesDeleted(files, bytes));
+    else if (!podGone && (uid !== undefined || files > 0) && this.report === report) {
+      report.tell(this.pod, hash, filesDeleted(files, bytes));
     }
     this.place.ranBefore = false;
     this.runs.forget();
