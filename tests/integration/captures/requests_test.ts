@@ -104,8 +104,9 @@ Deno.test("the controller carries out annotations", async (t) => {
     await t.step(
       `the filter ${JSON.stringify(filter)} is refused in one sentence, within 3 s, and nothing starts`,
       async () => {
-        const since = performance.now();
         const pod = await node.startPod("refused", { annotations: { [KEY]: "3", [`${KEY}/filter`]: filter } });
+        // How long the API server and the runtime take to make the pod is theirs.
+        const since = performance.now();
         const { note } = await node.hasEvent(pod, "CaptureRejected");
         assert(performance.now() - since < 3000, `${performance.now() - since} ms`);
         assert(note.startsWith(`Annotation ${KEY}/filter does not compile: `) && says.test(note), note);
@@ -286,8 +287,9 @@ Deno.test("the controller carries out annotations", async (t) => {
       // Nobody listens: each datagram is answered by an ICMP error that quotes it.
       await waitFor("246 packets counted", async () => await controller.metric(series) === 246);
       await waitFor("246 packets noted", async () => (await node.manifest(pod))?.runs[0].captured === 246);
+      const seconds = (performance.now() - since) / 1000;
+      assert(seconds < 8, `${seconds} s`);
       assertEquals((await node.received(pod, "m")).length, 246);
-      assert(performance.now() - since < 8000);
       assert((await controller.metric(`packet_capture_ring_bytes{namespace="default",pod="metered"}`) ?? 0) > 123);
       assert(((await controller.metric("packet_capture_active")) ?? 0) >= 1);
       await node.annotate(pod, { "": null });
@@ -304,16 +306,17 @@ Deno.test("the controller carries out annotations", async (t) => {
     const pod = await node.startPod("kept", { annotations: { [KEY]: "5" } });
     await node.capturing(pod);
     await node.sees(pod, "old");
+    // Before that nothing is retained: whatever the test waits for, it cannot look too late for the beginning.
+    const since = performance.now();
     await node.deletePod(pod);
     const folder = join(node.captureDir, ".retained", pod.uid);
     await waitFor("the files to be retained", () => exists(folder));
-    const since = performance.now();
     const again = await node.startPod("kept", { annotations: { [KEY]: "5" } });
     await node.capturing(again);
     assertEquals(await node.received(again, "old"), []);
     assert(await exists(folder));
     await waitFor("the retained files to go", async () => !await exists(folder), { timeoutMs: 15_000 });
-    assert(performance.now() - since > 4000, "too early");
+    assert(performance.now() - since > 5000, "too early");
     await node.deletePod(again);
   });
 
@@ -326,6 +329,7 @@ Deno.test("the controller carries out annotations", async (t) => {
       await controller.stop();
       await Deno.writeTextFile(join(node.folderOf(pod), "capture.json"), "{");
       await node.deletePod(pod);
+      const since = performance.now();
       controller = await node.startController({ RETENTION_AFTER_POD_DELETION: "6s" });
       const env = { CAPTURE_DIR: node.captureDir };
       const rows = async () => {
@@ -338,13 +342,12 @@ Deno.test("the controller carries out annotations", async (t) => {
         const found = await rows();
         return found[0]?.state === "retained" ? found : undefined;
       });
-      const since = performance.now();
       const file = join(node.dir, "spoilt.pcapng");
       await Deno.writeFile(file, (await cliCommand(["cat", row!.uid], { env }).output()).stdout);
       assert((await numbersIn(file, "evidence")).length > 0);
       const folder = join(node.captureDir, ".retained", row!.uid);
       await waitFor("the retained files to go", async () => !await exists(folder), { timeoutMs: 15_000 });
-      assert(performance.now() - since > 2000, "too early");
+      assert(performance.now() - since > 5000, "too early");
     },
   );
   await controller.stop();
