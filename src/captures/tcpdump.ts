@@ -3,7 +3,7 @@
  * that this relies on is of 4.99 (measured): it reads its signals only once it says `listening on`, SIGUSR1 prints its counters,
  * SIGTERM loses what the kernel has not handed over yet, which is at most the last second.
  */
-import type { CaptureRequest } from "../spec/request.ts";
+import { type CaptureRequest, tcpdumpFlags } from "../spec/request.ts";
 import { confined, enterNetns, ENV } from "./confine.ts";
 import { type Counters, countersIn, isCounter } from "./counters.ts";
 import type { Exit } from "./exit.ts";
@@ -59,10 +59,8 @@ export function tcpdumpWords(options: Omit<TcpdumpOptions, "onLine" | "nsenter" 
     // Without promiscuous mode: what is not for the pod is not captured.
     ...["-n", "-p"],
     ...["-C", String(request.fileSizeMB), "-W", String(request.files)],
-    ...["-i", request.interface],
+    ...tcpdumpFlags(request),
     ...["-Z", "root", "-U", "-B", String(BUFFER_KIB)],
-    ...["-s", String(request.snaplen)],
-    ...(request.direction === "inout" ? [] : ["-Q", request.direction]),
     ...(options.packets === undefined ? [] : ["-c", String(options.packets)]),
     ...["-w", options.file],
     ...(request.filter === undefined ? [] : ["--", request.filter]),

@@ -6,12 +6,13 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { parseDuration } from "../base/duration.ts";
 import { messageOf } from "../base/errors.ts";
 import { LONGEST_TIMER_MS } from "../base/timeout.ts";
+import { OPTION_NAMES, OPTIONS } from "../spec/options.ts";
 import { VERSION } from "../version.ts";
 import { canonical, KUBECTL_HELP, kubectlArgs, kubectlOptions } from "./command_line.ts";
 import type { Context } from "./commands/command.ts";
 import { get } from "./commands/get.ts";
 import { list } from "./commands/list.ts";
-import { REQUEST_FLAGS, type RequestFlag } from "./commands/request.ts";
+import type { RequestFlag } from "./commands/request.ts";
 import { start } from "./commands/start.ts";
 import { stop } from "./commands/stop.ts";
 import { stream } from "./commands/stream.ts";
@@ -101,22 +102,19 @@ function plugin(to: Terminal, carryOut: CarryOut): Command {
 
   const startCommand = pods(program.command("start"), "pods whose packets are captured")
     .description("capture the packets of existing pods, by annotating them; says of each what became of it")
-    .option("--files <n>", "ring files that are kept of each pod", "5")
-    .addOption(new Option("--filter <expression>", "pcap filter, such as 'tcp port 80'"))
-    .addOption(new Option("--file-size <MB>", "size of each file in MB (10^6 bytes)"))
-    .addOption(new Option("--snaplen <bytes>", "bytes kept of each packet"))
-    .addOption(new Option("--interface <name>", "interface in the pod, or any"))
-    .addOption(new Option("--direction <in|out|inout>", "of the packets, seen from the pod"))
-    .addOption(new Option("--duration <time>", "stop after capturing for this long: 30s, 10m, 2h"))
-    .addOption(new Option("--packets <n>", "stop after this many packets"))
-    .addOption(waitOption());
+    .option("--files <n>", "ring files that are kept of each pod", "5");
+  for (const name of OPTION_NAMES) {
+    const { value, help } = OPTIONS[name].flag;
+    startCommand.addOption(new Option(`--${name} ${value}`, help));
+  }
+  startCommand.addOption(waitOption());
   startCommand.action((
     names: string[],
     flags: Options & { files: string; wait: number } & Record<string, string | undefined>,
   ) =>
     run(flags, (context, flags) => {
       const values: Partial<Record<RequestFlag, string>> = {};
-      for (const name of REQUEST_FLAGS) {
+      for (const name of OPTION_NAMES) {
         const value = flags[name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
         if (value !== undefined) values[name] = value;
       }

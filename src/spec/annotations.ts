@@ -1,18 +1,8 @@
 /** What a pod's annotations ask for. The only file that knows their words; pure. */
 import { createHash } from "node:crypto";
-import { type CaptureRequest, DEFAULT_FILE_SIZE_MB, DEFAULT_SNAPLEN } from "./request.ts";
-import { formatDuration, parseDuration } from "../base/duration.ts";
 import { quote } from "../base/quote.ts";
-
-/** The bounds that an annotation's values must keep. */
-export interface AnnotationLimits {
-  /** Largest N. */
-  readonly maxFiles: number;
-  /** Largest file, in MB (10^6 bytes). */
-  readonly maxFileSizeMB: number;
-  /** Longest duration, in seconds. */
-  readonly maxDurationSeconds: number;
-}
+import { type AnnotationLimits, OPTION_NAMES, type OptionName, OPTIONS, type Reader, whole } from "./options.ts";
+import type { CaptureRequest } from "./request.ts";
 
 export type ParsedAnnotations =
   /** The main annotation is not there. */
@@ -21,29 +11,17 @@ export type ParsedAnnotations =
   | { readonly kind: "invalid"; readonly problem: string }
   | { readonly kind: "valid"; readonly request: CaptureRequest; readonly hold: boolean };
 
+/** Stops the capture and keeps its files. The controller and `stop --keep` know it; it is no option of a request. */
+const HOLD = "hold";
 /** The sub-keys: `<annotationKey>/<name>`. */
-export const SUB_KEYS = [
-  "filter",
-  "file-size",
-  "snaplen",
-  "interface",
-  "direction",
-  "duration",
-  "packets",
-  "hold",
-] as const;
+export const SUB_KEYS: readonly (OptionName | typeof HOLD)[] = [...OPTION_NAMES, HOLD];
 
-const MIN_SNAPLEN = 64;
-/** tcpdump reads -c into an int. */
-const MAX_PACKETS = 2_147_483_647;
-/** Far beyond any filter a person writes, far below the kernel's 128 KiB for one argument (MAX_ARG_STRLEN). */
-const MAX_FILTER_LENGTH = 8192;
 /** How much of a bad value is shown, in characters. */
 const LONGEST_SHOWN = 64;
-/** IFNAMSIZ, less the NUL. */
-const MAX_INTERFACE_NAME = 15;
-/** Names that libpcap gives to capture sources that are not network interfaces of the pod (its findalldevs and *_create functions). */
-const NOT_AN_INTERFACE = /^(?:[0-9]+$|usbmon|nflog|nfqueue|bluetooth|dbus-|dag|snf|rdma|netmap|vale|dpdk)/;
+const HOLD_READER: Reader<"true" | "false"> = {
+  mustBe: () => "true or false",
+  read: (text) => (["true", "false"] as const).find((word) => word === text.trim()),
+};
 
 /**
  * Identifies what a pod asks for, whether it is valid or not, so that an answer can be told from one to an earlier request.
@@ -75,25 +53,20 @@ export function readAnnotations(
         );
       }
     }
-    const files = whole(key, main, 1, limits.maxFiles);
-    const sub = <T>(name: (typeof SUB_KEYS)[number], read: (key: string, value: string) => T): T | undefined => {
-      const value = annotations[`${key}/${name}`];
-      return value === undefined ? undefined : read(`${key}/${name}`, value);
+    const value = <T>(annotation: string, reader: Reader<T>, otherwise?: T): T | undefined => {
+      const text = annotations[annotation];
+      return text === undefined ? otherwise : valueOf(annotation, text, reader, limits);
     };
-    const filter = sub("filter", readFilter);
-    const durationSeconds = sub("duration", (key, value) => readDuration(key, value, limits.maxDurationSeconds));
-    const packets = sub("packets", (key, value) => whole(key, value, 1, MAX_PACKETS));
-    const request: CaptureRequest = {
-      files,
-      fileSizeMB: sub("file-size", (key, value) => whole(key, value, 1, limits.maxFileSizeMB)) ?? DEFAULT_FILE_SIZE_MB,
-      snaplen: sub("snaplen", (key, value) => whole(key, value, MIN_SNAPLEN, DEFAULT_SNAPLEN)) ?? DEFAULT_SNAPLEN,
-      interface: sub("interface", readInterface) ?? "any",
-      direction: sub("direction", readDirection) ?? "inout",
-      ...(filter ? { filter } : {}),
-      ...(durationSeconds === undefined ? {} : { durationSeconds }),
-      ...(packets === undefined ? {} : { packets }),
+    const request: Record<string, unknown> = {
+      files: valueOf(key, main, whole(1, ({ maxFiles }) => maxFiles), limits),
     };
-    return { kind: "valid", request, hold: sub("hold", readHold) ?? false };
+    for (const name of OPTION_NAMES) {
+      const { field, initial } = OPTIONS[name];
+      const its = value(`${key}/${name}`, OPTIONS[name], initial);
+      if (its !== undefined) request[field] = its;
+    }
+    const hold = value(`${key}/${HOLD}`, HOLD_READER) === "true";
+    return { kind: "valid", request: request as unknown as CaptureRequest, hold };
   } catch (error) {
     if (error instanceof Refusal) return { kind: "invalid", problem: error.message };
     throw error;
@@ -102,54 +75,9 @@ export function readAnnotations(
 
 class Refusal extends Error {}
 
-function refuse(key: string, value: string, mustBe: string): never {
-  throw new Refusal(`annotation ${key} must be ${mustBe}: got ${quote(value, LONGEST_SHOWN)}`);
-}
-
-/** A decimal whole number of ASCII digits; blanks around it are allowed. */
-function whole(key: string, value: string, least: number, most: number): number {
-  const digits = /^[ \t\r\n]*([0-9]{1,15})[ \t\r\n]*$/.exec(value)?.[1];
-  const number = Number(digits ?? NaN);
-  if (!(number >= least && number <= most)) refuse(key, value, `a whole number from ${least} to ${most}`);
-  return number;
-}
-
-function readFilter(key: string, value: string): string {
-  // deno-lint-ignore no-control-regex
-  if (value.length > MAX_FILTER_LENGTH || /[\u0000-\u0008\u000e-\u001f\u007f-\u009f]/.test(value)) {
-    refuse(
-      key,
-      value,
-      `a pcap filter expression of at most ${MAX_FILTER_LENGTH} characters without control characters`,
-    );
-  }
-  return value.trim();
-}
-
-function readInterface(key: string, value: string): string {
-  const name = value.trim();
-  const sound = name.length <= MAX_INTERFACE_NAME && /^[A-Za-z0-9_.@][A-Za-z0-9_.:@-]*$/.test(name) && name !== "." &&
-    name !== ".." && !NOT_AN_INTERFACE.test(name);
-  if (!sound) refuse(key, value, "the name of a network interface in the pod, such as eth0, or any");
-  return name;
-}
-
-function readDirection(key: string, value: string): "in" | "out" | "inout" {
-  const direction = value.trim();
-  if (direction === "in" || direction === "out" || direction === "inout") return direction;
-  refuse(key, value, "in, out or inout");
-}
-
-function readDuration(key: string, value: string, most: number): number {
-  const seconds = parseDuration(value.trim()) ?? NaN;
-  if (!(seconds >= 1 && seconds <= most)) {
-    refuse(key, value, `a duration such as 30s, 10m or 2h, from 1s to ${formatDuration(most)}`);
-  }
-  return seconds;
-}
-
-function readHold(key: string, value: string): boolean {
-  const word = value.trim();
-  if (word === "true" || word === "false") return word === "true";
-  refuse(key, value, "true or false");
+/** Reads one annotation; undefined: it asks for nothing. */
+function valueOf<T>(key: string, text: string, reader: Reader<T>, limits: AnnotationLimits): T | undefined {
+  const value = reader.read(text, limits);
+  if (value !== undefined) return value === "" ? undefined : value;
+  throw new Refusal(`annotation ${key} must be ${reader.mustBe(limits)}: got ${quote(text, LONGEST_SHOWN)}`);
 }

@@ -9,6 +9,7 @@
  * either: at worst a manifest is older than its files, which then count as those of a run cut off.
  */
 import { join } from "@std/path";
+import { OPTIONS } from "../spec/options.ts";
 import type { CaptureRequest } from "../spec/request.ts";
 import type { Manifest } from "./manifest.ts";
 import { isUid } from "../base/names.ts";
@@ -79,10 +80,14 @@ function isBudget(value: unknown): boolean {
 
 /** Whether a value that was read from a file is a request. */
 export function isRequest(value: unknown): value is CaptureRequest {
-  return isObject(value) && ["files", "fileSizeMB", "snaplen"].every((key) => isAmount(value[key])) &&
-    ["interface", "direction"].every((key) => isText(value[key])) &&
-    (value["filter"] === undefined || isText(value["filter"])) &&
-    ["durationSeconds", "packets"].every((key) => value[key] === undefined || isAmount(value[key]));
+  return isObject(value) && isAmount(value["files"]) &&
+    Object.values(OPTIONS).every(({ field, initial, type }) =>
+      value[field] === undefined
+        ? initial === undefined
+        : type === "text"
+        ? isText(value[field])
+        : isAmount(value[field])
+    );
 }
 
 function areClockSteps(value: unknown): boolean {

@@ -38,7 +38,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     ...["failure", "format", "terminal", "kubectl", "installation", "targets", "fetch"].map((room) => `plugin/${room}`),
   ],
   "plugin/main": [
-    ...["version", "base"],
+    ...["version", "base", "spec"],
     ...["failure", "command_line", "terminal", "kubectl", "commands"].map((room) => `plugin/${room}`),
   ],
   check: ["base", "settings", "pods"],

@@ -2,13 +2,13 @@
 import { parseDuration } from "../../base/duration.ts";
 import { quote } from "../../base/quote.ts";
 import { readAnnotations, requestHash, SUB_KEYS } from "../../spec/annotations.ts";
-import { type CaptureRequest, DEFAULT_FILE_SIZE_MB, DEFAULT_SNAPLEN } from "../../spec/request.ts";
+import { initialText, OPTION_NAMES, type OptionName } from "../../spec/options.ts";
+import type { CaptureRequest } from "../../spec/request.ts";
 import { UsageFailure } from "../failure.ts";
 import type { Changes } from "../kubectl/annotate.ts";
 
-/** The sub-keys that a flag of the same name sets; `hold` is for `stop --keep`. */
-export const REQUEST_FLAGS = SUB_KEYS.filter((name) => name !== "hold");
-export type RequestFlag = typeof REQUEST_FLAGS[number];
+/** The flags of a request: those of its options, by the names of their annotations. */
+export type RequestFlag = OptionName;
 
 /** What `start` was asked for: the values as they were typed. */
 export interface RequestOptions {
@@ -16,15 +16,9 @@ export interface RequestOptions {
   readonly values: Readonly<Partial<Record<RequestFlag, string>>>;
 }
 
-/** The value of each option that an annotation does not give, as a user reads it. */
+/** The value of each annotation that is not there, as a user reads it. */
 export const DEFAULTS: Readonly<Record<typeof SUB_KEYS[number], string>> = {
-  filter: "none",
-  "file-size": String(DEFAULT_FILE_SIZE_MB),
-  snaplen: String(DEFAULT_SNAPLEN),
-  interface: "any",
-  direction: "inout",
-  duration: "none",
-  packets: "none",
+  ...Object.fromEntries(OPTION_NAMES.map((name) => [name, initialText(name)])) as Record<OptionName, string>,
   hold: "false",
 };
 

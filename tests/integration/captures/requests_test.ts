@@ -30,7 +30,7 @@ Deno.test("the controller carries out annotations", async (t) => {
     const words = argv.slice(1).join(" ");
     assertEquals(
       words,
-      `-n -p -C 2 -W 3 -i lo -Z root -U -B 4096 -s 64 -Q in -w ${
+      `-n -p -C 2 -W 3 -s 64 -i lo -Q in -Z root -U -B 4096 -w ${
         node.folderOf(pod)
       }/capture-options.pcap -- udp port 9`,
     );

@@ -104,7 +104,7 @@ Deno.test("start says of each pod of a deployment what its controller made of it
   ]);
   strictEqual(
     text,
-    "default/web-a: capturing on node worker1 (7 files of 1 MB, 128 bytes of each packet, filter tcp port 80)\n",
+    "default/web-a: capturing on node worker1 (7 files of 1 MB, filter tcp port 80, 128 bytes of each packet)\n",
   );
   const [hint, ...answers] = stderr.split("\n");
   match(hint!, /^Deployment default\/web: pods that it makes later are not captured; /);

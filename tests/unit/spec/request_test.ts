@@ -6,6 +6,7 @@ import {
   fingerprint,
   optionsOf,
   processFingerprint,
+  tcpdumpFlags,
 } from "../../../src/spec/request.ts";
 
 const PLAIN: CaptureRequest = { files: 5, fileSizeMB: 1, snaplen: 262_144, interface: "any", direction: "inout" };
@@ -31,15 +32,23 @@ Deno.test("describe() and optionsOf() tell what is not the default, and nothing 
   const all = Object.assign({}, PLAIN, ...OPTIONS.map(([change]) => change)) as CaptureRequest;
   strictEqual(
     describe(all),
-    "1 file of 20 MB, interface eth0, direction in, 96 bytes of each packet, filter tcp port 80, for 10m, for 1 packet",
+    "1 file of 20 MB, filter tcp port 80, 96 bytes of each packet, interface eth0, direction in, for 10m, for 1 packet",
   );
   assertEquals(optionsOf(all), Object.assign({}, ...OPTIONS.map(([, , option]) => option)));
+});
+
+Deno.test("tcpdumpFlags() are those of the options that tcpdump knows, in one order", () => {
+  assertEquals(tcpdumpFlags(PLAIN), ["-s", "262144", "-i", "any"]);
+  const all = Object.assign({}, PLAIN, ...OPTIONS.map(([change]) => change)) as CaptureRequest;
+  assertEquals(tcpdumpFlags(all), ["-s", "96", "-i", "eth0", "-Q", "in"]);
 });
 
 Deno.test("fingerprint() is another for each option, and stays readable by the version before", () => {
   const all = OPTIONS.map(([change]) => fingerprint({ ...PLAIN, ...change }));
   strictEqual(new Set([...all, fingerprint(PLAIN)]).size, all.length + 1);
   strictEqual(fingerprint(PLAIN), '[5,1,262144,"any","inout",null,null,null]');
+  const newer = { ...PLAIN, later: true, latest: 5 } as CaptureRequest;
+  strictEqual(fingerprint(newer), '[5,1,262144,"any","inout",null,null,null,["later",true],["latest",5]]');
   const full = { ...PLAIN, filter: "tcp", durationSeconds: 60, packets: 7 };
   strictEqual(fingerprint(full), '[5,1,262144,"any","inout","tcp",60,7]');
 });
