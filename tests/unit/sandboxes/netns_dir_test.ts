@@ -60,8 +60,8 @@ Deno.test("NetnsDir is not woken by those who read the directory, or read or wri
   // What is told of the file's closing comes before this.
   await Deno.remove(join(w.path, "end"));
   await waitFor("the last event", () => w.events.includes("-end"), { timeoutMs: 2_000, everyMs: 1 });
-  // On a busy machine the end of a file may be told twice; of "a" there must be no word.
-  assertEquals([...new Set(w.events)], ["+end", "-end"]);
+  // On a busy machine the end of a file may be told twice, and instead of its beginning; of "a" there must be no word.
+  assertEquals(w.events.filter((event) => event !== "+end" && event !== "-end"), []);
 });
 
 Deno.test("NetnsDir.ensureWatched() watches a directory that comes later, goes, and is replaced", async () => {
