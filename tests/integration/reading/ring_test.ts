@@ -406,10 +406,18 @@ Deno.test("list says from when to when the packets are that tcpdump's files hold
   await waitFor("the ring to have wrapped", () => sender.sent > 8000, { everyMs: 20 });
   sender.pause();
   await waitFor("tcpdump to have written all", quiet(dir.folder), { everyMs: QUIET_MS });
-  const { stdout } = await readingCommand(["list", "-o", "json", "--capture-dir", dir.path]).output();
-  const [row] = JSON.parse(new TextDecoder().decode(stdout));
-  const files = [...filesIn(dir.folder)];
-  const times = await Promise.all(files.map(([name]) => tshark(join(dir.folder, name), "frame.time_epoch")));
+  const look = async () => {
+    const { stdout } = await readingCommand(["list", "-o", "json", "--capture-dir", dir.path]).output();
+    const files = [...filesIn(dir.folder)];
+    const times = await Promise.all(files.map(([name]) => tshark(join(dir.folder, name), "frame.time_epoch")));
+    return { row: JSON.parse(new TextDecoder().decode(stdout))[0], files, times };
+  };
+  // Again, should tcpdump have come to its last packets only now.
+  const { row, files, times } = await waitFor("a look at files that do not change", async () => {
+    const before = JSON.stringify([...filesIn(dir.folder)]);
+    const found = await look();
+    return JSON.stringify([...filesIn(dir.folder)]) === before ? found : undefined;
+  });
   const sorted = times.flat().map(([time]) => isoOf(time!)).sort();
   assertEquals([row.oldest, row.newest], [sorted[0], sorted.at(-1)]);
   assertEquals([row.files, row.bytes], [files.length, files.reduce((sum, [, size]) => sum + size, 0)]);
