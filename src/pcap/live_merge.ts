@@ -95,7 +95,7 @@ class LiveSource implements ByteSource {
   lastCame = performance.now() + START_MS;
   error: unknown;
   /** Something has come, or it has ended, since this was set to false. */
-  hasNews = false;
+  hasNews?: boolean;
   readonly #stream: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
   readonly #wake: () => void;
   /** What has come; `#whole` of it are whole blocks, `#taken` have been read. */

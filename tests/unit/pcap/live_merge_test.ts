@@ -45,14 +45,15 @@ function block(length: number, said = length): Bytes {
 /** The clock and the timers of the process. */
 class Clock implements Disposable {
   now = 0;
+  /** How often somebody has looked at it. */
+  looks = 0;
   readonly #real = { now: performance.now, setTimeout: globalThis.setTimeout };
   #fire = () => {};
   #armed: PromiseWithResolvers<number> = Promise.withResolvers();
 
   constructor() {
-    let looks = 0;
     performance.now = () => {
-      if (++looks > 100_000) throw new Error("it looks again and again");
+      if (++this.looks > 100_000) throw new Error("it looks again and again");
       return this.now;
     };
     globalThis.setTimeout = ((fire: () => void, ms: number) => {
@@ -324,4 +325,19 @@ Deno.test("mergeLive() looks again at once when something comes while it writes"
   assertEquals(times(), [1, 2]);
   for (const source of [a!, b!]) source.close();
   await done;
+});
+
+Deno.test("mergeLive() writes while it reads, and not only when there is nothing more to read", async () => {
+  using clock = new Clock();
+  let looks = 0;
+  const { sources: [a], done, times } = merging(1, (bytes) => {
+    if (bytes.length > 400_000) looks ||= clock.looks;
+    return Promise.resolve();
+  });
+  // It looks once for each packet, and eight of them fill a chunk.
+  a!.give(front("a"), ...Array.from({ length: 16 }, (_, i) => packet(i, 60_000)));
+  a!.close();
+  await done;
+  same(times().length, 16);
+  assert(looks > 0 && looks < 16, String(looks));
 });
