@@ -46,7 +46,7 @@ export class Chunk {
 }
 
 export interface Reordering {
-  /** Bytes held back so that late packets find their place, at first; @default 8 MiB */
+  /** Bytes held back so that late packets find their place, at first; @default 4 MiB */
   readonly windowBytes?: number;
   /** Bytes held back when packets come later than that; @default 64 MiB */
   readonly maxWindowBytes?: number;

@@ -234,3 +234,90 @@ Deno.test("mergeCaptures() stops when aborted", async () => {
     /enough/,
   );
 });
+
+/** A section and an interface, and a packet of one byte at so many milliseconds. */
+const FRONT = concat(sectionHeader({ application: "test" }), described("a"));
+function described(name: string): Uint8Array {
+  return interfaceDescription({ name, linkType: 1, snaplen: 100, digits: 6 });
+}
+function packetAt(millis: number, id = 0): Uint8Array {
+  const bytes = new Uint8Array(PACKET_BLOCK_BYTES + 4);
+  const packet = { bytes: Uint8Array.of(millis), start: 0, captured: 1, original: 1, seconds: 1, nanos: millis * 1e6 };
+  return bytes.subarray(0, putPacketBlock(bytes, new DataView(bytes.buffer), 0, packet, id, 6));
+}
+
+Deno.test("mergeCaptures() says of each source in a sentence what of it cannot be read", async () => {
+  const sources = [
+    { name: "whole", source: new MemorySource(concat(FRONT, packetAt(1))) },
+    { name: "cut", source: new MemorySource(concat(FRONT, packetAt(2), new Uint8Array(5))) },
+    { name: "torn", source: new MemorySource(concat(FRONT, packetAt(3), new Uint8Array(1))) },
+    { name: "another", source: new MemorySource(new TextEncoder().encode("something else")) },
+    { name: "empty", source: new MemorySource(new Uint8Array()) },
+  ];
+  const { merged, bytes } = await merge(sources);
+  assertEquals(merged, {
+    packets: 3,
+    notes: [
+      "cut is cut or damaged: 5 bytes of it cannot be read",
+      "torn is cut or damaged: 1 byte of it cannot be read",
+      "another is not a pcapng file",
+    ],
+    remarks: [],
+  });
+  const reader = new PcapngReader(new MemorySource(bytes));
+  same(reader.next(), true);
+  assertEquals([reader.application, reader.comments], ["merger", []]);
+});
+
+Deno.test("mergeCaptures() takes interfaces wherever they are described, and gives each a number", async () => {
+  const one = concat(FRONT, packetAt(1), described("b"), packetAt(3, 1), packetAt(4), described("c"));
+  const { bytes, merged } = await merge([
+    { name: "one", source: new MemorySource(one) },
+    { name: "two", source: new MemorySource(concat(FRONT, packetAt(2), packetAt(5))) },
+    { name: "none", source: new MemorySource(concat(FRONT, described("d"))) },
+  ]);
+  const reader = new PcapngReader(new MemorySource(bytes));
+  const packets: [number, string][] = [];
+  while (reader.next()) packets.push([reader.bytes[reader.start]!, reader.interfaces[reader.interface]!.name!]);
+  assertEquals(packets, [[1, "a"], [2, "a"], [3, "b"], [4, "a"], [5, "a"]]);
+  assertEquals(reader.interfaces.map(({ name, packets }) => [name, packets]), [
+    ["a", 2],
+    ["a", 2],
+    ["a", 0],
+    ["d", 0],
+    ["b", 1],
+    ["c", 0],
+  ]);
+  assertEquals(reader.interfaces.map(({ statistics }) => statistics?.delivered), [2, 2, 0, 0, 1, 0]);
+  same(merged.packets, 5);
+});
+
+Deno.test("mergeCaptures() writes while it reads, and is not stopped by a signal that is not aborted", async () => {
+  const large = concat(FRONT, ofLargePackets(60));
+  let read = 0;
+  const source = new MemorySource(large);
+  const counted = {
+    read(into: Uint8Array) {
+      const n = source.read(into);
+      read += n;
+      return n;
+    },
+  };
+  const seen: number[] = [];
+  const { signal } = new AbortController();
+  await mergeCaptures([{ name: "a", source: counted }], {
+    application: "merger",
+    signal,
+    write: (bytes) => Promise.resolve(void (bytes.length > 400_000 && seen.push(read))),
+  });
+  same(seen.length > 0 && seen[0]! < large.length, true);
+});
+
+/** So many packets of 200 kB each. */
+function ofLargePackets(count: number): Uint8Array {
+  const size = 200_000;
+  const bytes = new Uint8Array(PACKET_BLOCK_BYTES + size);
+  const packet = { bytes: new Uint8Array(size), start: 0, captured: size, original: size, seconds: 2, nanos: 0 };
+  const block = bytes.subarray(0, putPacketBlock(bytes, new DataView(bytes.buffer), 0, packet, 0, 6));
+  return concat(...Array.from({ length: count }, () => block));
+}

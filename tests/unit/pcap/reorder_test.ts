@@ -137,3 +137,88 @@ Deno.test("Reorder holds no more than its window of records that are larger than
     same(new Set(order).size, 200);
   }
 });
+
+Deno.test("Reorder sorts what is two seconds late, and takes what is later for a clock that was set back", () => {
+  const steps = (nanos: number) => {
+    const reorder = new Reorder();
+    const put = (seconds: number, nanos: number) => void (reorder.room(40, seconds, nanos).used += 40);
+    put(100, 0);
+    assertEquals(reorder.stepped, 0);
+    put(97, nanos);
+    const { stepped } = reorder;
+    put(97, nanos);
+    return [stepped, reorder.stepped, reorder.hasReady, { ...reorder.disorder }];
+  };
+  assertEquals(steps(1_000_000_000), [0, 0, false, { sorted: 2, unsorted: 0, steps: 0, stepSeconds: 0 }]);
+  assertEquals(steps(500_000_000), [2.5, 0, true, { sorted: 0, unsorted: 0, steps: 1, stepSeconds: 2.5 }]);
+});
+
+Deno.test("Reorder gives records as they come when that is wanted, chunk by chunk, and takes none for late", () => {
+  const times = [100, 50, 101, 99, 100];
+  const { order, reorder: { disorder } } = reorder(times, { asTheyCome: true });
+  assertEquals([order, disorder], [[0, 1, 2, 3, 4], { sorted: 0, unsorted: 0, steps: 0, stepSeconds: 0 }]);
+  const live = new Reorder({ asTheyCome: true, windowBytes: 8 * 1024 * 1024 });
+  const ready: boolean[] = [];
+  for (let i = 0; i < 3; i++) {
+    live.room(300_000, 100, 0).used += 300_000;
+    ready.push(live.hasReady);
+  }
+  assertEquals(ready, [false, true, true]);
+  live.flush();
+  assertEquals([live.take()?.used, live.take()?.used, live.take()?.used, live.take()], [
+    300_000,
+    300_000,
+    300_000,
+    undefined,
+  ]);
+});
+
+Deno.test("Reorder fills a chunk to the last byte, and uses it again when it was written", () => {
+  const reorder = new Reorder({ asTheyCome: true });
+  const put = (bytes: number, used = bytes) => {
+    const chunk = reorder.room(bytes, 100, 0);
+    chunk.used += used;
+    return chunk;
+  };
+  const first = put(262_144);
+  same(put(262_144), first);
+  assertEquals([first.used, first.count, first.starts, first.content.length], [524_288, 2, [0, 262_144], 524_288]);
+  const second = put(1);
+  assert(second !== first);
+  same(reorder.take(), first);
+  reorder.recycle(first);
+  const large = put(524_289);
+  assertEquals([large.bytes.length, large !== first], [524_289, true]);
+  const third = put(10);
+  assertEquals([third === first, third.used, third.count, third.newest], [true, 10, 1, 0]);
+  reorder.recycle(large);
+  same(put(524_288).bytes.length, 524_288, "one of another size is not used again");
+});
+
+Deno.test("Reorder holds a window of so many bytes back, and half of it when it hands on", () => {
+  const MIB = 1024 * 1024;
+  for (const [options, chunks] of [[{}, 8], [{ windowBytes: 2 * MIB }, 4], [{ windowBytes: 1 }, 2]] as const) {
+    const reorder = new Reorder(options);
+    let held = 0;
+    while (!reorder.hasReady) {
+      reorder.room(524_288, 100, held).used += 524_288;
+      held++;
+    }
+    assertEquals(held, chunks + 1, JSON.stringify(options));
+    let taken = 0;
+    while (reorder.take()) taken++;
+    assertEquals(taken, chunks / 2, JSON.stringify(options));
+  }
+});
+
+Deno.test("Reorder counts what was sorted and what came too late, by what was handed on", () => {
+  const put = (reorder: Reorder, nanos: number) => void (reorder.room(524_288, 100, nanos).used += 524_288);
+  const reorder = new Reorder({ windowBytes: 1024 * 1024, maxWindowBytes: 1024 * 1024 });
+  for (const nanos of [10, 20, 30]) put(reorder, nanos);
+  // The first is handed on: what is as old as that comes in time, what is older does not.
+  assertEquals(reorder.take()?.keys[0], 10);
+  put(reorder, 10);
+  assertEquals([reorder.disorder.sorted, reorder.disorder.unsorted], [1, 0]);
+  put(reorder, 9);
+  assertEquals([reorder.disorder.sorted, reorder.disorder.unsorted], [1, 1]);
+});
