@@ -557,3 +557,20 @@ Deno.test("removeRetained() does not follow a symlink that has the directory's n
   await directory.removeRetained("uid-1");
   assertEquals(await listing(join(tmp.path, "others")), ["uid-1"]);
 });
+
+Deno.test("a directory that is let go of leaves nothing open", async () => {
+  await using tmp = await temporary();
+  const directory = await take(tmp.path);
+  const { close } = Deno.FsFile.prototype;
+  let closed = 0;
+  Deno.FsFile.prototype.close = function () {
+    closed++;
+    close.call(this);
+  };
+  try {
+    directory[Symbol.dispose]();
+  } finally {
+    Deno.FsFile.prototype.close = close;
+  }
+  assertEquals(closed, 1);
+});
