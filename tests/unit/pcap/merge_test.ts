@@ -294,10 +294,11 @@ Deno.test("mergeCaptures() takes interfaces wherever they are described, and giv
 
 Deno.test("mergeCaptures() writes while it reads, and is not stopped by a signal that is not aborted", async () => {
   const large = concat(FRONT, ofLargePackets(60));
-  let read = 0;
+  let read = 0, first = 0;
   const source = new MemorySource(large);
   const counted = {
     read(into: Uint8Array) {
+      first ||= into.length;
       const n = source.read(into);
       read += n;
       return n;
@@ -310,7 +311,9 @@ Deno.test("mergeCaptures() writes while it reads, and is not stopped by a signal
     signal,
     write: (bytes) => Promise.resolve(void (bytes.length > 400_000 && seen.push(read))),
   });
-  same(seen.length > 0 && seen[0]! < large.length, true);
+  // It reads 64 KiB at first, and holds 2 MiB back: four chunks of two packets.
+  same(first, 65_536);
+  assertEquals([seen[0]! > 1_700_000, seen[0]! < large.length], [true, true], String(seen[0]));
 });
 
 /** So many packets of 200 kB each. */
