@@ -65,7 +65,7 @@ export class Capture implements Asker {
         if (pod?.uid === run.uid) this.report.tellOfRun(pod, run.requestHash, event);
       },
     });
-    this.#report = this.#newReport();
+    this.#report = new Report({ log, record: shared.record });
   }
 
   /** Takes over what a former controller left here. */
@@ -81,7 +81,7 @@ export class Capture implements Asker {
   podUpdated(pod: Pod): void {
     const isOther = this.uid !== pod.uid;
     if (isOther) {
-      this.#report = this.#newReport();
+      this.#report = new Report({ log: this.log, record: this.shared.record });
       this.runs.recount();
     }
     let asksAnew = true;
@@ -266,10 +266,6 @@ export class Capture implements Asker {
     this.log.warn("capture failed", { problem, retryInMs: Math.round(ms) });
     const note = `${problem}; it is tried again`;
     this.report.tell(this.pod, request, { type: "Warning", reason: "CaptureFailed", note });
-  }
-
-  #newReport(): Report {
-    return new Report({ log: this.log, record: this.shared.record });
   }
 
   /** Looks at the files: how much they take, and no more of them than N, whether it runs or not. */
