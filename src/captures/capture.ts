@@ -241,8 +241,10 @@ export class Capture implements Asker {
     if (ended.stop?.by === "flush") return;
     const present = () => ({ request: this.tracker?.request, sandbox: this.sandbox });
     const cause = await this.runs.causeOf(ended, this.#filter, present);
-    if (cause.is === "refused") this.tracker?.judge(cause.verdict);
     const { run } = ended;
+    // Another pod may have the name meanwhile: nothing failed of its capture.
+    if (this.tracker?.uid !== run.uid) return;
+    if (cause.is === "refused") this.tracker.judge(cause.verdict);
     if (cause.is === "failed") this.#failed(run.requestHash, cause.reason, cause.problem, run.seconds * 1000);
   }
 

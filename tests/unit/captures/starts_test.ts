@@ -1,7 +1,8 @@
 /** Starts with a filter take turns; and what tcpdump says of a filter where it is started. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
+import { join } from "@std/path";
 import { lasting, waitFor } from "../../cluster/wait.ts";
-import { World } from "./world.ts";
+import { exists, World } from "./world.ts";
 
 /** Pods of a namespace that ask for a capture with the same filter. */
 function ask(world: World, namespace: string, names: readonly string[]): void {
@@ -128,6 +129,24 @@ Deno.test("Captures names an interface that is missing or down, and those that t
     world.steer("fail", undefined);
     await world.capturing(name);
   }
+});
+
+Deno.test("a start that failed is not told on the next pod of the name, though it came while the cause was looked for", async () => {
+  await using world = await World.start();
+  const listing = join(world.dir, "listing");
+  world.steer("devices", `touch ${listing}; while [ -e "$here/fail" ]; do sleep 0.01; done`);
+  world.steer("fail", "eth9: That device is not up");
+  world.sandbox("web");
+  world.annotate("web", { "": "3", interface: "eth9" });
+  await waitFor("the question for interfaces", () => exists(listing), { everyMs: 5 });
+  // Both come in one turn, as from a list.
+  const owner = { namespace: "default", name: "web", uid: "uid-web-2" };
+  world.sandboxes.set("uid-web-2", { ...world.sandboxes.get("uid-web")!, id: "s2", owner });
+  world.gone("web");
+  world.annotate("web", { "": "3" }, { uid: "uid-web-2" });
+  world.steer("fail", undefined);
+  await world.told(/^uid-web-2 CaptureStarted/);
+  assertEquals(world.events.filter((event) => /^uid-web-2 CaptureFailed/.test(event)), []);
 });
 
 Deno.test("Captures checks few of a thousand edits, and another namespace's filter meanwhile", async () => {
