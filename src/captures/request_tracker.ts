@@ -116,7 +116,8 @@ export class RequestTracker {
 
   /** Milliseconds for which the pod has had no sandbox, as far as it was observed. */
   get lacksSandboxMs(): number {
-    return performance.now() - (this.#lacksSandboxSince ?? performance.now());
+    const since = this.#lacksSandboxSince;
+    return since === undefined ? 0 : performance.now() - since;
   }
 
   /** Takes over tcpdump's verdict on the present request. */
