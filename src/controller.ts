@@ -2,6 +2,7 @@
 import { CaptureDir, DirectoryHeld, DirectoryRefused } from "./store/capture_dir.ts";
 import { Control } from "./captures/control.ts";
 import { Captures } from "./captures/captures.ts";
+import { CAPTURE_TIMING, type CaptureTiming } from "./captures/timing.ts";
 import { pause } from "./base/timeout.ts";
 import { endStrays } from "./captures/tcpdump.ts";
 import { serve } from "./http.ts";
@@ -29,7 +30,11 @@ const CONTROLLER_TIMING: ControllerTiming = { stalled: 60_000, runtimeSilent: 30
 
 export interface ControllerOptions {
   /** For tests, which cannot wait as long as the controller does. */
-  readonly timing?: { readonly controller?: Partial<ControllerTiming>; readonly watch?: Partial<WatchTiming> };
+  readonly timing?: {
+    readonly controller?: Partial<ControllerTiming>;
+    readonly watch?: Partial<WatchTiming>;
+    readonly health?: Partial<CaptureTiming["health"]>;
+  };
 }
 /** How long the API may take to tell of one pod. */
 const LOOK_TIMEOUT_MS = 10_000;
@@ -97,6 +102,7 @@ export async function runController(
         const object = await getPod(api, pod, { signal, timeoutMs: LOOK_TIMEOUT_MS });
         return object && statusOf(object);
       },
+      timing: { ...CAPTURE_TIMING, health: { ...CAPTURE_TIMING.health, ...options.timing?.health } },
       signal: stop.signal,
       onDirectoryLost: () => {
         log.error("captureDir was replaced while in use: stopping, to be started anew", { path: directory.path });

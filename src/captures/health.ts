@@ -1,12 +1,6 @@
 /** Looks at a running tcpdump every second: whether it is alive, hears anything, and keeps up. Decides nothing, and tells nobody. */
 import type { Counters } from "./counters.ts";
-
-export const HEALTH_TIMING = {
-  /** Seconds of silence from the start of a run after which it is a finding. */
-  silence: 60,
-  /** Milliseconds after which more dropped packets are another finding. */
-  droppedAgain: 60_000,
-};
+import type { CaptureTiming } from "./timing.ts";
 
 /** A packet that was received so long ago has been captured, or never will be: the kernel hands it over after 1 s. */
 const BUFFERED_SECONDS = 2;
@@ -32,6 +26,7 @@ export interface Patient {
 
 /** The health record of one run: when it was asked, and what has been found. */
 export class RunHealth {
+  readonly #timing: CaptureTiming["health"];
   /** Seconds of capturing when tcpdump was about to be asked for its counters, and what it had answered until then. */
   #asked: { seconds: number; counters: Counters | undefined } | undefined;
   #foundSilent = false;
@@ -39,6 +34,10 @@ export class RunHealth {
   #received = { count: 0, seconds: 0 };
   /** Dropped packets as of the last finding, and performance.now() then. */
   #foundDropped = { dropped: 0, at: -Infinity };
+
+  constructor(timing: CaptureTiming["health"]) {
+    this.#timing = timing;
+  }
 
   /**
    * Looks at the run. It may have ended when the findings are there.
@@ -74,7 +73,7 @@ export class RunHealth {
   #dropping({ dropped, received }: Counters): Finding[] {
     const now = performance.now();
     const more = dropped - this.#foundDropped.dropped;
-    if (more <= 0 || now - this.#foundDropped.at < HEALTH_TIMING.droppedAgain) return [];
+    if (more <= 0 || now - this.#foundDropped.at < this.#timing.droppedAgain) return [];
     this.#foundDropped = { dropped, at: now };
     return [{ is: "dropping", more, dropped, received }];
   }
@@ -82,7 +81,7 @@ export class RunHealth {
   #silent(run: Patient, counters: Counters): Finding[] {
     // Only what has been answered since says something of the time until then.
     const seconds = this.#asked && counters !== this.#asked.counters ? this.#asked.seconds : 0;
-    if (!this.isSilent(run) || seconds < HEALTH_TIMING.silence || this.#foundSilent) return [];
+    if (!this.isSilent(run) || seconds < this.#timing.silence || this.#foundSilent) return [];
     this.#foundSilent = true;
     return [{ is: "silent", seconds }];
   }

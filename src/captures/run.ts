@@ -7,6 +7,7 @@ import type { CaptureRequest } from "../spec/request.ts";
 import type { Exit } from "./exit.ts";
 import { hasDeletedFile, isStopped, Tcpdump, type TcpdumpOptions } from "./tcpdump.ts";
 import { CHECK_TIMEOUT_MS } from "./tcpdump_queries.ts";
+import type { CaptureTiming } from "./timing.ts";
 
 /** A stopped tcpdump is seen by its process state once it has not answered for this long. */
 const STOPPED_AFTER_MS = 2000;
@@ -40,6 +41,7 @@ export interface RunOptions {
   /** Seconds of capturing that are left of the request's duration. */
   readonly remainingSeconds: number | undefined;
   readonly tcpdump: TcpdumpOptions;
+  readonly timing: Pick<CaptureTiming, "health">;
   readonly onListening: (run: Run, linkType: string) => void;
   /** Called when it has exited, or its time is up. */
   readonly onEnd: () => void;
@@ -57,7 +59,7 @@ export class Run {
   readonly pid: number;
   /** Resolves once it listens, or has exited before. */
   readonly begun: Promise<void>;
-  readonly health = new RunHealth();
+  readonly health: RunHealth;
 
   readonly #tcpdump: Tcpdump;
   readonly #folder: string;
@@ -74,6 +76,7 @@ export class Run {
     this.requestHash = options.requestHash;
     this.sandboxId = options.sandboxId;
     this.request = options.tcpdump.request;
+    this.health = new RunHealth(options.timing.health);
     this.netnsPath = options.tcpdump.netnsPath;
     this.#folder = dirname(options.tcpdump.file);
     this.#tcpdump = new Tcpdump(options.tcpdump);

@@ -16,6 +16,7 @@ import type { Folder } from "./folder.ts";
 import type { Finding } from "./health.ts";
 import { Run, type Stop } from "./run.ts";
 import { listInterfaces } from "./tcpdump_queries.ts";
+import type { CaptureTiming } from "./timing.ts";
 import { noPackets, PACKETS_DROPPED, started } from "./told.ts";
 import { explainFailedStart, type Verdict } from "./verdict.ts";
 
@@ -27,6 +28,7 @@ export interface RunsOptions {
   readonly name: string;
   readonly settings: Pick<Settings, "tcpdump" | "nsenter" | "annotationKey">;
   readonly metrics: Metrics;
+  readonly timing: Pick<CaptureTiming, "health">;
   readonly log: Log;
   readonly folder: Folder;
   readonly filters: Pick<FilterChecks, "turnToStart">;
@@ -125,7 +127,7 @@ export class Runs {
 
   /** Starts tcpdump. @throws if that fails; the folder is then as it was. */
   async start({ pod, request, hash, sandbox, onListening }: Start): Promise<void> {
-    const { settings, metrics, log, folder, name, onEnd } = this.#options;
+    const { settings, metrics, timing, log, folder, name, onEnd } = this.#options;
     // The filter is compiled once tcpdump listens, or has ended.
     const giveTurnBack = this.#turn;
     this.#turn = undefined;
@@ -149,8 +151,7 @@ export class Runs {
           ...(left.packets === undefined ? {} : { packets: left.packets }),
           onLine: (line) => log.info("tcpdump", { said: line }),
         },
-        onListening,
-        onEnd,
+        ...{ timing, onListening, onEnd },
       });
       this.#running = run;
       if (giveTurnBack) void run.begun.then(giveTurnBack);

@@ -14,6 +14,13 @@ export interface CaptureTiming {
     readonly again: number;
     readonly most: number;
   };
+  /** When what is found of a run is told. */
+  readonly health: {
+    /** Seconds of silence from the start of a run after which it is a finding. */
+    readonly silence: number;
+    /** Milliseconds after which more dropped packets are another finding. */
+    readonly droppedAgain: number;
+  };
 }
 
 export const CAPTURE_TIMING: CaptureTiming = {
@@ -21,4 +28,5 @@ export const CAPTURE_TIMING: CaptureTiming = {
   block: 1100,
   retry: { first: 250, most: 30_000 },
   look: { first: 3000, again: 30_000, most: 240_000 },
+  health: { silence: 60, droppedAgain: 60_000 },
 };

@@ -6,15 +6,13 @@
  *
  * After SIGUSR2 no new timer ever strikes, while all else goes on: what waits for one stands still.
  */
-import { HEALTH_TIMING } from "../../src/captures/health.ts";
 import { type ControllerOptions, runController } from "../../src/controller.ts";
 import { getLog, setupLog, stderr } from "../../src/log.ts";
 import { logEffective, readSettings } from "../../src/settings.ts";
 
-export type Timing = NonNullable<ControllerOptions["timing"]> & { readonly health?: Partial<typeof HEALTH_TIMING> };
+export type Timing = NonNullable<ControllerOptions["timing"]>;
 
 const timing: Timing = JSON.parse(Deno.env.get("TIMING") ?? "{}");
-Object.assign(HEALTH_TIMING, timing.health);
 const settings = readSettings({ env: (name) => Deno.env.get(name), flags: {} }, ["nodeName"]);
 setupLog({ level: settings.logLevel, format: settings.logFormat });
 logEffective(settings, getLog());

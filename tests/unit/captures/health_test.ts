@@ -1,13 +1,14 @@
 /** What is found of a run, and what is told of it. */
 import assert from "node:assert/strict";
-import { HEALTH_TIMING, RunHealth } from "../../../src/captures/health.ts";
+import { RunHealth } from "../../../src/captures/health.ts";
 import { Run } from "../../../src/captures/run.ts";
+import { CAPTURE_TIMING } from "../../../src/captures/timing.ts";
 import { waitFor } from "../../cluster/wait.ts";
 import { World } from "./world.ts";
 
 /** A run whose tcpdump answers what the test says. */
 function scene() {
-  const health = new RunHealth();
+  const health = new RunHealth(CAPTURE_TIMING.health);
   const run = {
     seconds: 0,
     counters: undefined as { captured: number; received: number; dropped: number } | undefined,
@@ -42,12 +43,12 @@ Deno.test("RunHealth.look() finds a run hopeless by itself, or when its file was
 Deno.test("RunHealth.look() finds silence once, by an answer that is of after the silence", async () => {
   const { run, look, counts } = scene();
   counts(0);
-  run.seconds = HEALTH_TIMING.silence + 5;
+  run.seconds = CAPTURE_TIMING.health.silence + 5;
   // The last answer may be seconds old: what has come since is not known yet.
   for (const ask of [true, false, true]) assert.deepEqual(await look(ask), []);
   counts(0);
   run.seconds += 30;
-  assert.deepEqual(await look(), [{ is: "silent", seconds: HEALTH_TIMING.silence + 5 }]);
+  assert.deepEqual(await look(), [{ is: "silent", seconds: CAPTURE_TIMING.health.silence + 5 }]);
   for (const ask of [false, false, true]) assert.deepEqual(await look(ask), []);
   counts(0);
   assert.deepEqual(await look(), []);
@@ -96,9 +97,9 @@ Deno.test("RunHealth.look() finds dropped packets at once, then once a minute", 
       found.push(...await look());
     }
     assert.deepEqual(found, [{ is: "dropping", more: 1, dropped: 1, received: 11 }]);
-    later += HEALTH_TIMING.droppedAgain;
+    later += CAPTURE_TIMING.health.droppedAgain;
     assert.deepEqual(await look(), [{ is: "dropping", more: 49, dropped: 50, received: 60 }]);
-    later += HEALTH_TIMING.droppedAgain;
+    later += CAPTURE_TIMING.health.droppedAgain;
     assert.deepEqual(await look(), []);
   } finally {
     performance.now = now;
