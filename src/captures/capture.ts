@@ -137,7 +137,7 @@ export class Capture implements Asker {
   }
 
   get sandbox(): Sandbox | undefined {
-    return this.pod && this.shared.sandboxOf(this.pod);
+    return this.pod && this.shared.sandboxes.of(this.pod);
   }
 
   /** Nothing is there and nothing is asked: it can be forgotten. */

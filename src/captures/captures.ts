@@ -1,5 +1,5 @@
 /**
- * All captures of the node: who hears of pods and sandboxes, who shares the limits, and what is done every second.
+ * All captures of the node: takes what is new of pods and sandboxes, keeps the captures by their keys, and owns the queue.
  *
  * Pods and sandboxes only put keys on the queue; what is done for a key follows from what is then there (plan.ts).
  */
@@ -9,10 +9,9 @@ import type { KeptPod } from "../pods/absence.ts";
 import type { Pod } from "../pods/pod.ts";
 import { podKey } from "../pods/pod.ts";
 import type { PodStatus } from "../pods/status.ts";
-import type { Sandbox, SandboxOwner } from "../sandboxes/sandbox.ts";
+import type { SandboxOwner } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
 import { mapConcurrent } from "../base/map_concurrent.ts";
-import { Semaphore } from "../base/semaphore.ts";
 import { Admissions } from "./admissions.ts";
 import { Capture } from "./capture.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
@@ -22,10 +21,11 @@ import { FilterChecks } from "./filter_checks.ts";
 import type { CaptureState } from "../spec/state.ts";
 import { needsRuntime, tick } from "./every_second.ts";
 import { KeyedQueue } from "./queue.ts";
+import { PodLooks } from "./pod_looks.ts";
+import { PodSandboxes, type SandboxSource } from "./pod_sandboxes.ts";
 import { Retention } from "./retention.ts";
 import { NotCapturingReport, rowOf } from "./not_capturing_report.ts";
 import type { Recorder } from "./report.ts";
-import { sandboxOf } from "./sandbox_of.ts";
 import { Node, type Shared } from "./shared.ts";
 import { Ticker } from "./ticker.ts";
 import { settledWithin } from "../base/timeout.ts";
@@ -37,20 +37,13 @@ const STOP_MS = 10_000;
 const STOP_FLUSH_MS = 8000;
 /** So many folders are taken over at a time: of each a file is read whole, if it ended in the middle of a run. */
 const ADOPTED_AT_ONCE = 8;
-/** So many pods without a sandbox are looked at in the API at a time. */
-const LOOKS_AT_ONCE = 4;
-
 export interface CapturesOptions {
   readonly settings: Settings;
   readonly directory: CaptureDir;
   readonly metrics: Metrics;
   readonly log: Log;
   readonly record: Recorder;
-  readonly sandboxes: {
-    get(owner: SandboxOwner): Sandbox | undefined;
-    refresh(): Promise<void>;
-    setUrgent(on: boolean): void;
-  };
+  readonly sandboxes: SandboxSource;
   /** Asks the API for the pod's status; undefined: there is no such pod. */
   readonly statusOf: (pod: Pod, signal: AbortSignal) => Promise<PodStatus | undefined>;
   /** For tests. @default CAPTURE_TIMING */
@@ -65,6 +58,7 @@ export interface CapturesOptions {
 export class Captures {
   readonly #options: CapturesOptions;
   readonly #shared: Shared;
+  readonly #looks: PodLooks;
   readonly #node: Node;
   readonly #captures = new Map<string, Capture>();
   readonly #queue: KeyedQueue;
@@ -81,7 +75,7 @@ export class Captures {
 
   constructor(options: CapturesOptions) {
     this.#options = options;
-    const { settings, directory, metrics, log, signal, sandboxes, record, statusOf } = options;
+    const { settings, directory, metrics, log, signal, sandboxes, record } = options;
     const timing = options.timing ?? CAPTURE_TIMING;
     this.#disk = options.disk ?? new DiskFloor(directory.path, settings.limits.minFreePercent);
     this.#node = new Node(this.#disk);
@@ -99,20 +93,18 @@ export class Captures {
       enqueue,
       onPass: () => this.#publish(),
     });
-    const looks = new Semaphore(LOOKS_AT_ONCE);
     this.#shared = {
       ...{ settings, directory, metrics, log, record, enqueue, timing, node: this.#node },
       ...{ admissions: this.#admissions, retention: this.#retention },
       filters: new FilterChecks({ tcpdump: settings.tcpdump, signal }),
-      sandboxOf: (pod) => sandboxOf(pod, sandboxes),
-      refreshSandboxes: () => sandboxes.refresh().catch(() => {}),
-      statusOf: (pod) =>
-        looks.take(async () => {
-          // A runtime that does not answer says of no pod that it has no sandbox.
-          await sandboxes.refresh();
-          return await statusOf(pod, signal);
-        }),
+      sandboxes: new PodSandboxes(sandboxes),
     };
+    this.#looks = new PodLooks({
+      ...{ nodeName: settings.nodeName, enqueue },
+      isStopping: () => this.#node.isStopping,
+      refreshSandboxes: () => sandboxes.refresh(),
+      statusOf: (pod) => options.statusOf(pod, signal),
+    });
     this.#ticker = new Ticker({ everyMs: timing.tick, log, stopping: () => this.#node.isStopping });
     const rows = () => [...this.#captures.values()].flatMap((capture) => rowOf(capture) ?? []);
     this.#report = new NotCapturingReport(directory.path, log, rows);
@@ -146,9 +138,9 @@ export class Captures {
       this.#options.log.error("pod ignored", { error, uid: pod.uid });
       return;
     }
-    if (wanted && this.#shared.sandboxOf(pod) === undefined) {
+    if (wanted && this.#shared.sandboxes.of(pod) === undefined) {
       // Not known yet, or on the node's network, which makes no netns file that would tell: ask at once.
-      void this.#shared.refreshSandboxes().then(() => this.#queue.add(key));
+      void this.#shared.sandboxes.refresh().then(() => this.#queue.add(key));
     }
     this.#changed(key);
   }
@@ -173,11 +165,8 @@ export class Captures {
 
   /** Once the runtime, too, has said all that it knows, the places of captures that do not come back are free. */
   async #sync(): Promise<void> {
-    try {
-      await this.#options.sandboxes.refresh();
-    } catch {
-      return; // the next tick tries again
-    }
+    // If it does not answer, the next tick tries again.
+    if (!await this.#shared.sandboxes.refresh()) return;
     this.#node.isSynced = true;
     this.#admissions.changed();
   }
@@ -278,7 +267,7 @@ export class Captures {
       urgent ||= needsRuntime(capture);
       const begin = (what: string, work: () => Promise<void>) =>
         this.#ticker.begin(capture, what, work, { pod: capture.key });
-      tick(capture, this.#shared, { n, clockStep, begin });
+      tick(capture, this.#looks, { n, clockStep, begin });
     }
     this.#options.sandboxes.setUrgent(urgent);
     if (this.#report.isOld && !this.#node.isStopping) this.#report.write();

@@ -14,6 +14,7 @@ import { type Exit, isClean } from "./exit.ts";
 import type { FilterChecks, PodFilter } from "./filter_checks.ts";
 import type { Folder } from "./folder.ts";
 import type { Finding } from "./health.ts";
+import type { PodSandboxes } from "./pod_sandboxes.ts";
 import { Run, type Stop } from "./run.ts";
 import { listInterfaces } from "./tcpdump_queries.ts";
 import type { CaptureTiming } from "./timing.ts";
@@ -33,8 +34,7 @@ export interface RunsOptions {
   readonly folder: Folder;
   readonly filters: Pick<FilterChecks, "turnToStart">;
   readonly interrupt: Interrupt;
-  /** Asks the container runtime for all sandboxes; never rejects. */
-  readonly refreshSandboxes: () => Promise<void>;
+  readonly sandboxes: Pick<PodSandboxes, "refresh">;
   /** Called when the process has exited, or its time is up. */
   readonly onEnd: () => void;
   /** Tells something about a run on its pod. */
@@ -201,14 +201,14 @@ export class Runs {
 
   /** Finds out why a run has ended that nobody ended. @param present returns what is asked for at the moment of the call. */
   async causeOf({ run, exit, stop }: Ended, filter: PodFilter, present: () => Present): Promise<Cause> {
-    const { settings, folder, interrupt, refreshSandboxes } = this.#options;
+    const { settings, folder, interrupt, sandboxes } = this.#options;
     const { request } = present();
     if (isClean(exit) && request && folder.isReached(request, 0)) {
       this.restartedBy("completed");
       return { is: "over" };
     }
     // A pod that goes takes its interfaces with it: no failure, if the runtime says so too. If it does not answer, what is known stays.
-    await interrupt.race(settledWithin(RUNTIME_MS, refreshSandboxes()));
+    await interrupt.race(settledWithin(RUNTIME_MS, sandboxes.refresh()));
     if (present().sandbox?.id !== run.sandboxId) {
       this.restartedBy("sandbox ended");
       return { is: "over" };

@@ -1,14 +1,12 @@
 /** What all captures of a node share. */
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
-import type { Pod } from "../pods/pod.ts";
-import type { PodStatus } from "../pods/status.ts";
-import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
 import type { Admissions } from "./admissions.ts";
 import type { DiskFloor } from "./disk.ts";
 import type { FilterChecks } from "./filter_checks.ts";
+import type { PodSandboxes } from "./pod_sandboxes.ts";
 import type { Recorder } from "./report.ts";
 import type { Retention } from "./retention.ts";
 import type { CaptureTiming } from "./timing.ts";
@@ -39,14 +37,9 @@ export interface Shared {
   readonly filters: FilterChecks;
   readonly admissions: Admissions;
   readonly retention: Retention;
+  readonly sandboxes: PodSandboxes;
   readonly node: Readonly<Node>;
   readonly record: Recorder;
-  /** Returns the sandbox that is proven to be the pod's. */
-  sandboxOf(pod: Pod): Sandbox | undefined;
-  /** Asks the container runtime for all sandboxes; never rejects. */
-  refreshSandboxes(): Promise<void>;
-  /** Asks the API for the pod's status; undefined: there is no such pod. */
-  statusOf(pod: Pod): Promise<PodStatus | undefined>;
-  /** Has a capture reconciled. */
+  /** Enqueues a capture. */
   enqueue(key: string): void;
 }

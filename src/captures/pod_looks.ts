@@ -1,0 +1,85 @@
+/** Asks the API, a few at a time, for pods that have no sandbox: whether they are this node's, and what they wait for. */
+import { Semaphore } from "../base/semaphore.ts";
+import type { Log } from "../log.ts";
+import type { Pod } from "../pods/pod.ts";
+import type { PodStatus } from "../pods/status.ts";
+import type { Sandbox } from "../sandboxes/sandbox.ts";
+import type { Report } from "./report.ts";
+import type { RequestTracker } from "./request_tracker.ts";
+
+/** So many pods are looked at in the API at a time. */
+const LOOKS_AT_ONCE = 4;
+
+export interface PodLooksOptions {
+  readonly nodeName: string;
+  readonly isStopping: () => boolean;
+  /** Asks the container runtime for all sandboxes. */
+  readonly refreshSandboxes: () => Promise<void>;
+  /** Asks the API for the pod's status; undefined: there is no such pod. */
+  readonly statusOf: (pod: Pod) => Promise<PodStatus | undefined>;
+  /** Enqueues a capture. */
+  readonly enqueue: (key: string) => void;
+}
+
+/** A capture as it is at the moment. */
+export interface Seeker {
+  readonly key: string;
+  readonly log: Log;
+  readonly tracker: RequestTracker | undefined;
+  readonly report: Report;
+  readonly running: unknown;
+  readonly sandbox: Sandbox | undefined;
+}
+
+export class PodLooks {
+  readonly #options: PodLooksOptions;
+  readonly #turns = new Semaphore(LOOKS_AT_ONCE);
+
+  constructor(options: PodLooksOptions) {
+    this.#options = options;
+  }
+
+  /** Returns whether to ask for the pod: it has no sandbox, and perhaps is another node's, or waits for something. */
+  isDue({ running, tracker, sandbox, report }: Seeker): boolean {
+    if (this.#options.isStopping() || running || sandbox) return false;
+    return tracker !== undefined && tracker.asked.kind !== "nothing" && tracker.look.isDue &&
+      (!report.isHere || report.desired.state === "pending");
+  }
+
+  /** Asks the API for the pod, and enqueues the capture with what was found. */
+  async look(seeker: Seeker): Promise<void> {
+    const { tracker, report, log } = seeker;
+    if (!tracker) return;
+    const { look, pod, uid } = tracker;
+    const { nodeName, isStopping, enqueue } = this.#options;
+    look.begin();
+    let status: PodStatus | undefined;
+    try {
+      status = await this.#statusOf(pod);
+      look.saidFailed = false;
+    } catch (error) {
+      if (isStopping()) return;
+      const say = look.saidFailed ? log.debug : log.warn;
+      look.saidFailed = true;
+      say("Cannot find out why a pod has no sandbox; it is tried again later", { error });
+      return;
+    }
+    // Of one that is gone, or has a sandbox meanwhile, others tell.
+    if (seeker.tracker !== tracker || status?.uid !== uid || seeker.sandbox) return;
+    if (status.nodeName !== nodeName) {
+      if (status.nodeName !== undefined) look.end();
+      return;
+    }
+    look.found = status;
+    report.found();
+    enqueue(seeker.key);
+  }
+
+  #statusOf(pod: Pod): Promise<PodStatus | undefined> {
+    return this.#turns.take(async () => {
+      // A runtime that does not answer says of no pod that it has no sandbox.
+      await this.#options.refreshSandboxes();
+      return await this.#options.statusOf(pod);
+    });
+  }
+}
