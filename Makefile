@@ -45,7 +45,7 @@ mutants:
 .PHONY: mutants-all
 mutants-all:
 	@tools/deno run --allow-all tools/mutate.ts --least=95 src/captures/plan.ts src/captures/admission.ts src/spec src/store \
-		$(addprefix src/pcap/,bytes.ts headers.ts interfaces.ts merge_input.ts newest.ts packet.ts pcap_format.ts pcapng_blocks.ts writer.ts)
+		$(addprefix src/pcap/,bytes.ts headers.ts interfaces.ts live_merge.ts merge_input.ts newest.ts packet.ts pcap_format.ts pcapng_blocks.ts writer.ts)
 
 ## nightly: what takes long and guards little: all guards (5 min), mutants-all (20 min), all faults at length (30 min), a flood on the cluster (4 min), and the public suite of SUITE=DIR
 .PHONY: nightly
