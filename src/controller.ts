@@ -2,9 +2,9 @@
 import { CaptureDir, DirectoryHeld, DirectoryRefused } from "./store/capture_dir.ts";
 import { Control } from "./captures/control.ts";
 import { Captures } from "./captures/captures.ts";
-import { CAPTURE_TIMING, type CaptureTiming } from "./captures/timing.ts";
+import { CAPTURE_TIMING, type CaptureTiming } from "./timing.ts";
 import { pause } from "./base/timeout.ts";
-import { endStrays } from "./captures/tcpdump.ts";
+import { endStrays } from "./tcpdump/tcpdump.ts";
 import { serve } from "./http.ts";
 import { getLog } from "./log.ts";
 import { Metrics } from "./metrics.ts";

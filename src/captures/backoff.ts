@@ -1,6 +1,6 @@
 /** When what failed may be tried again: later and later, as long as it fails in the same sandbox. */
 import { backoffMs } from "../base/backoff.ts";
-import type { CaptureTiming } from "./timing.ts";
+import type { CaptureTiming } from "../timing.ts";
 
 /** A tcpdump that listened this long was a good start: when it dies it is started again at once. */
 const HEALTHY_MS = 10_000;

@@ -8,21 +8,21 @@ import { type Log, withFields } from "../log.ts";
 import { type Pod, podKey } from "../pods/pod.ts";
 import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { CaptureRequest } from "../spec/request.ts";
-import { type Asker, Place } from "./admissions.ts";
+import { type Asker, Place } from "../limits/admissions.ts";
 import { Backoff } from "./backoff.ts";
 import { applies, bytesAskedFor } from "./claim.ts";
-import { PodFilter } from "./filter_checks.ts";
+import { PodFilter } from "../tcpdump/filter_checks.ts";
 import { Folder } from "./folder.ts";
 import { observe } from "./observation.ts";
-import { type Observed, plan, type Step } from "./plan.ts";
+import { type Observed, plan, type Step } from "../plan/plan.ts";
 import { Report } from "./report.ts";
 import { RequestTracker } from "./request_tracker.ts";
-import type { Run } from "./run.ts";
+import type { Run } from "../tcpdump/run.ts";
 import { Runs } from "./runs.ts";
 import type { Shared } from "./shared.ts";
 import { rearm, settle } from "./steps.ts";
-import { filesDeleted } from "./told.ts";
-import { checkRequest } from "./verdict.ts";
+import { filesDeleted } from "../plan/told.ts";
+import { checkRequest } from "../tcpdump/verdict.ts";
 
 /** The plan never needs more steps to come to rest; more would be a defect, and must not spin. */
 const MAX_STEPS = 20;

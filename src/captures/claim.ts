@@ -1,8 +1,8 @@
 /** Whether a capture asks for room within the limits, and how much it may take. */
 import { bytesClaimed, fingerprint, processFingerprint } from "../spec/request.ts";
-import type { Place } from "./admissions.ts";
+import type { Place } from "../limits/admissions.ts";
 import { isKnown, observe, type Parts } from "./observation.ts";
-import { type Admission, desiredOf } from "./plan.ts";
+import { type Admission, desiredOf } from "../plan/plan.ts";
 
 export interface Claiming extends Parts {
   readonly place: Place;

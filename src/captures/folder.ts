@@ -14,9 +14,9 @@ import type { ClockStep, Manifest, Run } from "../store/manifest.ts";
 import { MANIFEST, readManifest, writeManifest } from "../store/manifest_file.ts";
 import { withStep } from "./clock_steps.ts";
 import { CaptureFiles } from "./files.ts";
-import * as changes from "./manifest_changes.ts";
-import type { Counters, Left } from "./manifest_changes.ts";
-import type { Desired, Observed } from "./plan.ts";
+import * as changes from "../plan/manifest_changes.ts";
+import type { Counters, Left } from "../plan/manifest_changes.ts";
+import type { Desired, Observed } from "../plan/plan.ts";
 
 export interface FolderOptions {
   readonly directory: Pick<CaptureDir, "folderOf" | "makeFolder" | "removeFolder" | "retainFolder">;

@@ -2,9 +2,9 @@
 import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { Backoff } from "./backoff.ts";
 import type { Folder } from "./folder.ts";
-import type { Admission, Observed } from "./plan.ts";
+import type { Admission, Observed } from "../plan/plan.ts";
 import type { RequestTracker } from "./request_tracker.ts";
-import type { Run } from "./run.ts";
+import type { Run } from "../tcpdump/run.ts";
 import type { Shared } from "./shared.ts";
 
 /** The parts of a capture, each as it is at the moment of the look. */

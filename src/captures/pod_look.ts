@@ -1,7 +1,7 @@
 /** When a pod without a sandbox is looked at in the API, and what was found. */
 import type { PodStatus } from "../pods/status.ts";
 import { backoffMs } from "../base/backoff.ts";
-import type { CaptureTiming } from "./timing.ts";
+import type { CaptureTiming } from "../timing.ts";
 
 export class PodLook {
   readonly #timing: CaptureTiming["look"];

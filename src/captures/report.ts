@@ -7,8 +7,8 @@ import type { Pod } from "../pods/pod.ts";
 import { requestHash } from "../spec/annotations.ts";
 import type { Log } from "../log.ts";
 import type { Manifest } from "../store/manifest.ts";
-import type { Desired } from "./plan.ts";
-import { eventFor } from "./told.ts";
+import type { Desired } from "../plan/plan.ts";
+import { eventFor } from "../plan/told.ts";
 
 /** Records an Event on a pod. @param isAnswer whether it is the first word on the request. */
 export type Recorder = (pod: Pod, event: PodEvent, request: string, isAnswer: boolean) => void;

@@ -6,12 +6,12 @@ import { type ParsedAnnotations, readAnnotations, requestHash } from "../spec/an
 import { type CaptureRequest, fingerprint } from "../spec/request.ts";
 import type { Pod } from "../pods/pod.ts";
 import type { Settings } from "../settings.ts";
-import type { PodFilter } from "./filter_checks.ts";
-import type { Observed } from "./plan.ts";
+import type { PodFilter } from "../tcpdump/filter_checks.ts";
+import type { Observed } from "../plan/plan.ts";
 import { PodLook } from "./pod_look.ts";
-import { namespaceProblem } from "./scope.ts";
-import type { CaptureTiming } from "./timing.ts";
-import type { Verdict } from "./verdict.ts";
+import { namespaceProblem } from "../plan/scope.ts";
+import type { CaptureTiming } from "../timing.ts";
+import type { Verdict } from "../tcpdump/verdict.ts";
 
 export interface RequestTrackerOptions {
   readonly settings: Pick<Settings, "annotationKey" | "limits" | "namespaces">;

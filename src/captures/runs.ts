@@ -10,16 +10,16 @@ import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
 import { type CaptureRequest, processFingerprint } from "../spec/request.ts";
 import { ringFileBase } from "../store/ring.ts";
-import { type Exit, isClean } from "./exit.ts";
-import type { FilterChecks, PodFilter } from "./filter_checks.ts";
+import { type Exit, isClean } from "../tcpdump/exit.ts";
+import type { FilterChecks, PodFilter } from "../tcpdump/filter_checks.ts";
 import type { Folder } from "./folder.ts";
-import type { Finding } from "./health.ts";
+import type { Finding } from "../tcpdump/health.ts";
 import type { PodSandboxes } from "./pod_sandboxes.ts";
-import { Run, type Stop } from "./run.ts";
-import { listInterfaces } from "./tcpdump_queries.ts";
-import type { CaptureTiming } from "./timing.ts";
-import { noPackets, PACKETS_DROPPED, started } from "./told.ts";
-import { explainFailedStart, type Verdict } from "./verdict.ts";
+import { Run, type Stop } from "../tcpdump/run.ts";
+import { listInterfaces } from "../tcpdump/tcpdump_queries.ts";
+import type { CaptureTiming } from "../timing.ts";
+import { noPackets, PACKETS_DROPPED, started } from "../plan/told.ts";
+import { explainFailedStart, type Verdict } from "../tcpdump/verdict.ts";
 
 /** How long the runtime is waited for where tcpdump has ended by itself; it answers within some milliseconds. */
 const RUNTIME_MS = 500;

@@ -3,13 +3,13 @@ import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Settings } from "../settings.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
-import type { Admissions } from "./admissions.ts";
-import type { DiskFloor } from "./disk.ts";
-import type { FilterChecks } from "./filter_checks.ts";
+import type { Admissions } from "../limits/admissions.ts";
+import type { DiskFloor } from "../limits/disk.ts";
+import type { FilterChecks } from "../tcpdump/filter_checks.ts";
 import type { PodSandboxes } from "./pod_sandboxes.ts";
 import type { Recorder } from "./report.ts";
-import type { Retention } from "./retention.ts";
-import type { CaptureTiming } from "./timing.ts";
+import type { Retention } from "../limits/retention.ts";
+import type { CaptureTiming } from "../timing.ts";
 
 /** State of the node that concerns all captures. */
 export class Node {

@@ -1,9 +1,9 @@
 /** Steps of the plan that concern several parts of a capture at once. */
-import type { Admissions, Place } from "./admissions.ts";
+import type { Admissions, Place } from "../limits/admissions.ts";
 import { isKnown, type Parts } from "./observation.ts";
-import type { Desired } from "./plan.ts";
+import type { Desired } from "../plan/plan.ts";
 import type { Report } from "./report.ts";
-import { servedOn } from "./told.ts";
+import { servedOn } from "../plan/told.ts";
 
 export interface Settling extends Parts {
   readonly shared: Parts["shared"] & { readonly admissions: Admissions };

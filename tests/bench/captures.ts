@@ -1,6 +1,6 @@
 /** From the annotation to the packets and back: one pod, many pods at once, and what each capture takes. */
 import { join } from "@std/path";
-import { tcpdumpWords } from "../../src/captures/tcpdump.ts";
+import { tcpdumpWords } from "../../src/tcpdump/tcpdump.ts";
 import { KEY } from "../rig/node.ts";
 import { type Figure, median, range, spread } from "./figures.ts";
 import { Cgroup, memoryOf, pssOf } from "./measures.ts";

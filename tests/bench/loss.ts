@@ -1,6 +1,6 @@
 /** 5. Packets lost under load, ours against the same tcpdump by hand, and what capturing costs the pod's own traffic. */
 import { join } from "@std/path";
-import { tcpdumpArgv } from "../../src/captures/tcpdump.ts";
+import { tcpdumpArgv } from "../../src/tcpdump/tcpdump.ts";
 import { run } from "../cluster/run.ts";
 import { waitFor } from "../cluster/wait.ts";
 import { type Figure, median, range, short } from "./figures.ts";

@@ -286,8 +286,8 @@ Deno.test("no page uses a word that is not the field's", () => {
 
 Deno.test("the Events that the docs explain are those that the code writes", async () => {
   const written = new Set<string>();
-  for await (const { name } of Deno.readDir(join(ROOT, "src/captures"))) {
-    const source = await Deno.readTextFile(join(ROOT, "src/captures", name));
+  for (const path of ["captures", "plan"].flatMap((room) => filesIn(`src/${room}`))) {
+    const source = await Deno.readTextFile(join(ROOT, path));
     for (const [, reason] of source.matchAll(/reason: "(Capture[A-Za-z]+)"/g)) written.add(reason!);
   }
   const explained = rows(page("docs/troubleshooting.md"), /Event/).flatMap(([cell]) =>
@@ -336,3 +336,7 @@ Deno.test("a block of shell in README and docs is of make targets, or says what 
     [],
   );
 });
+
+function filesIn(folder: string): string[] {
+  return Array.from(Deno.readDirSync(join(ROOT, folder)), ({ name }) => join(folder, name));
+}

@@ -3,7 +3,7 @@ import { deepStrictEqual as assertEquals, ok as assert, strictEqual as same } fr
 import { join } from "@std/path";
 import { run } from "../../cluster/run.ts";
 import { waitFor } from "../../cluster/wait.ts";
-import { Tcpdump } from "../../../src/captures/tcpdump.ts";
+import { Tcpdump } from "../../../src/tcpdump/tcpdump.ts";
 import { KEY, NodeRig, numbersIn as tokensIn, type TestPod } from "../../rig/node.ts";
 import { Netns, numbersIn, readingCommand, save, Sender } from "../reading/rig.ts";
 

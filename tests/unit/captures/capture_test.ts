@@ -2,7 +2,7 @@
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import { waitFor } from "../../cluster/wait.ts";
-import { Run } from "../../../src/captures/run.ts";
+import { Run } from "../../../src/tcpdump/run.ts";
 import { requestHash } from "../../../src/spec/annotations.ts";
 import { exists, KEY, World } from "./world.ts";
 

@@ -1,8 +1,8 @@
 import { deepStrictEqual as assertEquals, match, ok as assert, rejects, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
 import { Control } from "../../../src/captures/control.ts";
-import { Tcpdump } from "../../../src/captures/tcpdump.ts";
-import { flushBuffer } from "../../../src/captures/tcpdump_buffer.ts";
+import { Tcpdump } from "../../../src/tcpdump/tcpdump.ts";
+import { flushBuffer } from "../../../src/tcpdump/tcpdump_buffer.ts";
 import { askCount, askFlush } from "../../../src/reading/ask_controller.ts";
 import { waitFor } from "../../cluster/wait.ts";
 

@@ -2,9 +2,9 @@
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import fc from "fast-check";
-import { DiskFloor, type FileSystem } from "../../../src/captures/disk.ts";
+import { DiskFloor, type FileSystem } from "../../../src/limits/disk.ts";
 import { KeyedQueue } from "../../../src/captures/queue.ts";
-import { tcpdumpArgv } from "../../../src/captures/tcpdump.ts";
+import { tcpdumpArgv } from "../../../src/tcpdump/tcpdump.ts";
 import { cutTornRecord } from "../../../src/store/repair.ts";
 
 Deno.test("DiskFloor pauses below the floor, resumes two percent above it, and does not flutter between", async () => {

@@ -1,8 +1,8 @@
 /** What is learnt of a request, and when it is forgotten. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { FilterChecks, PodFilter } from "../../../src/captures/filter_checks.ts";
+import { FilterChecks, PodFilter } from "../../../src/tcpdump/filter_checks.ts";
 import { RequestTracker } from "../../../src/captures/request_tracker.ts";
-import { CAPTURE_TIMING } from "../../../src/captures/timing.ts";
+import { CAPTURE_TIMING } from "../../../src/timing.ts";
 import type { Pod } from "../../../src/pods/pod.ts";
 import { readSettings } from "../../../src/settings.ts";
 

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "@std/path";
 import fc from "fast-check";
-import { widened } from "../../../src/captures/counters.ts";
-import { Tcpdump } from "../../../src/captures/tcpdump.ts";
+import { widened } from "../../../src/tcpdump/counters.ts";
+import { Tcpdump } from "../../../src/tcpdump/tcpdump.ts";
 import { waitFor } from "../../cluster/wait.ts";
 
 Deno.test("Tcpdump.askCounters() sends SIGUSR1 only once tcpdump listens: before, it would die of it", async () => {

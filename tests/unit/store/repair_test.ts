@@ -2,7 +2,7 @@ import { deepStrictEqual as assertEquals, strictEqual as same } from "node:asser
 import { join } from "@std/path";
 import { Capture } from "../../../src/captures/capture.ts";
 import { cutTornRecord } from "../../../src/store/repair.ts";
-import { CAPTURE_TIMING } from "../../../src/captures/timing.ts";
+import { CAPTURE_TIMING } from "../../../src/timing.ts";
 import { concat, manifest, packet, pcap, record, run } from "../reading/files.ts";
 
 async function folder(): Promise<AsyncDisposable & { path: string }> {

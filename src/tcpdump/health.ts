@@ -1,6 +1,6 @@
 /** Looks at a running tcpdump every second: whether it is alive, hears anything, and keeps up. Decides nothing, and tells nobody. */
 import type { Counters } from "./counters.ts";
-import type { CaptureTiming } from "./timing.ts";
+import type { CaptureTiming } from "../timing.ts";
 
 /** A packet that was received so long ago has been captured, or never will be: the kernel hands it over after 1 s. */
 const BUFFERED_SECONDS = 2;

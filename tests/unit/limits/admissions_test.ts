@@ -1,6 +1,6 @@
 /** Who keeps a place, and who is enqueued because the answer is another one now. The rules of `admit` are in admission_test.ts. */
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
-import { Admissions, Place } from "../../../src/captures/admissions.ts";
+import { Admissions, Place } from "../../../src/limits/admissions.ts";
 
 const MB = 1_000_000;
 

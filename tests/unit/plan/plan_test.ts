@@ -1,7 +1,7 @@
 /** The plan by properties: whatever is observed, in whatever order, it comes to rest where the invariant (design, section 2) wants it. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import fc from "fast-check";
-import { type Desired, desiredOf, type Observed, plan, type Step } from "../../../src/captures/plan.ts";
+import { type Desired, desiredOf, type Observed, plan, type Step } from "../../../src/plan/plan.ts";
 import { type CaptureRequest, fingerprint, processFingerprint } from "../../../src/spec/request.ts";
 import type { ParsedAnnotations } from "../../../src/spec/annotations.ts";
 

@@ -1,10 +1,10 @@
 /** What is found of a run, and what is told of it. */
 import assert from "node:assert/strict";
-import { RunHealth } from "../../../src/captures/health.ts";
-import { Run } from "../../../src/captures/run.ts";
-import { CAPTURE_TIMING } from "../../../src/captures/timing.ts";
+import { RunHealth } from "../../../src/tcpdump/health.ts";
+import { Run } from "../../../src/tcpdump/run.ts";
+import { CAPTURE_TIMING } from "../../../src/timing.ts";
 import { waitFor } from "../../cluster/wait.ts";
-import { World } from "./world.ts";
+import { World } from "../captures/world.ts";
 
 /** A run whose tcpdump answers what the test says. */
 function scene() {

@@ -11,7 +11,7 @@ import { FILTER_MEMORY_MB } from "./filter_limits.ts";
 import { SharedNext } from "../base/shared_next.ts";
 import { flushBuffer } from "./tcpdump_buffer.ts";
 import { settledWithin } from "../base/timeout.ts";
-import { CAPTURE_TIMING } from "./timing.ts";
+import { CAPTURE_TIMING } from "../timing.ts";
 
 /** KiB of kernel buffer (-B): without loss in bursts where the 2 MiB default loses; tcpdump maps as much memory. */
 const BUFFER_KIB = 4096;

@@ -1,6 +1,6 @@
 /** Who asks for room, who is granted it, and who must look again because the room has changed. */
-import { type AdmissionLimits, admit, type Applicant, type Occupant } from "./admission.ts";
-import type { Admission, Desired } from "./plan.ts";
+import { type AdmissionLimits, admit, type Applicant, type Occupant } from "../plan/admission.ts";
+import type { Admission, Desired } from "../plan/plan.ts";
 
 /** The place of one capture within the limits. */
 export class Place {

@@ -1,7 +1,7 @@
 /** Which namespaces' pods are captured. */
 import { deepStrictEqual as assertEquals, ok as assert, strictEqual as assertSame } from "node:assert/strict";
-import { namespaceProblem } from "../../../src/captures/scope.ts";
-import { World } from "./world.ts";
+import { namespaceProblem } from "../../../src/plan/scope.ts";
+import { World } from "../captures/world.ts";
 
 Deno.test("namespaceProblem() says which list is in the way, and not what else is in it", () => {
   const of = (namespace: string, allow: string[], deny: string[]) => namespaceProblem(namespace, { allow, deny });

@@ -1,6 +1,6 @@
 /** Deleted pods' files that are kept for a while. Time is counted by the monotonic clock and saved, so that no clock step ends it early. */
 import type { Log } from "../log.ts";
-import type { Occupant } from "./admission.ts";
+import type { Occupant } from "../plan/admission.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
 import { readManifest, writeManifest } from "../store/manifest_file.ts";
 import { join } from "@std/path";

@@ -1,9 +1,9 @@
 import { deepStrictEqual as assertEquals, ok as assert, rejects as assertRejects } from "node:assert/strict";
 import { join } from "@std/path";
 import { waitFor } from "../../cluster/wait.ts";
-import { FilterChecks, PodFilter } from "../../../src/captures/filter_checks.ts";
-import { tooComplex } from "../../../src/captures/filter_limits.ts";
-import { checkFilter, linkTypeOf, listInterfaces } from "../../../src/captures/tcpdump_queries.ts";
+import { FilterChecks, PodFilter } from "../../../src/tcpdump/filter_checks.ts";
+import { tooComplex } from "../../../src/tcpdump/filter_limits.ts";
+import { checkFilter, linkTypeOf, listInterfaces } from "../../../src/tcpdump/tcpdump_queries.ts";
 
 const request = { files: 5, fileSizeMB: 1, snaplen: 262_144, interface: "any", direction: "inout" } as const;
 const check = (filter: string, unshare = "unshare", timeoutMs = 60_000) =>

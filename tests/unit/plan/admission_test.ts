@@ -1,8 +1,8 @@
 /** Who gets room, within a namespace and between namespaces. */
 import { deepStrictEqual as assertEquals, match, ok as assert } from "node:assert/strict";
 import fc from "fast-check";
-import { type AdmissionLimits, admit, type Applicant, type Occupant } from "../../../src/captures/admission.ts";
-import type { Admission } from "../../../src/captures/plan.ts";
+import { type AdmissionLimits, admit, type Applicant, type Occupant } from "../../../src/plan/admission.ts";
+import type { Admission } from "../../../src/plan/plan.ts";
 
 const MB = 1_000_000;
 const applicant = (key: string, change: Partial<Applicant> = {}): Applicant => ({

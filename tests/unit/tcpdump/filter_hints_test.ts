@@ -1,6 +1,6 @@
 /** The words are those of the real tcpdump: a hint hangs on what it says. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { checkFilter } from "../../../src/captures/tcpdump_queries.ts";
+import { checkFilter } from "../../../src/tcpdump/tcpdump_queries.ts";
 
 const DISPLAY = "it looks like a Wireshark display filter and must be a capture filter, such as: ";
 const WORD = "is a word of Wireshark's display filters; it must be written as a capture filter: ";
@@ -92,7 +92,7 @@ Deno.test("hints of the longest filters take no time", async () => {
   const texts = ["'", " ", "::", "a.", "tcp.port==1 ", '" ', "\\", "x "].map((text) =>
     `${text.repeat(8190 / text.length)}z!`
   );
-  const { filterHint } = await import("../../../src/captures/filter_hints.ts");
+  const { filterHint } = await import("../../../src/tcpdump/filter_hints.ts");
   const begin = performance.now();
   for (const text of texts) filterHint(text, `unknown host '${text}'`);
   assert(performance.now() - begin < 500, `${performance.now() - begin} ms`);

@@ -2,12 +2,12 @@
 import { dirname } from "@std/path";
 import { LONGEST_TIMER_MS, settledWithin } from "../base/timeout.ts";
 import { RunHealth } from "./health.ts";
-import type { Observed } from "./plan.ts";
+import type { Observed } from "../plan/plan.ts";
 import type { CaptureRequest } from "../spec/request.ts";
 import type { Exit } from "./exit.ts";
 import { hasDeletedFile, isStopped, Tcpdump, type TcpdumpOptions } from "./tcpdump.ts";
 import { CHECK_TIMEOUT_MS } from "./tcpdump_queries.ts";
-import type { CaptureTiming } from "./timing.ts";
+import type { CaptureTiming } from "../timing.ts";
 
 /** A stopped tcpdump is seen by its process state once it has not answered for this long. */
 const STOPPED_AFTER_MS = 2000;
