@@ -153,7 +153,7 @@ export async function runController(
     await captures.stop();
     await Promise.all(parts);
     await events.close(AbortSignal.timeout(EVENTS_CLOSE_MS));
-    // Where nothing is kept, nothing of ours stays on the node; the next life makes the marker anew.
+    // Where nothing is kept, nothing of ours stays on the node; the next life makes the marker again.
     if (exitCode === 0) {
       await directory.giveUp().catch((error) => {
         log.warn("captureDir stays marked as ours", { path: directory.path, reason: error.message });

@@ -16,7 +16,7 @@ const CONNECTION_MS = 5000;
 /** Connections accepted in each window of so many milliseconds: 800 a second. Others wait in the kernel's queue for nothing. */
 const ACCEPTED = 20;
 const WINDOW_MS = 25;
-/** Connections that may wait. A probe behind all of them has its answer within 2.6 s: it waits for 5 s before it gives up. */
+/** Connections that may wait. A probe after all of them has its answer within 2.6 s: it waits for 5 s before it gives up. */
 const QUEUE = 2048;
 /** Longest head of a request, and how many pieces it may come in. */
 const HEAD_BYTES = 8192;

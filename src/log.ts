@@ -15,7 +15,7 @@ export const LOG_FORMATS = ["logfmt", "json"] as const;
 export type LogLevel = typeof LOG_LEVELS[number];
 export type LogFormat = typeof LOG_FORMATS[number];
 
-/** What a line says besides its message. Undefined values are left out, an Error is its message. */
+/** The fields of a line besides its message. Undefined values are left out, an Error is its message. */
 export type LogFields = Readonly<Record<string, unknown>>;
 
 export interface Log {

@@ -22,7 +22,7 @@ const program = new Command("packet-capture")
   .configureOutput({ outputError() {} })
   .exitOverride();
 
-/** What can be done in the container `reader`, which has nothing but the files. */
+/** The commands of the container `reader`, which has nothing but the files. */
 const READING = ["list", "cat", "stream", "version"];
 
 /** For programs that run a command by `kubectl exec -i`; see src/reading/exit_with_stdin.ts. */

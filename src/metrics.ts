@@ -48,7 +48,7 @@ export class Metrics {
   readonly starts = this.#counter("starts_total", "tcpdump processes started.");
   /** Captures that could not start or ended unasked. */
   readonly failures = this.#counter("failures_total", "Captures that could not start or ended unasked.", ["reason"]);
-  /** Times the watch on pods was begun anew. */
+  /** Times the watch on pods was begun again. */
   readonly watchRestarts = this.#counter("watch_restarts_total", "Times the watch on pods was begun anew.", ["reason"]);
   /** Free bytes of the file system that captureDir is on. */
   readonly diskFree = this.#gauge("disk_free_bytes", "Free bytes of the file system with the capture files.");

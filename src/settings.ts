@@ -102,7 +102,7 @@ export type Settings =
     readonly namespaces: { readonly allow: readonly string[]; readonly deny: readonly string[] };
   };
 
-/** What a command line offers as flags. */
+/** The flags that a command line offers. */
 export const FLAGS: readonly { key: string; flag: string; help: string }[] = Object.entries(TABLE).map((
   [key, { env, initial, mustBe, help }],
 ) => ({

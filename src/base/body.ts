@@ -31,12 +31,12 @@ export async function* chunksOf(
   }
 }
 
-/** What a fetch that failed is due to: of "fetch failed" only the cause says which address, and what is wrong with it. */
+/** Returns the cause of a fetch that failed: of "fetch failed" only the cause says which address, and what is wrong with it. */
 export function causeOf(error: unknown): Error {
   return (error instanceof TypeError && error.cause instanceof Error ? error.cause : error) as Error;
 }
 
-/** All of the body. Errors are those of `chunksOf`. */
+/** Reads all of the body. Errors are those of `chunksOf`. */
 export async function bytesOf(body: ReadableStream<Uint8Array> | null, signal: AbortSignal): Promise<Blob> {
   const parts: BlobPart[] = [];
   for await (const chunk of chunksOf(body, signal)) parts.push(chunk as Uint8Array<ArrayBuffer>);

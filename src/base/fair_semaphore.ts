@@ -2,7 +2,7 @@
 export class FairSemaphore {
   readonly #atOnce: number;
   readonly #ofGroup: number;
-  /** Who waits, by group; the group that had a turn last comes last. */
+  /** Callers that wait, by group; the group that had a turn last comes last. */
   readonly #waiting = new Map<string, Set<() => void>>();
   /** Turns that are taken, by group. */
   readonly #taken = new Map<string, number>();

@@ -42,7 +42,7 @@ export class LineWriter {
   async #write(): Promise<void> {
     while (this.#waiting.length > 0) {
       const lines = this.#waiting;
-      // They were dropped behind all that has waited.
+      // They were dropped after all that has waited.
       if (this.#dropped > 0) lines.push(this.#options.dropped(this.#dropped));
       this.#waiting = [];
       this.#size = this.#dropped = 0;

@@ -41,14 +41,14 @@ const INITIAL_BYTES = 256 * 1024;
 
 /**
  * A buffer over a source: `bytes` and `view` hold what has been read and not yet passed, from `at` to `end`. Both arrays are
- * replaced when it grows, so they must be read anew after each call of `need`.
+ * replaced when it grows, so they must be read again after each call of `need`.
  */
 export class Lookahead {
   bytes: Uint8Array<ArrayBuffer>;
   view: DataView;
   /** Index in `bytes` of the next byte that has not been passed. */
   at = 0;
-  /** Index behind the last byte that was read. */
+  /** Index after the last byte that was read. */
   end = 0;
   readonly #source: ByteSource;
   /** Bytes that have left the buffer. */

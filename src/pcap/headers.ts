@@ -43,14 +43,14 @@ export function headerBytes({ bytes, start, captured, original }: Packet, linkTy
 
 /** Where a packet ends, or what is in it. */
 interface End {
-  /** Index behind the bytes that the capture has kept. */
+  /** Index after the bytes that the capture has kept. */
   readonly present: number;
-  /** Index behind those that there were. */
+  /** Index after those that there were. */
   readonly whole: number;
 }
 
 /*
- * Each function below returns the index behind the headers that begin at `at`, and none before `at`. It can lie beyond what is
+ * Each function below returns the index after the headers that begin at `at`, and none before `at`. It can lie beyond what is
  * present, and so can what a function looks at: a header may have been cut by the capture. Only where what follows could lead back
  * before the cut, it returns the end of what is present.
  */
@@ -85,7 +85,7 @@ function etherTypeOf(bytes: Uint8Array, at: number): number {
   return family === AF_INET ? ETHERTYPE.ipv4 : AF_INET6.includes(family) ? ETHERTYPE.ipv6 : 0;
 }
 
-/** It is `at` where the network layer's protocol is none that is understood. */
+/** Returns `at` where the network layer's protocol is none that is understood. */
 function network(bytes: Uint8Array, at: number, end: End, type: number): number {
   while (VLAN_TAGS.includes(type)) {
     type = uint16(bytes, at + 2);
@@ -154,7 +154,7 @@ function within(at: number, total: number, { present, whole }: End): End {
   return { present: Math.min(present, end), whole: end };
 }
 
-/** It is `at` where the protocol is not known, and the end of the packet for DNS. */
+/** Returns `at` where the protocol is not known, and the end of the packet for DNS. */
 function transport(bytes: Uint8Array, at: number, { present, whole }: End, protocol: number): number {
   switch (protocol) {
     case PROTOCOL.tcp: {

@@ -1,11 +1,11 @@
 /**
- * The interface blocks of a pcapng file as libpcap, and with it tcpdump, wants them: it reads no file in which they have different
+ * The interface blocks of a pcapng file as libpcap, and with it tcpdump, needs them: it reads no file in which they have different
  * snaplens or link types. So all say the largest snaplen, and the real one in a comment; mixed link types can only be told.
  */
 import { type Interface, linkTypeName, MAX_CAPTURED } from "./packet.ts";
 import { interfaceDescription } from "./pcapng_blocks.ts";
 
-/** What the comment that says a real snaplen begins with. */
+/** The beginning of the comment that gives a real snaplen. */
 const SNAPLEN = "snaplen ";
 
 export class InterfaceBlocks {

@@ -88,7 +88,7 @@ function nextOf(inputs: readonly LiveSource[], now: number): MergeInput | number
   return wait > 0 ? wait : oldest;
 }
 
-/** What comes of one capture: gathered ahead of the others, read by whole blocks. */
+/** The bytes of one capture: gathered ahead of the others, read by whole blocks. */
 class LiveSource implements ByteSource {
   readonly packets = new MergeInput(this);
   /** When bytes came last, by performance.now(). */
@@ -98,7 +98,7 @@ class LiveSource implements ByteSource {
   hasNews?: boolean;
   readonly #stream: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
   readonly #wake: () => void;
-  /** What has come; `#whole` of it are whole blocks, `#taken` have been read. */
+  /** Bytes that have come; `#whole` of it are whole blocks, `#taken` have been read. */
   #bytes = new Uint8Array(AHEAD);
   #length = 0;
   #whole = 0;
@@ -112,7 +112,7 @@ class LiveSource implements ByteSource {
     this.#receive();
   }
 
-  /** It has ended and all of it was written. */
+  /** Returns whether it has ended and all of it was written. */
   get isSpent(): boolean {
     return this.#closed && !this.packets.look();
   }

@@ -30,9 +30,9 @@ export interface MergeOptions {
 
 export interface Merged {
   readonly packets: number;
-  /** What could not be read, one sentence each; empty if all was. */
+  /** Notes on what could not be read, one sentence each; empty if all was. */
   readonly notes: readonly string[];
-  /** What else the file's user should know, one sentence each. */
+  /** Remarks for the file's user, one sentence each. */
   readonly remarks: readonly string[];
 }
 

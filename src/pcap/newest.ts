@@ -28,7 +28,7 @@ export function newestPacket(file: Deno.FsFile, size: number): { seconds: number
     left -= more;
     return more;
   };
-  // The reader finds the first whole record behind the gap as it does in a damaged file.
+  // The reader finds the first whole record after the gap as it does in a damaged file.
   const reader = new PcapReader({ read }, { growing: true });
   let newest: { seconds: number; nanos: number } | undefined;
   while (reader.next()) newest = { seconds: reader.seconds, nanos: reader.nanos };

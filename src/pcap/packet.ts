@@ -26,7 +26,7 @@ export interface Packet {
   readonly nanos: number;
 }
 
-/** What a reader could not read. */
+/** The bytes that a reader could not read. */
 export interface Loss {
   /** Bytes passed over. */
   bytes: number;

@@ -32,7 +32,7 @@ export interface PcapReaderOptions {
   readonly growing?: boolean;
   /** Its size in bytes at first, or one that nobody uses any more: `bytes` of a reader that is done. */
   readonly buffer?: number | Uint8Array<ArrayBuffer>;
-  /** Whether packets are cut behind their headers. @default false */
+  /** Whether packets are cut after their headers. @default false */
   readonly headersOnly?: boolean;
 }
 
@@ -56,7 +56,7 @@ export class PcapReader implements Packet {
   /** Whether the source may still grow: an incomplete record at its end is then waited for rather than lost. */
   growing: boolean;
   readonly loss: Loss = { bytes: 0, records: 0, places: 0 };
-  /** What a growing source has had last is no record, and none has been found behind it. */
+  /** True if the end of a growing source is no record, and none has been found after it. */
   isStuck = false;
 
   readonly #in: Lookahead;

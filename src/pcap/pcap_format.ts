@@ -6,14 +6,14 @@ export const PCAP_RECORD_BYTES = 16;
 const MAGIC_MICROS = 0xa1b2c3d4;
 const MAGIC_NANOS = 0xa1b23c4d;
 
-/** What a pcap file's global header says. */
+/** The content of a pcap file's global header. */
 export interface PcapHeader {
   readonly linkType: number;
   readonly snaplen: number;
   readonly digits: 6 | 9;
 }
 
-/** The global header at an index behind which 24 bytes are present; undefined if it is none. */
+/** The global header at an index after which 24 bytes are present; undefined if it is none. */
 export function parsePcapHeader(view: DataView, at: number): PcapHeader & { littleEndian: boolean } | undefined {
   const littleEndian = [MAGIC_MICROS, MAGIC_NANOS].includes(view.getUint32(at, true));
   const magic = view.getUint32(at, littleEndian);
@@ -27,7 +27,7 @@ export function parsePcapHeader(view: DataView, at: number): PcapHeader & { litt
   };
 }
 
-/** What the first bytes of a pcap file say: its header, and the time of its first packet; zeros, which a crash leaves, are none. */
+/** Reads the first bytes of a pcap file: its header, and the time of its first packet; zeros, which a crash leaves, are none. */
 export function peekPcap(bytes: Uint8Array): { header?: PcapHeader; first?: { seconds: number; nanos: number } } {
   if (bytes.length < PCAP_HEADER_BYTES) return {};
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -55,7 +55,7 @@ export function pcapHeader({ linkType, snaplen, digits }: PcapHeader): Uint8Arra
   return bytes;
 }
 
-/** Writes one record at `at`, which has room for PCAP_RECORD_BYTES and the packet. @returns the index behind it. */
+/** Writes one record at `at`, which has room for PCAP_RECORD_BYTES and the packet. @returns the index after it. */
 export function putPcapRecord(bytes: Uint8Array, view: DataView, at: number, packet: Packet, digits: 6 | 9): number {
   view.setUint32(at, packet.seconds, true);
   view.setUint32(at + 4, digits === 9 ? packet.nanos : Math.floor(packet.nanos / 1000), true);

@@ -7,11 +7,11 @@ import { BLOCK, BYTE_ORDER_MAGIC, dataView, OPTION, optionsIn } from "./pcapng_f
 const MAX_BLOCK = 2 * 1024 * 1024;
 const KNOWN: ReadonlySet<number> = new Set(Object.values(BLOCK));
 
-/** What an Interface Statistics Block says; the last one counts. */
+/** The content of an Interface Statistics Block; the last one counts. */
 export interface Statistics {
   /** Packets that the interface received (isb_ifrecv). */
   readonly received: number | undefined;
-  /** Packets lost for want of room (isb_ifdrop). */
+  /** Packets lost for lack of room (isb_ifdrop). */
   readonly dropped: number | undefined;
   /** Packets written to the file (isb_usrdeliv). */
   readonly delivered: number | undefined;
@@ -46,7 +46,7 @@ export class PcapngReader implements Packet {
   readonly comments: string[] = [];
   /** The program that wrote the first section. */
   application: string | undefined;
-  /** A packet or an interface stood behind a statistics block. */
+  /** A packet or an interface stood after a statistics block. */
   statisticsBeforeEnd = false;
   /** Set when the source does not start like a pcapng file: nothing can be read from it. */
   foreign = false;

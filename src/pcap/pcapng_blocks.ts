@@ -2,7 +2,7 @@
 import type { Interface, Packet } from "./packet.ts";
 import { BLOCK, BYTE_ORDER_MAGIC, OPTION } from "./pcapng_format.ts";
 
-/** Bytes of a packet block beside the packet itself, padding included, options not. */
+/** Bytes of a packet block besides the packet itself, padding included, options not. */
 export const PACKET_BLOCK_BYTES = 36;
 /** An option's length has 16 bits. */
 const MAX_OPTION = 65_535;
@@ -82,7 +82,7 @@ export function interfaceStatistics(
  * Writes an Enhanced Packet Block at `at`, which has room for PACKET_BLOCK_BYTES, the packet and the options.
  *
  * @param options encoded, without end mark unless they have one themselves; padded to four bytes.
- * @returns the index behind it.
+ * @returns the index after it.
  */
 export function putPacketBlock(
   bytes: Uint8Array,

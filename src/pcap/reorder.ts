@@ -15,12 +15,12 @@ import { MAX_CAPTURED } from "./packet.ts";
 export const WINDOW_SECONDS = 2;
 /** A chunk takes the largest packet with room to spare for a block's options; a record with more of them has a chunk of its own. */
 const CHUNK_BYTES = 2 * MAX_CAPTURED;
-/** What is held back at first. Packets of several CPUs are milliseconds apart: half of this holds 40 ms at 100 MB/s. */
+/** Bytes held back at first. Packets of several CPUs are milliseconds apart: half of this holds 40 ms at 100 MB/s. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
-/** What is held back at most, once packets come that late: half of this holds 2 s at 16 MB/s. */
+/** Bytes held back at most, once packets come that late: half of this holds 2 s at 16 MB/s. */
 const MAX_WINDOW_BYTES = 64 * 1024 * 1024;
 
-/** Encoded records, one behind the other. */
+/** Encoded records, one after the other. */
 export class Chunk {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly view: DataView;
@@ -58,7 +58,7 @@ export interface Reordering {
 export interface Disorder {
   /** Packets that were put before others that had come earlier. */
   sorted: number;
-  /** Packets that came within 2 s but too late for the window: they stand behind some that are newer. */
+  /** Packets that came within 2 s but too late for the window: they stand after some that are newer. */
   unsorted: number;
   /** Times the clock was set back, and by how many seconds in all. */
   steps: number;

@@ -19,7 +19,7 @@ export type Format = "pcapng" | "pcap";
 /** Room for the comment at a packet before which the clock was set back. */
 const MAX_STEP_COMMENT = 128;
 
-/** What is known of an interface's packets beside how many were written. */
+/** Counters of an interface besides the packets written. */
 export interface Counters {
   readonly received: number | undefined;
   readonly dropped: number | undefined;
@@ -48,7 +48,7 @@ export class PacketWriter {
   /** Of the pcap file: its link type is the first packet's. */
   #header: { digits: 6 | 9; snaplen: number; linkType?: number } = { digits: 6, snaplen: 0 };
   #isHeaderDue = false;
-  /** The last write, behind all before it: the next chunk is filled while it goes on. */
+  /** The last write, after all before it: the next chunk is filled while it goes on. */
   #writing: Promise<void> = Promise.resolve();
 
   constructor({ format = "pcapng", write, ...reordering }: PacketWriterOptions) {

@@ -2,7 +2,7 @@
 import { type Command, Option } from "commander";
 import { UsageFailure } from "./failure.ts";
 
-/** What `kubectl options` names, but for `-n`. The value's kind is kubectl's: one, several by repeating the flag, or none. */
+/** The flags of `kubectl options`, but for `-n`. The value's kind is kubectl's: one, several by repeating the flag, or none. */
 const KUBECTL_FLAGS: Readonly<Record<string, "one" | "several" | "none">> = {
   "--as": "one",
   "--as-group": "several",

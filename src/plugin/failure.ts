@@ -1,6 +1,6 @@
-/** What ends a command early: one sentence for the user, and the exit code that goes with it. */
+/** Errors that end a command early: one sentence for the user, and the exit code that goes with it. */
 
-/** Something could not be done: exit 1. The message is one sentence without a final period; terminal.ts makes it safe to show. */
+/** A failure: exit 1. The message is one sentence without a final period; terminal.ts makes it safe to show. */
 export class Failure extends Error {
   override readonly name: string = "Failure";
   readonly exitCode: number = 1;

@@ -1,7 +1,7 @@
 /** The words of a command line that name pods, as kubectl and our own output write them. Pure. */
 import { UsageFailure } from "./failure.ts";
 
-/** What one name means. */
+/** The meaning of one name. */
 export interface Named {
   /** As it was given; `TYPE NAME` as `TYPE/NAME`. */
   readonly given: string;

@@ -28,7 +28,7 @@ export interface Target {
   readonly annotations: Readonly<Record<string, string>>;
   /** Asked for by its own name, not by selector or workload. */
   readonly named: boolean;
-  /** What manages it, as it says itself. */
+  /** The owner that manages it, as its own metadata has it. */
   readonly owner?: ReturnType<typeof managerOf>;
   /** The workload by which it was asked for. */
   readonly workload?: WorkloadObject | undefined;

@@ -16,7 +16,7 @@ export interface Terminal {
    * @throws {UsageFailure} nobody is there to answer: standard input is no terminal.
    */
   confirm(question: string, insteadOfAsking: string, signal: AbortSignal): Promise<boolean>;
-  /** What a program of the user's own asks, to stderr, as it is. */
+  /** Writes the question of a program of the user's own to stderr, as it is. */
   ask(text: string): void;
   /** Whether a progress bar on stderr would be seen. */
   readonly showsProgress: boolean;

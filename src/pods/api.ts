@@ -35,7 +35,7 @@ export class ApiClient implements Disposable {
   #client: Deno.HttpClient;
   #readAt: number;
   #reading: Promise<boolean> | undefined;
-  /** Why the credentials could not be read anew, last time. */
+  /** Why the credentials could not be read again, last time. */
   #problem = "";
 
   private constructor(source: CredentialSource, credentials: Credentials, now: () => number) {
@@ -61,14 +61,14 @@ export class ApiClient implements Disposable {
     return this.#credentials.server;
   }
 
-  /** One sentence: why the credentials could not be read anew (the earlier ones are used meanwhile); empty when all is well. */
+  /** One sentence: why the credentials could not be read again (the earlier ones are used meanwhile); empty when all is well. */
   get problem(): string {
     return this.#problem;
   }
 
   /**
    * One whole call: the deadline covers the body too, which is read before this returns. A 401 or a connection that fails is
-   * answered by reading the credentials anew and, if they have changed, one more try.
+   * answered by reading the credentials again and, if they have changed, one more try.
    * @param path from the root, with its query: `/api/v1/pods?limit=1`.
    * @throws {DOMException} TimeoutError when the deadline passes, AbortError when `signal` says so.
    * @throws {TypeError} when the connection fails or the body is cut.
@@ -165,7 +165,7 @@ export class ApiClient implements Disposable {
     }
   }
 
-  /** Reads the credentials anew, once for all who ask meanwhile; says whether they have changed. */
+  /** Reads the credentials again, once for all who ask meanwhile; says whether they have changed. */
   #refresh(fresh: boolean): Promise<boolean> {
     this.#reading ??= this.#readAgain(fresh).finally(() => this.#reading = undefined);
     return this.#reading;

@@ -208,7 +208,7 @@ export class PodEvents {
         return;
       }
       if (response.status === 404 && series.exists) {
-        // The event has expired meanwhile: make it anew.
+        // The event has expired meanwhile: make it again.
         series.exists = false;
         series.name = eventName(series.pod.name);
         return;

@@ -19,7 +19,7 @@ export class KubeConfigError extends UsageError {
   override readonly name = "KubeConfigError";
 }
 
-/** What a connection to the API server needs. Never logged: it holds secrets. */
+/** The parts that a connection to the API server needs. Never logged: it holds secrets. */
 export interface Credentials {
   /** `https://host:port[/path]`, without a slash at the end. */
   readonly server: string;
@@ -47,7 +47,7 @@ export class CredentialSource {
   }
 
   /**
-   * Reads every file anew. A cached answer of an exec plugin is used until it expires, unless `fresh`.
+   * Reads every file again. A cached answer of an exec plugin is used until it expires, unless `fresh`.
    * @throws {KubeConfigError} with a sentence that names the setting or file.
    */
   async read(fresh = false): Promise<Credentials> {

@@ -1,4 +1,4 @@
-/** What the API says of a pod: the part of its metadata that a capture depends on. */
+/** A pod as the API gives it: the part of its metadata that a capture depends on. */
 
 /** The names under which a pod is known; `uid` is its identity, the other two can be used again by a later pod. */
 export interface PodRef {

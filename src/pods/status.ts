@@ -1,4 +1,4 @@
-/** What a pod object says of where it runs, and of why it does not run yet. Pure. */
+/** Reads from a pod object where it runs, and why it does not run yet. Pure. */
 import { cutToBytes } from "./event_object.ts";
 import type { ObjectMeta } from "./pod_store.ts";
 
@@ -30,7 +30,7 @@ export interface PodStatus {
   readonly uid: string | undefined;
   /** Undefined: it has no node yet. */
   readonly nodeName: string | undefined;
-  /** It has ended for good: it never gets a sandbox again. */
+  /** True once it has ended for good: it never gets a sandbox again. */
   readonly hasFinished: boolean;
   /** Why it has no running sandbox, as one clause. */
   readonly why: string;

@@ -32,14 +32,14 @@ export interface WatchTiming {
   readonly initialIdle: number;
   /** How often a quiet stream is looked at; keeps `lastTurn` well below the 60 s of /healthz. */
   readonly tick: number;
-  /** After so long the next attempt lists anew, so that what was missed for whatever reason is put right. */
+  /** After so long the next attempt lists again, so that what was missed for whatever reason is put right. */
   readonly relist: number;
   /** A watch is asked to end after `relist` and up to so much more, so that the nodes do not all come back at once. */
   readonly relistJitter: number;
   /** Back-off: first step and longest. */
   readonly backoff: number;
   readonly backoffMost: number;
-  /** An attempt that has lasted so long was a success: the back-off begins anew. */
+  /** An attempt that has lasted so long was a success: the back-off begins again. */
   readonly healthy: number;
 }
 
@@ -221,7 +221,7 @@ export class PodWatch {
     this.#tell("onSynced", () => this.#options.onSynced());
   }
 
-  /** It is proven that a pod which a list lacked is gone. */
+  /** Removes a pod that a list lacked, once it is proven to be gone. */
   #gone(pod: KeptPod): void {
     if (pod.uid === undefined || !this.#store.remove(pod.uid)) this.#tell("onGone", () => this.#options.onGone(pod));
   }

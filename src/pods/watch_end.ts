@@ -84,7 +84,7 @@ export class WatchEnd extends Error {
   }
 }
 
-/** What was thrown, as an end. */
+/** Turns what was thrown into an end. */
 export function endOf(error: unknown): WatchEnd {
   if (error instanceof WatchEnd) return error;
   const { name, message } = error instanceof Error ? error : new Error(String(error));

@@ -64,7 +64,7 @@ export async function followWatch(request: WatchRequest): Promise<WatchEnd> {
       request.onBytes();
       for (const line of lines.take(chunk)) if (line !== "") request.onEvent(eventOf(line, request));
     }
-    // Whatever the line would have said comes again: the watch is resumed behind the last whole one.
+    // Whatever the line would have said comes again: the watch is resumed after the last whole one.
     return lines.rest > 0 ? new WatchEnd("truncated", "the last line is not whole") : new WatchEnd("closed");
   } finally {
     clearInterval(tick);

@@ -1,4 +1,4 @@
-/** Whether somebody may still write to a capture's files: only then may the newest one end in what cannot be read yet. */
+/** Finds whether somebody may still write to a capture's files: only then may the newest one end in what cannot be read yet. */
 import { join } from "@std/path";
 import { MARKER, placeOf } from "../store/layout.ts";
 import type { Manifest } from "../store/manifest.ts";
@@ -15,7 +15,7 @@ export async function mayBeWritten(folder: string, manifest: Manifest | undefine
   return await isHeld(captureDir);
 }
 
-/** Whether a controller holds captureDir: it has its marker locked. Takes that lock for a moment if nobody has it. */
+/** Returns whether a controller holds captureDir: it has its marker locked. Takes that lock for a moment if nobody has it. */
 async function isHeld(captureDir: string): Promise<boolean> {
   try {
     using marker = await Deno.open(join(captureDir, MARKER), { read: true });

@@ -3,7 +3,7 @@ import type { ByteSource } from "../pcap/bytes.ts";
 import { newestPacket } from "../pcap/newest.ts";
 import { PCAP_HEADER_BYTES, PCAP_RECORD_BYTES, type PcapHeader, peekPcap } from "../pcap/pcap_format.ts";
 
-/** The global header and the first record's: a ring file that has been written anew begins otherwise. */
+/** The global header and the first record's: a ring file that has been rewritten begins otherwise. */
 const FRONT_BYTES = PCAP_HEADER_BYTES + PCAP_RECORD_BYTES;
 
 /** An open capture file, as a source of the bytes that it had when it was last looked at, or of all that come. */
@@ -37,7 +37,7 @@ export class CaptureFile implements ByteSource {
     this.refresh();
   }
 
-  /** Looks at the file's front and size again. @returns whether it has been written anew since the last time. */
+  /** Looks at the file's front and size again. @returns whether it has been rewritten since the last time. */
   refresh(): boolean {
     let front;
     do {
@@ -63,7 +63,7 @@ export class CaptureFile implements ByteSource {
     this.growing = true;
   }
 
-  /** From now on it is read as far as it goes, however much it grows; nothing is, if it has been written anew since it was last looked at. */
+  /** From now on it is read as far as it goes, however much it grows; nothing is, if it has been rewritten since it was last looked at. */
   follow(): void {
     this.overtaken = !this.isIntact;
     this.guard();
@@ -97,7 +97,7 @@ export class CaptureFile implements ByteSource {
     return this.#front;
   }
 
-  /** Whether what it held when it was last looked at is still there. */
+  /** Returns whether what it held when it was last looked at is still there. */
   get isIntact(): boolean {
     const front = this.#readFront();
     const intact = startsWith(front, this.#front);
@@ -105,12 +105,12 @@ export class CaptureFile implements ByteSource {
     return intact;
   }
 
-  /** It has no name any more: the controller has deleted it, and emptied it. */
+  /** Tells that it has no name any more: the controller has deleted it, and emptied it. */
   get isDeleted(): boolean {
     return this.info.nlink === 0;
   }
 
-  /** What the file system says of it: its present size and names. */
+  /** The file system's entry for it: its present size and names. */
   get info(): Deno.FileInfo {
     return this.#file.statSync();
   }
@@ -144,7 +144,7 @@ export class CaptureFile implements ByteSource {
   }
 }
 
-/** Whether an array begins with all of another one. */
+/** Returns whether an array begins with all of another one. */
 export function startsWith(bytes: Uint8Array, start: Uint8Array): boolean {
   if (bytes.length < start.length) return false;
   for (let i = 0; i < start.length; i++) if (bytes[i] !== start[i]) return false;

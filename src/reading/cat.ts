@@ -33,7 +33,7 @@ export interface CatOptions {
   readonly format?: Format;
   /** Only packets of the last so many seconds before the newest one; undefined: all. */
   readonly sinceSeconds?: number;
-  /** Whether packets are cut behind their headers. @default false */
+  /** Whether packets are cut after their headers. @default false */
   readonly headersOnly?: boolean;
 }
 

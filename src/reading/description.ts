@@ -7,7 +7,7 @@ import type { Interface } from "../pcap/packet.ts";
 import type { PcapHeader } from "../pcap/pcap_format.ts";
 import type { Counters } from "../pcap/writer.ts";
 
-/** What readers that may see no payload are told of it (headers.ts). */
+/** The comment for readers that may see no payload (headers.ts). */
 export const HEADERS_ONLY = "headers only: packets are cut behind their transport header, DNS (port 53) is whole; " +
   "their lengths are those on the wire";
 
@@ -28,7 +28,7 @@ export class CaptureInterfaces {
   readonly #numbers = new Map<string, number>();
   readonly #comments: readonly string[];
 
-  /** @param options.headersOnly whether their packets are cut behind the headers. */
+  /** @param options.headersOnly whether their packets are cut after the headers. */
   constructor({ headersOnly = false }: { readonly headersOnly?: boolean | undefined } = {}) {
     this.#comments = headersOnly ? [HEADERS_ONLY] : [];
   }
@@ -58,7 +58,7 @@ export class CaptureInterfaces {
     return number;
   }
 
-  /** What tcpdump has counted for each interface. @param comments for the first interface. */
+  /** Returns what tcpdump has counted for each interface. @param comments for the first interface. */
   counters(manifest: Manifest | undefined, comments: readonly string[] = []): Counters[] {
     return this.all.map(({ runs: numbers }, i) => {
       const runs = manifest?.runs.filter(({ n }) => numbers.has(n)) ?? [];

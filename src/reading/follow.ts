@@ -19,7 +19,7 @@ import { CaptureFile, startsWith } from "./capture_file.ts";
 /** How often a folder is looked at again within one look, because files were renamed meanwhile. */
 const MOST_PASSES = 3;
 
-/** What is known of a file in the folder: one life of it, from one truncation to the next. */
+/** A file in the folder, from one truncation to the next. */
 interface Life {
   readonly inode: number | null;
   readonly run: number;

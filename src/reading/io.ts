@@ -1,4 +1,4 @@
-/** What a reading command has to do with the outside: its stdout, its stderr, and being told to stop. */
+/** The outside of a reading command: its stdout, its stderr, and being told to stop. */
 import type { CaptureState } from "../spec/state.ts";
 import { printable } from "../base/printable.ts";
 import { deadline } from "../base/timeout.ts";
@@ -85,7 +85,7 @@ type Stdout = Pick<typeof Deno.stdout, "write">;
 const NON_BLOCKING = 0o4000;
 
 /**
- * A pipe that somebody who has it too has made non-blocking is opened anew, since that is a flag of the open file: `Deno.stdout`
+ * A pipe that somebody who has it too has made non-blocking is opened again, since that is a flag of the open file: `Deno.stdout`
  * fails there without saying how much it has written (it writes all or nothing, as far as it knows).
  */
 async function openStdout(): Promise<Stdout> {

@@ -112,7 +112,7 @@ export async function allCaptures(captureDir: string, only?: string): Promise<Ca
   return [...captures, ...only === undefined ? kept : kept.filter((capture) => isOf(capture, only))];
 }
 
-/** Whether a kept capture is certainly of this namespace: its manifest says so. A namespace may be called `unknown`. */
+/** Returns whether a kept capture is certainly of this namespace: its manifest says so. A namespace may be called `unknown`. */
 function isOf({ manifest }: Capture, namespace: string): boolean {
   return manifest?.namespace === namespace;
 }

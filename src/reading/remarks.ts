@@ -1,4 +1,4 @@
-/** What is worth knowing of the packets that `cat` writes, and of those that are missing: sentences for people and for comments. */
+/** Remarks on the packets that `cat` writes, and of those that are missing: sentences for people and for comments. */
 import { count, times } from "../base/format.ts";
 import type { PcapReader } from "../pcap/pcap.ts";
 import { WINDOW_SECONDS } from "../pcap/reorder.ts";
@@ -30,7 +30,7 @@ export function missingOf(file: CaptureFile, reader: PcapReader): string[] {
   return notes;
 }
 
-/** What the file's first comments say: whose packets they are, how they were asked for, and what is known to be amiss. */
+/** Writes the file's first comments: whose packets they are, how they were asked for, and what is known to be amiss. */
 export function sectionComments(
   capture: Capture,
   { files, unprotected }: Snapshot,
@@ -57,7 +57,7 @@ export function sectionComments(
   return comments;
 }
 
-/** What is worth knowing of the order of the packets written. */
+/** Describes the order of the packets written, as far as it is worth knowing. */
 export function disorderRemarks({ disorder }: PacketWriter): string[] {
   const remarks: string[] = [];
   if (disorder.steps > 0) {

@@ -27,7 +27,7 @@ const ROOM_TIMEOUT_MS = 1500;
 const ROOM_POLL_MS = 100;
 /** How often it is begun again because a file that was listed had gone. */
 const MOST_ATTEMPTS = 10;
-/** What a disk says that takes nothing new: read-only, full (also of inodes), quota used up. */
+/** Errors of a disk that takes nothing new: read-only, full (also of inodes), quota used up. */
 const TAKES_NOTHING = ["EROFS", "ENOSPC", "EDQUOT"];
 /** The usual reason for `unprotected`. */
 export const NO_ROOM = "for want of room beside another reader's";
@@ -68,7 +68,7 @@ export async function takeSnapshot(capture: Capture, signal: AbortSignal): Promi
 
 /**
  * @param held gets what has to be let go of at the end.
- * @param options.waits whether `wait` may be the answer, for want of room.
+ * @param options.waits whether `wait` may be the answer, for lack of room.
  * @param options.insists whether `again` may be, since a file has gone.
  */
 async function attemptOne(
@@ -98,7 +98,7 @@ async function attemptOne(
   const files = opened.map(({ file }) => file);
   if (!running) return { files, unprotected: undefined };
   unprotected ??= await tried(() => setAside(folder, listed, current));
-  // What tcpdump began anew between the listing and the renaming is its newest file, not the oldest that it was.
+  // What tcpdump began again between the listing and the renaming is its newest file, not the oldest that it was.
   const anew = opened.filter(({ file, begunAnew }) => file.refresh() || begunAnew).map(({ file }) => file);
   const ordered = [...files.filter((file) => !anew.includes(file)), ...anew];
   const newest = ordered.at(-1);
@@ -129,7 +129,7 @@ async function tried(change: () => Promise<void>): Promise<string | undefined> {
   }
 }
 
-/** @returns those that are still there, and whether each had been begun anew since it was listed. */
+/** @returns those that are still there, and whether each had been begun again since it was listed. */
 function openAll(listed: readonly RingFile[], held: DisposableStack, current: number) {
   return listed.flatMap(({ path, name, bytes, earlier }) => {
     const opened = openSync(path);

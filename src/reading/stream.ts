@@ -23,14 +23,14 @@ const BUSY_BYTES = 256 * 1024;
 const FLUSH_MS = 1000;
 /** Statistics are written after so long without a packet, which is how a reader that has gone is noticed. */
 const QUIET_MS = 10_000;
-/** What has been read is still written when told to stop, if the reader takes it within so long. */
+/** Milliseconds after the order to stop in which the reader can still take what has been read. */
 const LAST_WRITE_MS = 2000;
 
 export interface StreamOptions {
   readonly captureDir: string;
   /** `NS/POD`, or the UID of a kept capture. */
   readonly pod: string;
-  /** Whether packets are cut behind their headers. @default false */
+  /** Whether packets are cut after their headers. @default false */
   readonly headersOnly?: boolean;
 }
 
@@ -143,7 +143,7 @@ class LiveCapture implements Disposable {
   async end(): Promise<void> {
     const last = (async () => {
       await this.#output.flush();
-      // Nothing came behind it by which it would have been noticed.
+      // Nothing came after it by which it would have been noticed.
       if (this.#follower.missed !== undefined) this.#tellMissed("the end");
       const comments = this.missed > 0 ? [`the reader was too slow and missed packets ${times(this.missed)}`] : [];
       await this.#output.statistics(this.#interfaces.counters(this.#followed.manifest, comments));
@@ -151,7 +151,7 @@ class LiveCapture implements Disposable {
     if (await settledWithin(LAST_WRITE_MS, last)) await last;
   }
 
-  /** Has tcpdump write what it has buffered, once a second; what it then has written is seen by the next look. */
+  /** Makes tcpdump write what it has buffered, once a second; the next look finds what it then has written. */
   #askFlush(): void {
     const now = performance.now();
     if (!this.#followed.isWritten || this.#isFlushing || now - this.#flushed < FLUSH_MS) return;
@@ -188,7 +188,7 @@ class LiveCapture implements Disposable {
       if (!this.#reader) file.follow();
       const reader = this.#reader ??= new PcapReader(file, { headersOnly: this.#headersOnly });
       const from = reader.offset;
-      // With another one behind it, or no tcpdump that writes, this one is finished.
+      // With another one after it, or no tcpdump that writes, this one is finished.
       const finished = queue.length > 1 || over || !this.#followed.isWritten;
       reader.growing = !finished;
       let options: Uint8Array | undefined;
@@ -233,7 +233,7 @@ class LiveCapture implements Disposable {
     return remarks.length > 0 ? commentOption(`packet-capture: ${remarks.join("; ")}`) : undefined;
   }
 
-  /** Says what was overwritten before it was read. @returns the same, for the packet behind the gap. */
+  /** Reports what was overwritten before it was read. @returns the same, for the packet after the gap. */
   #tellMissed(until: string): string {
     const { missed = 0 } = this.#follower;
     this.#follower.missed = undefined;
@@ -244,7 +244,7 @@ class LiveCapture implements Disposable {
     return what;
   }
 
-  /** Says when tcpdump did not run between the last packet and one of this run. @returns the same, for the packet behind that. */
+  /** Reports when tcpdump did not run between the last packet and one of this run. @returns the same, for the packet after that. */
   #tellRestarts(run: number): string[] {
     const last = this.#run;
     this.#run = run;

@@ -46,7 +46,7 @@ export class GrpcClient implements Disposable {
   readonly #socket: string;
   #http: Deno.HttpClient | undefined;
 
-  /** `socket` is an absolute path; nothing need listen there yet, and it may be made anew at any time. */
+  /** `socket` is an absolute path; nothing need listen there yet, and it may be made again at any time. */
   constructor(socket: string) {
     this.#socket = socket;
   }
@@ -174,7 +174,7 @@ async function bytesOf(body: ReadableStream<Uint8Array> | null, signal: AbortSig
   return Buffer.concat(chunks, size);
 }
 
-/** What fetch's error says beyond the address, which is only that of the HTTP request: `localhost`. */
+/** Returns fetch's error without the address, which is only that of the HTTP request: `localhost`. */
 function reasonOf(error: unknown): string {
   const { message } = causeOf(error);
   const connect = /client error \(Connect\): (.*?)(?: \(os error \d+\))?$/.exec(message)?.[1];

@@ -12,13 +12,13 @@
 import { basename, join } from "@std/path";
 import { NamespaceMode, PodSandboxState, type PodSandboxStatusResponse } from "./cri_pb.ts";
 
-/** Where runtimes keep their netns files. Beside these the configured netnsDir itself is accepted. */
+/** Where runtimes keep their netns files. Besides these the configured netnsDir itself is accepted. */
 const RUNTIME_DIRS: readonly string[] = ["/run/netns", "/var/run/netns"];
 
 /** File names as CNI (`cni-<uuid>`), CRI-O (`<uuid>`) and people make them; neither hidden nor a path of its own. */
 const NETNS_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,254}$/;
 
-/** What a status says of the sandbox's network. */
+/** The sandbox's network, as its status gives it. */
 export type Network =
   | { readonly kind: "host" }
   /** `path` is in netnsDir. */

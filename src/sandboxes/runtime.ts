@@ -20,7 +20,7 @@ export class Runtime implements Disposable {
   readonly #grpc: GrpcClient;
   readonly #listTimeoutMs: number;
 
-  /** `socket` is an absolute path; nothing need listen there yet, and it may be made anew at any time. */
+  /** `socket` is an absolute path; nothing need listen there yet, and it may be made again at any time. */
   constructor(socket: string, { listTimeoutMs = LIST_TIMEOUT_MS }: { listTimeoutMs?: number } = {}) {
     this.#socket = socket;
     this.#grpc = new GrpcClient(socket);
@@ -32,7 +32,7 @@ export class Runtime implements Disposable {
     return this.#list({}, signal);
   }
 
-  /** Whether the runtime answers: a list of what does not exist, for a third of the CPU time that a whole one takes. */
+  /** Checks that the runtime answers: a list of what does not exist, for a third of the CPU time that a whole one takes. */
   async answers(signal?: AbortSignal): Promise<void> {
     await this.#list({ "packet-capture/none": "none" }, signal);
   }
@@ -49,7 +49,7 @@ export class Runtime implements Disposable {
     }
   }
 
-  /** What the runtime knows of a sandbox, its verbose `info` included. Code NOT_FOUND: there is no such sandbox. */
+  /** Returns the runtime's status of a sandbox, its verbose `info` included. Code NOT_FOUND: there is no such sandbox. */
   async status(id: string, signal?: AbortSignal): Promise<PodSandboxStatusResponse> {
     const request = { podSandboxId: id, verbose: true };
     return await this.#call(RuntimeService.method.podSandboxStatus, request, STATUS_TIMEOUT_MS, signal);

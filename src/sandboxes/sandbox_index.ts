@@ -9,7 +9,7 @@ const LABEL = "io.kubernetes.pod.";
 
 /** A sandbox whose network cannot be entered is asked about again after 100 ms, twice that … up to this. Milliseconds. */
 const ASK_AGAIN = { firstMs: 100, mostMs: 10_000 };
-/** It is worth a line in the log when that has been done so often (3 s): every sandbox that ends is in that state for a moment. */
+/** Repetitions after which a line is logged (3 s): every sandbox that ends is in that state for a moment. */
 const REFUSALS_WORTH_TELLING = 6;
 
 /** A sandbox that the runtime lists as READY. */

@@ -37,7 +37,7 @@ const ASKED_AT_ONCE = 4;
 export interface SandboxesOptions {
   /** The runtime's socket. */
   readonly socket: string;
-  /** Where the runtime's netns files are seen by us. */
+  /** The directory in which we find the runtime's netns files. */
   readonly netnsDir: string;
   /** `get(owner)` answers differently from now on. */
   onChange(owner: SandboxOwner): void;
@@ -48,7 +48,7 @@ export interface SandboxesOptions {
   readonly idlePollMs?: number;
 }
 
-/** Knows the sandboxes of this node; see the comment of this file. */
+/** Keeps the sandboxes of this node; see the comment of this file. */
 export class Sandboxes {
   readonly #netnsPath: string;
   readonly #log: Log;
@@ -57,7 +57,7 @@ export class Sandboxes {
   readonly #index: SandboxIndex;
   readonly #schedule: PollSchedule;
   readonly #turns = new Semaphore(ASKED_AT_ONCE);
-  /** What the last look said if it failed. */
+  /** The error of the last look; empty if it succeeded. */
   #lastError = "";
   #lastAnswer: number | undefined;
   #sweptAt = -Infinity;

@@ -1,4 +1,4 @@
-/** What a pod's annotations ask for. The only file that knows their words; pure. */
+/** Reads the request that a pod's annotations make. No other file reads them; pure. */
 import { createHash } from "node:crypto";
 import { quote } from "../base/quote.ts";
 import { type AnnotationLimits, OPTION_NAMES, type OptionName, OPTIONS, type Reader, whole } from "./options.ts";

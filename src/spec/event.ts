@@ -1,4 +1,4 @@
-/** What Events on pods say to a program: their reasons, and the request that they answer. Their notes are for people. */
+/** The part of Events on pods that programs read: their reasons, and the request that they answer. Their notes are for people. */
 
 /** Annotation of an Event: the hash of the request that it answers (`requestHash`). */
 export const REQUEST_ANNOTATION = "packet-capture.antrea.io/request";
@@ -20,7 +20,7 @@ export type EventReason =
   | "CapturePaused"
   /** The annotations are invalid, or can never be carried out here. */
   | "CaptureRejected"
-  /** It failed, and is tried again. */
+  /** The capture failed, and is tried again. */
   | "CaptureFailed"
   /** The kernel dropped packets. */
   | "CapturePacketsDropped"

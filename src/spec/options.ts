@@ -61,9 +61,9 @@ interface Option<F extends Field> extends Reader<ValueOf<F>> {
   readonly flag: { readonly value: string; readonly help: string };
 }
 
-/** What tcpdump is asked for where an annotation does not say (its own default and maximum, MAXIMUM_SNAPLEN in netdissect.h). */
+/** The snaplen where an annotation gives none (tcpdump's own default and maximum, MAXIMUM_SNAPLEN in netdissect.h). */
 export const DEFAULT_SNAPLEN = 262_144;
-/** Megabytes of each file where an annotation does not say. */
+/** Megabytes of each file where an annotation gives none. */
 export const DEFAULT_FILE_SIZE_MB = 1;
 
 const MIN_SNAPLEN = 64;

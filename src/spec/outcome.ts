@@ -21,7 +21,7 @@ export const EXIT = {
 
 export type Outcome = keyof typeof EXIT | "partial";
 
-/** What the last line says, as JSON. */
+/** The content of the last line, as JSON. */
 export interface Trailer {
   /** Version of this format. */
   readonly trailer: 1;

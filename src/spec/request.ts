@@ -1,7 +1,7 @@
 import { count } from "../base/format.ts";
 import { type CaptureOptions, OPTION_NAMES, type OptionName, OPTIONS } from "./options.ts";
 
-/** What a pod's annotations ask for, once they have been found valid. */
+/** The request that a pod's annotations make, once they have been found valid. */
 export interface CaptureRequest extends CaptureOptions {
   /** N: how many files the ring has. */
   readonly files: number;

@@ -11,7 +11,7 @@ import { basename, dirname, join } from "@std/path";
 import { ignoreGone } from "../base/ignore_gone.ts";
 import { isDnsLabel, isDnsName, isUid } from "../base/names.ts";
 
-/** Says whose the directory is; the exclusive lock is held on it. */
+/** Names the owner of the directory; the exclusive lock is held on it. */
 export const MARKER = ".packet-capture";
 export const HOLDER = ".holder";
 /** Folder that keeps deleted pods' captures, by UID. */

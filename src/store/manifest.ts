@@ -67,9 +67,9 @@ export interface Manifest {
   readonly capturedSeconds: number;
   /** Packets of runs that ended since the capture was last (re-)armed. */
   readonly capturedPackets: number;
-  /** What the files took at the moment that the counters of the run in progress are of. */
+  /** Sizes of the files at the moment that the counters of the run in progress are of. */
   readonly size?: { readonly files: number; readonly bytes: number };
-  /** What `capturedSeconds` and `capturedPackets` were when the present duration and packet count were first asked for. */
+  /** Values of `capturedSeconds` and `capturedPackets` when the present duration and packet count were first asked for. */
   readonly budget?: Budget;
   /** Fingerprint of the request that is completed, so that a restart does not start it again. */
   readonly completed?: string;

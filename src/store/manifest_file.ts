@@ -52,7 +52,7 @@ export async function readManifest(folder: string): Promise<Manifest | undefined
   return value as Manifest;
 }
 
-/** Whether all that the program relies on is there; the UID becomes part of a path. */
+/** Returns whether all that the program relies on is there; the UID becomes part of a path. */
 function isWhole(value: Partial<Manifest>): boolean {
   const { uid, namespace, pod, node, state, reason, since, annotations, request, runs, retainedSeconds = 0 } = value;
   return [uid, namespace, pod, node, state, reason, since].every(isText) && isUid(String(uid)) &&
@@ -78,7 +78,7 @@ function isBudget(value: unknown): boolean {
     ["durationSeconds", "packets"].every((key) => value[key] === undefined || isAmount(value[key]));
 }
 
-/** Whether a value that was read from a file is a request. */
+/** Returns whether a value that was read from a file is a request. */
 export function isRequest(value: unknown): value is CaptureRequest {
   return isObject(value) && isAmount(value["files"]) &&
     Object.values(OPTIONS).every(({ field, initial, type }) =>

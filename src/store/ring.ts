@@ -36,7 +36,7 @@ const PROMOTING_LOCK = ".promoting";
 /** That takes milliseconds: who holds the lock for longer has been stopped, and would hold up everybody else for ever. */
 const PROMOTING_TIMEOUT_MS = 5000;
 const PROMOTING_POLL_MS = 10;
-/** What -C counts in, bytes. */
+/** Bytes in the unit of -C. */
 const FILE_SIZE_UNIT = 1_000_000;
 /** How often a folder is listed again because files were renamed meanwhile. */
 const MOST_LISTINGS = 20;
@@ -66,12 +66,12 @@ export function ringFileName(pod: string, index: number, files: number): string 
   return files === 1 ? base : base + String(index).padStart(String(files - 1).length, "0");
 }
 
-/** What tcpdump's -w gets: the name to which it adds an index. */
+/** Returns the argument of tcpdump's -w: the name to which it adds an index. */
 export function ringFileBase(pod: string): string {
   return `capture-${pod.slice(0, MAX_POD_NAME_IN_FILE)}.pcap`;
 }
 
-/** Whether this is a name that tcpdump may have made for this pod's ring, whatever N was then. Exact: no prefix matches. */
+/** Returns whether this is a name that tcpdump may have made for this pod's ring, whatever N was then. Exact: no prefix matches. */
 function isCurrentName(pod: string, name: string): boolean {
   const base = ringFileBase(pod);
   return name.startsWith(base) && /^[0-9]{0,6}$/.test(name.slice(base.length));
@@ -139,7 +139,7 @@ async function listOnce(
 }
 
 /**
- * Where, in the files of a ring by their index, the one is that tcpdump has begun last: behind it, in a circle, stands the oldest.
+ * Where, in the files of a ring by their index, the one is that tcpdump has begun last: after it, in a circle, stands the oldest.
  * -1 if nothing tells: then it is taken for the last.
  *
  * A file is finished once it is larger than -C says, so the one that is not is the newest; only between the last packet that it takes
@@ -237,7 +237,7 @@ export async function setAside(
     const renamed = await Deno.lstat(path).catch(ignoreGone);
     if (renamed && renamed.size < file.bytes) anew.push(path);
   }
-  // tcpdump has begun these anew between the listing and the renaming: they are the newest now, not the oldest.
+  // tcpdump has begun these again between the listing and the renaming: they are the newest now, not the oldest.
   for (const path of anew) await Deno.rename(path, join(folder, earlierName(run, ++seq))).catch(ignoreGone);
 }
 

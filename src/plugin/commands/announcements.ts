@@ -1,4 +1,4 @@
-/** Waits for what the controllers say of pods: the Events that they record on them. */
+/** Waits for the Events that the controllers record on pods. */
 import { Deadline } from "../../base/timeout.ts";
 import { REQUEST_ANNOTATION } from "../../spec/event.ts";
 import { Failure } from "../failure.ts";
@@ -94,7 +94,7 @@ export class Announcements {
         }
         const { code, stderr } = await outcome;
         if (code !== 0) throw explain(stderr, `kubectl get events --watch failed with exit code ${code}`);
-        // The server ends a watch when it likes to: look again. Events that were heard are heard again, which does no harm.
+        // The server may end a watch at any time: look again. Events come again then, which does no harm.
       }
     } catch (error) {
       this.#kubectl.signal.throwIfAborted();

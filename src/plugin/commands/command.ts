@@ -1,4 +1,4 @@
-/** What every command of the plugin is given, and the steps that several share. */
+/** The context of every command of the plugin, and the steps that several share. */
 import { messageOf } from "../../base/errors.ts";
 import { nameOf } from "../format.ts";
 import {
@@ -22,7 +22,7 @@ export interface Context {
 /** Calls of kubectl that change pods, at once. */
 export const CHANGES_AT_ONCE = 8;
 
-/** Says what became of each pod as soon as it is known, and keeps count of what went wrong. */
+/** Reports what became of each pod as soon as it is known, and counts failures. */
 export class Report {
   readonly #terminal: Terminal;
   /** By UID: what is added to the answer. */

@@ -1,4 +1,4 @@
-/** Waits until the nodes' lists tell what became of requests. An Event only says when to look again: it may be an earlier one. */
+/** Waits until the nodes' lists show what became of requests. An Event is only a reason to look again: it may be an earlier one. */
 import { backoffMs } from "../../base/backoff.ts";
 import { settledWithin } from "../../base/timeout.ts";
 import { type Captures, findCaptures, type NodeCapture, nodesOf } from "../fetch/captures.ts";
@@ -10,14 +10,14 @@ import type { Announcement, Announcements } from "./announcements.ts";
 /** Between two looks at the lists: after the first one and after an Event, then doubled. */
 const PAUSES = { firstMs: 500, mostMs: 4000 };
 
-/** What a pod was asked for. */
+/** A pod and the request that it carries. */
 export interface Question {
   readonly target: Target;
   /** Hash of the annotations that it has now (`requestHash`). */
   readonly request: string;
 }
 
-/** What is known of it at one moment. */
+/** The state of it at one moment. */
 export interface Finding {
   /** Its row in the list of its node, perhaps of an earlier request. */
   readonly row: NodeCapture | undefined;

@@ -28,7 +28,7 @@ const REPLACING = ["Deployment", "StatefulSet", "DaemonSet"];
 const KIND = /^[A-Z][A-Za-z0-9]{0,62}$/;
 const API_VERSION = /^([a-z0-9.-]+\/)?v[a-z0-9]+$/;
 
-/** What makes pods. */
+/** An object that makes pods. */
 interface Maker {
   readonly apiVersion: string;
   readonly kind: string;
@@ -141,7 +141,7 @@ async function read({ kubectl }: Context, makers: readonly Maker[]): Promise<Wor
   return found.filter(({ metadata }) => uids.has(metadata.uid));
 }
 
-/** What to do for a template to get other annotations, as the end of a sentence. */
+/** Says how a template gets other annotations, as the end of a sentence. */
 function howToChange(maker: Maker, annotations: Changes): string {
   const { apiVersion, kind, namespace, name } = maker;
   if (kind === "Job") return "create the Job again: its pod template cannot be changed";
@@ -173,7 +173,7 @@ function templateOf({ kind, spec }: WorkloadObject): Annotations | undefined {
   return template && (template.metadata?.annotations ?? {});
 }
 
-/** What is to be changed for a workload's template to change: the workload itself, or what manages it. */
+/** Returns the object to change for a workload's template to change: the workload itself, or what manages it. */
 function makerOf({ apiVersion = "", kind, metadata }: WorkloadObject): Maker {
   const { namespace = "", name, uid } = metadata;
   const manager = managerOf(metadata);

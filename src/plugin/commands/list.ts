@@ -26,14 +26,14 @@ export interface ListOptions extends TargetOptions, InstallationOptions {
 
 type ShownRow = Omit<NodeCapture, "state"> & { readonly state: NodeCapture["state"] | "deleted" };
 
-/** What one look at the nodes has found. */
+/** The result of one look at the nodes. */
 interface Listing {
   readonly captures: readonly NodeCapture[];
   readonly unreachable: readonly NodeProblem[];
   readonly damaged: readonly NodeProblem[];
   /** The nodes that have answered. */
   readonly asked: ReadonlySet<string>;
-  /** What there is to say besides the captures. */
+  /** Remarks besides the captures. */
   readonly notes: readonly string[];
   /** Something could not be asked, read or found. */
   readonly isIncomplete: boolean;

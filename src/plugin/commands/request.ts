@@ -10,7 +10,7 @@ import type { Changes } from "../kubectl/annotate.ts";
 /** The flags of a request: those of its options, by the names of their annotations. */
 export type RequestFlag = OptionName;
 
-/** What `start` was asked for: the values as they were typed. */
+/** The arguments of `start`: the values as they were typed. */
 export interface RequestOptions {
   readonly files: string;
   readonly values: Readonly<Partial<Record<RequestFlag, string>>>;
@@ -68,7 +68,7 @@ function ownAnnotations(key: string, annotations: Readonly<Record<string, string
   return Object.entries(annotations).filter(([name]) => name === key || name.startsWith(`${key}/`));
 }
 
-/** Whether applying `changes` would leave the annotations as they are. */
+/** Returns whether applying `changes` would leave the annotations as they are. */
 export function changesNothing(annotations: Readonly<Record<string, string>>, changes: Changes): boolean {
   return Object.entries(changes).every(([name, value]) => (annotations[name] ?? null) === value);
 }

@@ -1,4 +1,4 @@
-/** `start`: annotates existing pods, then says of each what its controller made of it. */
+/** `start`: annotates existing pods, then reports of each what its controller made of it. */
 import { messageOf } from "../../base/errors.ts";
 import { mapConcurrent } from "../../base/map_concurrent.ts";
 import { describe } from "../../spec/request.ts";
@@ -147,7 +147,7 @@ function canBeCaptured(target: Target, installation: Installation | undefined, r
   return true;
 }
 
-/** What a list without a reason means by "completed". */
+/** The reason of "completed" where a list gives none. */
 const REACHED = "its duration or packet count is reached, its files are kept";
 
 /** @returns whether that row, which is of the request, answers the question what became of it. */

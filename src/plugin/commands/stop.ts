@@ -119,7 +119,7 @@ export async function stopAll(
   await tellCapturedAgain(context, targets, key);
 }
 
-/** Whether its controller will have something to say. */
+/** Returns whether its controller will record an Event. */
 function answers({ uid, node }: Target, held: Captures | undefined, keep: boolean): boolean {
   if (node === undefined) return false;
   if (held === undefined || [...held.unreachable, ...held.damaged].some((one) => one.node === node)) return true;

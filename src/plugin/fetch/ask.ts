@@ -1,4 +1,4 @@
-/** Runs `packet-capture …` in a controller's pod by `kubectl exec`, and says in one sentence why that did not work. */
+/** Runs `packet-capture …` in a controller's pod by `kubectl exec`, and explains in one sentence why that failed. */
 import { codeOf, EXIT, readTrailer, type Trailer } from "../../spec/outcome.ts";
 import { VERSION } from "../../version.ts";
 import { Failure } from "../failure.ts";
@@ -7,7 +7,7 @@ import { Blocked, explain, PolicyRefusal } from "../kubectl/explain.ts";
 import type { DeliverOptions, Delivery, Kubectl } from "../kubectl/kubectl.ts";
 import { ReadRefused } from "./read_refused.ts";
 
-/** What kubectl adds as its last line when the command itself ended with an error (kubectl pkg/cmd/util, exec.CodeExitError). */
+/** kubectl's last line when the command itself ended with an error (kubectl pkg/cmd/util, exec.CodeExitError). */
 const TERMINATED = /command terminated with exit code (\d+)\s*$/;
 // What runtimes say when the image has no such program (runc, crun, containerd).
 const NO_PROGRAM = /executable file .*not found|no such file or directory/;
@@ -15,10 +15,10 @@ const NO_PROGRAM = /executable file .*not found|no such file or directory/;
 const READ_POLICY = "packet-capture-read.";
 /** With it the controller's commands begin each line that they write to stderr (src/reading/io.ts, src/main.ts). */
 const COMMAND_PREFIX = "packet-capture: ";
-/** What `cat` says instead of a trailer in version 0.1, and still before it. */
+/** The line of `cat` that stands for a trailer in version 0.1, and still precedes it. */
 const WRITTEN = /^all (\d+) bytes are written$/;
 
-/** What kubectl says of an answer that refuses the upgrade of `exec` and is none of Kubernetes' own: a proxy's page, or the kubelet's. */
+/** kubectl's error for an answer that refuses the upgrade of `exec` and is none of Kubernetes' own: a proxy's page, or the kubelet's. */
 const UPGRADE_REFUSED =
   /unable to upgrade connection: [^]*(\b40[0135]\b|forbidden|unauthorized|not allowed|upgrade required)/i;
 
@@ -34,10 +34,10 @@ export class CommandFailed extends Failure {
   }
 }
 
-/** What a command has written that ends soon. */
+/** The output of a command that ends soon. */
 export interface Answer {
   readonly stdout: string;
-  /** What is amiss with it, in the command's words; undefined: nothing. */
+  /** The defect of it, in the command's words; undefined: none. */
   readonly warning: string | undefined;
 }
 
@@ -73,7 +73,7 @@ export function deliver(
   return kubectl.deliver(execArgs(controller, [...command, "--while-stdin"], ["-i"]), { ...options, total });
 }
 
-/** The error behind a non-zero exit code of `kubectl exec`. */
+/** Finds the error that a non-zero exit code of `kubectl exec` stands for. */
 export async function whyFailed(
   kubectl: Kubectl,
   controller: Controller,
@@ -117,12 +117,12 @@ function execRefused({ node }: Controller, stderr: string): string {
     "a proxy before the API server must let WebSocket or SPDY upgrades through";
 }
 
-/** What the command says in a line of stderr; undefined if the line is kubectl's. */
+/** Returns the command's words in a line of stderr; undefined if the line is kubectl's. */
 export function commandWords(line: string): string | undefined {
   return line.startsWith(COMMAND_PREFIX) ? line.slice(COMMAND_PREFIX.length) : undefined;
 }
 
-/** What the command wrote to stderr, without kubectl's own line behind it. */
+/** Returns the lines that the command wrote to stderr, without kubectl's own line after them. */
 export function remoteLines(stderr: string): string[] {
   return stderr.split("\n").map((line) => line.trim())
     .filter((line) => line !== "" && !TERMINATED.test(line)).map((line) => commandWords(line) ?? line)

@@ -2,10 +2,10 @@
 import { isDnsName, isUid } from "../../base/names.ts";
 import type { Row } from "../../spec/row.ts";
 
-/** What an older controller's row lacks. */
+/** The fields that an older controller's row lacks. */
 type Newer = Pick<Row, "request" | "listening" | "options">;
 
-/** What the plugin needs of a row; a newer controller's row has more, which is handed on. */
+/** The fields of a row that the plugin needs; a newer controller's row has more, which is handed on. */
 export type CaptureRow = Omit<Row, "received" | keyof Newer> & Partial<Newer>;
 
 const isText = (value: unknown) => typeof value === "string";

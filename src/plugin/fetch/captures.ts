@@ -1,4 +1,4 @@
-/** What the controllers hold: `packet-capture list -o json` of each node, asked in parallel. */
+/** Reads what the controllers hold: `packet-capture list -o json` of each node, asked in parallel. */
 import { messageOf } from "../../base/errors.ts";
 import { count } from "../../base/format.ts";
 import { mapConcurrent } from "../../base/map_concurrent.ts";

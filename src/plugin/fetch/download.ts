@@ -1,6 +1,6 @@
 /**
  * Fetches one pod's capture from its controller, whole, starting again when the connection breaks. What the controller
- * itself refuses is not tried again. Each attempt finds the controller anew. One download runs at a time per node,
+ * itself refuses is not tried again. Each attempt finds the controller again. One download runs at a time per node,
  * and at most four streams, because of the reader's memory limit.
  */
 import { backoffMs } from "../../base/backoff.ts";
@@ -25,7 +25,7 @@ const PAUSES = { firstMs: 1500, mostMs: 60_000 };
 export interface DownloadOptions {
   readonly kubectl: Kubectl;
   readonly pod: { readonly namespace: string; readonly name: string };
-  /** What the controller calls the capture: `NS/POD`, or the UID of one that is kept. */
+  /** The controller's name for the capture: `NS/POD`, or the UID of one that is kept. */
   readonly capture: string;
   /** The controller to ask; called for each attempt, since an upgrade replaces controllers. */
   readonly controller: () => Promise<Controller>;
@@ -46,7 +46,7 @@ export interface DownloadOptions {
 export interface Download {
   readonly bytes: number;
   readonly packets: number;
-  /** What the controller could not give, in its words: the file is whole, but the ring had overtaken the reader. */
+  /** The part that the controller could not give, in its words: the file is whole, but the ring had overtaken the reader. */
   readonly warning: string | undefined;
 }
 
@@ -85,7 +85,7 @@ export class NothingYet extends Failure {
   }
 }
 
-/** What `cat` of version 0.1, which has no trailer, says then, with the capture's state if it is known. */
+/** The error of `cat` of version 0.1 then, which has no trailer, with the capture's state if it is known. */
 const NO_PACKET = /: no packet has been captured yet(?:, it is (\w+))?/;
 const NOT_SEEN = /^Cannot find a capture of /;
 /** States in which it is nobody's fault that there are no packets. */

@@ -19,7 +19,7 @@ export interface OutputFileOptions {
 /** A file that is not yet what the user gets. */
 export interface PartFile {
   readonly path: string;
-  /** What it becomes, for people. */
+  /** Name of what it becomes, for people. */
   readonly becomes: string;
 }
 

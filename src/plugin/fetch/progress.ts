@@ -1,4 +1,4 @@
-/** Says how far downloads are: a bar on a terminal, plain lines otherwise. */
+/** Shows how far downloads are: a bar on a terminal, plain lines otherwise. */
 import { MultiBar } from "cli-progress";
 import { formatBytes } from "../../base/format.ts";
 import { printable } from "../../base/printable.ts";

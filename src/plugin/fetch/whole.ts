@@ -1,4 +1,4 @@
-/** Tells whether a downloaded capture is whole. */
+/** Checks whether a downloaded capture is whole. */
 import { pause } from "../../base/timeout.ts";
 import { FileSource } from "../../pcap/bytes.ts";
 import { PcapngReader } from "../../pcap/pcapng.ts";
@@ -6,7 +6,7 @@ import { PcapngReader } from "../../pcap/pcapng.ts";
 /** Packets read without letting anything else happen: some 20 ms. */
 const PACKETS_AT_A_TIME = 50_000;
 
-/** What was found in the file. */
+/** The findings in the file. */
 export interface Found {
   /** undefined: it is whole. Otherwise what is missing, in a few words. */
   readonly missing: string | undefined;

@@ -22,7 +22,7 @@ export class Blocked extends Refused {
   override readonly name = "Blocked";
 }
 
-/** The API server refused for want of a right. */
+/** The API server refused for lack of a right. */
 export class Forbidden extends Refused {
   override readonly name = "Forbidden";
   /** @param hint What helps, besides having the right. */

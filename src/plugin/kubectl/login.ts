@@ -9,11 +9,11 @@ import type { Terminal } from "../terminal.ts";
 
 /** How client-go begins the reason why a credential plugin gave nothing (plugin/pkg/client/auth/exec). */
 export const NO_CREDENTIALS = /getting credentials: (?<why>.*)$/m;
-/** What it says of a plugin with `interactiveMode: Always`, whether the plugin would ask or not. */
+/** Its reason for a plugin with `interactiveMode: Always`, whether the plugin would ask or not. */
 export const NO_TERMINAL = /cannot support interactive mode: standard input is not a terminal/;
 /** Lines on stderr that are others' to tell: of kubectl's log, and of the command that it runs in a pod. */
 const LOGGED = /^([EWIF]\d{4} \d\d:\d\d:\d\d|packet-capture: )/;
-/** What kubectl writes after a credential plugin's words. */
+/** kubectl's output after a credential plugin's words. */
 const KUBECTLS = /([EWIF]\d{4} \d\d:\d\d:\d\d|Unable to connect to the server: ).*/;
 /** kubectl's last words, which `explain` puts into a sentence. */
 const LAST_WORDS = /^(error: |Error from server|Unable to connect|The connection to the server|command terminated)/;

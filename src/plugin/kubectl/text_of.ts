@@ -1,7 +1,7 @@
 /** The text that a process writes. */
 import { LineSplitter } from "../../base/line_splitter.ts";
 
-/** What is told of text as it comes. */
+/** Functions that are called with text as it comes. */
 export interface Listeners {
   readonly onText?: ((text: string) => void) | undefined;
   readonly onLine?: ((line: string) => void) | undefined;
