@@ -18,10 +18,10 @@ import { type Observed, plan, type Step } from "../plan/plan.ts";
 import { Report } from "./report.ts";
 import { RequestTracker } from "./request_tracker.ts";
 import type { Run } from "../tcpdump/run.ts";
-import { Runs } from "./runs.ts";
+import { type Ended, Runs } from "./runs.ts";
 import type { Shared } from "./shared.ts";
 import { rearm, settle } from "./steps.ts";
-import { filesDeleted } from "../plan/told.ts";
+import { failed, filesDeleted } from "../plan/told.ts";
 import { checkRequest } from "../tcpdump/verdict.ts";
 
 /** The plan never needs more steps to come to rest; more would be a defect, and must not spin. */
@@ -224,21 +224,17 @@ export class Capture implements Asker {
   #listens(run: Run, linkType: string): void {
     const tracker = this.tracker;
     if (this.runs.running !== run || tracker?.uid !== run.uid) return;
-    const { metrics, enqueue } = this.shared;
     // Only what was asked for: a start after a pause or in another sandbox has no such beginning.
     const seconds = tracker.started();
-    if (seconds !== undefined) metrics.startDuration.observe(seconds);
+    if (seconds !== undefined) this.shared.metrics.startDuration.observe(seconds);
     this.report.tell(tracker.pod, run.requestHash, this.runs.listens(run, linkType));
-    enqueue(this.key);
+    this.shared.enqueue(this.key);
   }
 
-  /** Accounts for the end of the process. */
+  /** Accounts for the end of the process, and finds out why it came where nobody asked for it. */
   async #reap(): Promise<void> {
-    const ended = await this.runs.reap(this.pod?.uid, this.shared.node.paused !== undefined);
-    if (!ended) return;
-    await this.measure();
-    await this.folder.trySave();
-    if (ended.stop?.by === "flush") return;
+    const ended = await this.#account();
+    if (!ended || ended.stop?.by === "flush") return;
     const present = () => ({ request: this.tracker?.request, sandbox: this.sandbox });
     const cause = await this.runs.causeOf(ended, this.#filter, present);
     const { run } = ended;
@@ -266,8 +262,7 @@ export class Capture implements Asker {
     const ms = this.backoff.failed(this.sandbox?.id, problem, livedMs);
     this.shared.metrics.failures.inc({ reason });
     this.log.warn("capture failed", { problem, retryInMs: Math.round(ms) });
-    const note = `${problem}; it is tried again`;
-    this.report.tell(this.pod, request, { type: "Warning", reason: "CaptureFailed", note });
+    this.report.tell(this.pod, request, failed(problem));
   }
 
   /** Looks at the files: how much they take, and no more of them than N, whether it runs or not. */
@@ -280,9 +275,16 @@ export class Capture implements Asker {
   /** Ends what still runs, with its last packets: the controller stops, and the queue has no turn for it. */
   async end(): Promise<void> {
     await this.runs.running?.flush("the controller is stopping", this.shared.timing.block);
-    if (!await this.runs.reap(this.pod?.uid, this.shared.node.paused !== undefined)) return;
+    await this.#account();
+  }
+
+  /** Accounts for the end of the process. @returns the run, if its files stay. */
+  async #account(): Promise<Ended | undefined> {
+    const ended = await this.runs.reap(this.pod?.uid, this.shared.node.paused !== undefined);
+    if (!ended) return undefined;
     await this.measure();
     await this.folder.trySave();
+    return ended;
   }
 
   close(): void {

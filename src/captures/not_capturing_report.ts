@@ -1,6 +1,5 @@
 /** Writes, for `list`, what is asked for and has no folder to say so. */
 import type { Log } from "../log.ts";
-import { requestHash } from "../spec/annotations.ts";
 import { writeNotCapturing } from "../store/not_capturing.ts";
 import type { Capture } from "./capture.ts";
 
@@ -8,11 +7,10 @@ import type { Capture } from "./capture.ts";
 export function rowOf({ tracker, folder, report }: Capture): unknown {
   const { desired, since, isHere } = report;
   if ((folder.manifest ?? folder.bytes > 0) || !tracker || desired.state === "none") return undefined;
-  const { pod, asked } = tracker;
+  const { pod, asked, hash: request } = tracker;
   // A server that ignores the field selector shows others' pods too; a mirror without its static pod is to be seen.
   if (!isHere && pod.staticUid === undefined) return undefined;
   const { namespace, name, uid } = pod;
-  const request = requestHash(pod.annotations);
   const wanted = asked.kind === "valid" ? { wanted: asked.request } : {};
   return { namespace, pod: name, uid, ...desired, since: since.toISOString(), request, ...wanted };
 }

@@ -81,10 +81,9 @@ export class RequestTracker {
 
   /** Takes over a later state of the pod. @returns whether it asks for something else. */
   update(pod: Pod): boolean {
-    const { asked, fingerprint } = { asked: this.#asked, fingerprint: this.#fingerprint };
+    const fingerprint = this.#fingerprint;
     this.#pod = pod;
-    this.#read(pod);
-    if (JSON.stringify(asked) === JSON.stringify(this.#asked)) return false;
+    if (!this.#read(pod)) return false;
     if (this.#asked.kind === "nothing") this.#isRemoved = true;
     if (this.#fingerprint !== fingerprint) this.#isEdited = true;
     this.#askedAt = performance.now();
@@ -150,14 +149,14 @@ export class RequestTracker {
     };
   }
 
-  /** Reads what the pod asks for; a request in a namespace whose pods are not captured is refused. */
-  #read({ namespace, annotations }: Pod): void {
+  /** Reads what the pod asks for; a request in a namespace whose pods are not captured is refused. @returns whether it is new. */
+  #read({ namespace, annotations }: Pod): boolean {
     const { settings: { annotationKey, limits, namespaces }, filter } = this.#options;
     const read = readAnnotations(annotations, annotationKey, limits);
     const problem = read.kind === "nothing" ? undefined : namespaceProblem(namespace, namespaces);
     const asked: ParsedAnnotations = problem === undefined ? read : { kind: "invalid", problem };
     this.#hash = requestHash(annotations);
-    if (JSON.stringify(asked) === JSON.stringify(this.#asked)) return;
+    if (JSON.stringify(asked) === JSON.stringify(this.#asked)) return false;
     this.#asked = asked;
     this.#request = asked.kind === "valid" ? asked.request : undefined;
     this.#fingerprint = this.#request ? fingerprint(this.#request) : "";
@@ -165,5 +164,6 @@ export class RequestTracker {
     // Ahead of need: where a sandbox is still to come, what tcpdump says of the filter is there before it.
     if (this.#request) void filter.problemOf(this.#request).catch(() => {});
     else filter.drop();
+    return true;
   }
 }

@@ -70,6 +70,11 @@ export function servedOn(request: CaptureRequest): PodEvent {
   };
 }
 
+/** Returns the Event for a failure that may pass. */
+export function failed(problem: string): PodEvent {
+  return { type: "Warning", reason: "CaptureFailed", note: `${problem}; it is tried again` };
+}
+
 /** Returns the Event for the end of a capture whose files go with it. */
 export function filesDeleted(files: number, bytes: number): PodEvent {
   const note = `Annotation removed: deleted ${count(files, "file")} (${formatBytes(bytes)})`;

@@ -14,26 +14,27 @@ function replace(world: World): void {
 const eventsOf = (world: World, uid: string) =>
   world.events.filter((event) => event.startsWith(`${uid} `)).map((event) => event.split(" ")[1]);
 
-/** Has the folder of `web` be deleted only once `go` is called. @returns when the deletion has begun. */
-function heldRemoval({ directory }: World): { readonly begun: Promise<void>; readonly go: () => void } {
-  const removing = Promise.withResolvers<void>(), held = Promise.withResolvers<void>();
+/** Captures `web` and removes its annotation. @returns once the deletion of its folder has begun, which goes on when `go` is called. */
+async function removing(world: World): Promise<{ readonly go: () => void }> {
+  const { directory } = world;
+  world.sandbox("web");
+  world.annotate("web", { "": "3" });
+  await world.capturing("web");
+  const begun = Promise.withResolvers<void>(), held = Promise.withResolvers<void>();
   const removeFolder = directory.removeFolder.bind(directory);
   directory.removeFolder = async (namespace, pod) => {
-    removing.resolve();
+    begun.resolve();
     await held.promise;
     await removeFolder(namespace, pod);
   };
-  return { begun: removing.promise, go: held.resolve };
+  world.annotate("web", {});
+  await begun.promise;
+  return { go: held.resolve };
 }
 
 Deno.test("a pod that takes the name while files are deleted is told nothing of them", async () => {
   await using world = await World.start();
-  world.sandbox("web");
-  world.annotate("web", { "": "3" });
-  await world.capturing("web");
-  const removal = heldRemoval(world);
-  world.annotate("web", {});
-  await removal.begun;
+  const removal = await removing(world);
   replace(world);
   removal.go();
   await world.told(/^uid-other CaptureStarted/);
@@ -42,12 +43,7 @@ Deno.test("a pod that takes the name while files are deleted is told nothing of 
 
 Deno.test("an annotation that is back while files are deleted gets an answer of its own", async () => {
   await using world = await World.start();
-  world.sandbox("web");
-  world.annotate("web", { "": "3" });
-  await world.capturing("web");
-  const removal = heldRemoval(world);
-  world.annotate("web", {});
-  await removal.begun;
+  const removal = await removing(world);
   world.annotate("web", { "": "4" });
   removal.go();
   await world.capturing("web", 2);
