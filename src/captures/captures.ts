@@ -11,23 +11,23 @@ import { podKey } from "../pods/pod.ts";
 import type { PodStatus } from "../pods/status.ts";
 import type { SandboxOwner } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
+import { ClockSteps } from "../base/clock_steps.ts";
+import { KeyedQueue } from "../base/keyed_queue.ts";
 import { mapConcurrent } from "../base/map_concurrent.ts";
+import { Ticker } from "../base/ticker.ts";
 import { Admissions } from "../limits/admissions.ts";
 import { Capture } from "./capture.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
-import { ClockSteps } from "./clock_steps.ts";
 import { DiskFloor } from "../limits/disk.ts";
 import { FilterChecks } from "../tcpdump/filter_checks.ts";
 import type { CaptureState } from "../spec/state.ts";
 import { needsRuntime, tick } from "./every_second.ts";
-import { KeyedQueue } from "./queue.ts";
 import { PodLooks } from "./pod_looks.ts";
 import { PodSandboxes, type SandboxSource } from "./pod_sandboxes.ts";
 import { Retention } from "../limits/retention.ts";
 import { NotCapturingReport, rowOf } from "./not_capturing_report.ts";
 import type { Recorder } from "./report.ts";
 import { Node, type Shared } from "./shared.ts";
-import { Ticker } from "./ticker.ts";
 import { settledWithin } from "../base/timeout.ts";
 import { CAPTURE_TIMING, type CaptureTiming } from "../timing.ts";
 
@@ -105,7 +105,12 @@ export class Captures {
       refreshSandboxes: () => sandboxes.refresh(),
       statusOf: (pod) => options.statusOf(pod, signal),
     });
-    this.#ticker = new Ticker({ everyMs: timing.tick, log, stopping: () => this.#node.isStopping });
+    this.#ticker = new Ticker({
+      everyMs: timing.tick,
+      onError: (whose, what, error) => {
+        if (!this.#node.isStopping) (whose instanceof Capture ? whose.log : log).warn(`${what} failed`, { error });
+      },
+    });
     const rows = () => [...this.#captures.values()].flatMap((capture) => rowOf(capture) ?? []);
     this.#report = new NotCapturingReport(directory.path, log, rows);
   }
@@ -190,7 +195,7 @@ export class Captures {
 
   /** performance.now() when the loop last turned. */
   get lastTurn(): number {
-    return this.#ticker.lastTurn;
+    return this.#ticker.lastTick;
   }
 
   /** Does, until `signal` is aborted, what has to be done every second. */
@@ -256,17 +261,17 @@ export class Captures {
   /** Begins what has to be done every second. Nothing is waited for: a disk may hang. */
   #tick(): void {
     this.#ticker.begin(this, "disk check", () => this.#lookAtDisk());
-    this.#ticker.begin(this, "retained files", () => this.#retention.tick());
-    if (this.#podsSynced && !this.#node.isSynced) this.#ticker.begin(this, "sandboxes", () => this.#sync());
-    const n = this.#ticks++, clockStep = this.#clock.look();
+    this.#ticker.begin(this, "retention", () => this.#retention.tick());
+    if (this.#podsSynced && !this.#node.isSynced) this.#ticker.begin(this, "sandbox look-up", () => this.#sync());
+    const n = this.#ticks++, seconds = this.#clock.look();
+    const clockStep = seconds === undefined ? undefined : { at: new Date().toISOString(), seconds };
     if (clockStep) {
       this.#options.log.warn("the clock was set", { seconds: Math.round(clockStep.seconds * 1000) / 1000 });
     }
     let urgent = false;
     for (const capture of this.#captures.values()) {
       urgent ||= needsRuntime(capture);
-      const begin = (what: string, work: () => Promise<void>) =>
-        this.#ticker.begin(capture, what, work, { pod: capture.key });
+      const begin = (what: string, work: () => Promise<void>) => this.#ticker.begin(capture, what, work);
       tick(capture, this.#looks, { n, clockStep, begin });
     }
     this.#options.sandboxes.setUrgent(urgent);

@@ -21,15 +21,15 @@ export interface Tick {
 export function tick(capture: Capture, looks: PodLooks, { n, clockStep, begin }: Tick): void {
   const { folder, runs } = capture;
   const phase = n % COUNTER_TICKS;
-  if (looks.isDue(capture)) begin("pod status", () => looks.look(capture));
+  if (looks.isDue(capture)) begin("pod look-up", () => looks.look(capture));
   if (!runs.running && !folder.hasSurplus) return;
-  begin("files", async () => {
+  begin("file check", async () => {
     if (phase === 0 || folder.hasSurplus || await folder.hasEarlier()) await capture.measure();
   });
   if (!runs.running) return;
   if (clockStep) folder.noteClockStep(clockStep);
-  begin("health", () => runs.watch(phase === 0));
-  if (phase === 1) begin("counters", () => runs.countNow());
+  begin("health check", () => runs.watch(phase === 0));
+  if (phase === 1) begin("counter update", () => runs.countNow());
 }
 
 /** Returns whether the runtime is to be asked often: tcpdump runs, or a sandbox is awaited that may come any moment. */

@@ -11,7 +11,6 @@ import { type CaptureRequest, fingerprint } from "../spec/request.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
 import type { ClockStep, Manifest, Run } from "../store/manifest.ts";
 import { MANIFEST, readManifest, writeManifest } from "../store/manifest_file.ts";
-import { withStep } from "./clock_steps.ts";
 import { CaptureFiles } from "./files.ts";
 import * as changes from "../plan/manifest_changes.ts";
 import type { Counters, Left } from "../plan/manifest_changes.ts";
@@ -143,7 +142,7 @@ export class Folder {
 
   /** Enters a step of the wall clock in the run in progress. */
   noteClockStep(step: ClockStep): void {
-    this.amend({ clockSteps: withStep(this.lastRun?.clockSteps, step) });
+    this.#change((manifest) => changes.withClockStep(manifest, step));
   }
 
   /** Enters what the run in progress has counted, and what the files take now. @param isCurrent whether it still runs. */

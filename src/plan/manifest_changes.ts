@@ -4,7 +4,7 @@
  */
 import { VERSION } from "../version.ts";
 import type { Pod } from "../pods/pod.ts";
-import type { Budget, Manifest, Run } from "../store/manifest.ts";
+import type { Budget, ClockStep, Manifest, Run } from "../store/manifest.ts";
 import { MANIFEST } from "../store/manifest_file.ts";
 import { runNumber } from "../store/ring.ts";
 import { type CaptureRequest, fingerprint } from "../spec/request.ts";
@@ -12,6 +12,8 @@ import type { Desired } from "./plan.ts";
 
 /** The manifest of a capture that restarts for ever must not grow for ever: sums are kept, the oldest runs' details are not. */
 const MOST_RUNS = 200;
+/** So many clock steps of a run are remembered. */
+const MOST_CLOCK_STEPS = 20;
 
 export type Counters = Pick<Run, "captured" | "received" | "dropped">;
 
@@ -111,6 +113,12 @@ export function begun(
 export function amended(manifest: Manifest, change: Partial<Run>): Manifest {
   const last = manifest.runs.at(-1);
   return last ? { ...manifest, runs: [...manifest.runs.slice(0, -1), { ...last, ...change }] } : manifest;
+}
+
+/** Enters a step of the wall clock in the last run. */
+export function withClockStep(manifest: Manifest, step: ClockStep): Manifest {
+  const { clockSteps = [] } = manifest.runs.at(-1) ?? {};
+  return amended(manifest, { clockSteps: [...clockSteps, step].slice(-MOST_CLOCK_STEPS) });
 }
 
 /** Ends the last run, and adds what it captured to the sums. @param seconds of capturing that it lasted. */

@@ -146,7 +146,10 @@ Deno.test("Captures ends up right, whatever happens, in whatever order", async (
             );
             return true;
           }, { timeoutMs: 20_000, everyMs: 50 });
-          assertEquals(world.lines.filter((line) => /reconcile failed|not seen to/.test(line)), []);
+          assertEquals(
+            world.lines.filter((line) => /(?:reconcile|check|look-up|update|retention) failed/.test(line)),
+            [],
+          );
         } catch (error) {
           throw new Error(`${(error as Error).message}\n${world.lines.slice(-30).join("\n")}`);
         } finally {

@@ -144,6 +144,16 @@ Deno.test("amended() changes the last run alone, and nothing where there is none
   }));
 });
 
+Deno.test("withClockStep() keeps the last run's twenty newest steps", () => {
+  const step = (seconds: number) => ({ at: "2026-01-31T12:00:00.000Z", seconds });
+  const steps = Array.from({ length: 30 }, (_, i) => step(i));
+  fc.assert(fc.property(manifest.filter(({ runs }) => runs.length > 0), (before) => {
+    const { runs } = steps.reduce<Manifest>(changes.withClockStep, before);
+    assertEquals(runs.slice(0, -1), before.runs.slice(0, -1));
+    assertEquals(runs.at(-1)?.clockSteps, steps.slice(10));
+  }));
+});
+
 Deno.test("rearmed() counts from zero where a request was completed, and changes nothing where none was", () => {
   fc.assert(fc.property(manifest, request, (manifest, done) => {
     assertSame(changes.rearmed(manifest), manifest);

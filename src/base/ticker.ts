@@ -1,29 +1,27 @@
-/** Turns once a second, and begins what is to be done then: each piece of work unless it is still under way. */
-import type { Log, LogFields } from "../log.ts";
+/** Ticks at a fixed interval, and begins what is to be done then: each piece of work unless it is still under way. */
 
 export interface TickerOptions {
-  /** Milliseconds from one turn to the next. */
+  /** Milliseconds from one tick to the next. */
   readonly everyMs: number;
-  readonly log: Log;
-  /** Whether the controller is being stopped: what fails then is no news. */
-  readonly stopping: () => boolean;
+  /** Called with each failure. @param whose what was given to {@linkcode Ticker.begin}. */
+  readonly onError: (whose: object, what: string, error: unknown) => void;
 }
 
 export class Ticker {
   readonly #options: TickerOptions;
   readonly #underWay = new WeakMap<object, Set<string>>();
-  #lastTurn = performance.now();
+  #lastTick = performance.now();
 
   constructor(options: TickerOptions) {
     this.#options = options;
   }
 
-  /** performance.now() of the last turn. */
-  get lastTurn(): number {
-    return this.#lastTurn;
+  /** performance.now() of the last tick. */
+  get lastTick(): number {
+    return this.#lastTick;
   }
 
-  /** Calls `tick` every second, until the signal is aborted. */
+  /** Calls `tick` at each interval, until the signal is aborted. */
   async run(tick: () => void, signal: AbortSignal): Promise<void> {
     let wake = () => {};
     const onAbort = () => wake();
@@ -31,7 +29,7 @@ export class Ticker {
     try {
       let next = performance.now();
       while (!signal.aborted) {
-        this.#lastTurn = performance.now();
+        this.#lastTick = performance.now();
         tick();
         next = Math.max(next + this.#options.everyMs, performance.now());
         const { promise, resolve } = Promise.withResolvers<void>();
@@ -45,16 +43,11 @@ export class Ticker {
     }
   }
 
-  /**
-   * Begins work, unless the same is still under way for this one. It is not waited for: a disk may hang, and the others are looked
-   * after all the same.
-   */
-  begin(whose: object, what: string, work: () => Promise<void>, fields: LogFields = {}): void {
+  /** Begins work, unless the same is still under way for this one. Nothing waits for it: a disk may hang, and the others go on. */
+  begin(whose: object, what: string, work: () => Promise<void>): void {
     const underWay = this.#underWay.get(whose) ?? new Set();
     if (underWay.has(what)) return;
     this.#underWay.set(whose, underWay.add(what));
-    work().catch((error) => {
-      if (!this.#options.stopping()) this.#options.log.warn(`${what} not seen to`, { ...fields, error });
-    }).finally(() => underWay.delete(what));
+    work().catch((error) => this.#options.onError(whose, what, error)).finally(() => underWay.delete(what));
   }
 }

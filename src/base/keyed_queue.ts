@@ -1,14 +1,14 @@
-/** Work by key: serial for one key, parallel for different ones. A key is worked on until nobody has asked for it since. */
-import { backoffMs } from "../base/backoff.ts";
-import { settledWithin } from "../base/timeout.ts";
+/** Work by key: serial for one key, parallel for different ones. A key is worked on until it was not added meanwhile. */
+import { backoffMs } from "./backoff.ts";
+import { settledWithin } from "./timeout.ts";
 
-/** How a failing key is tried again. */
+/** The back-off of a failing key. */
 const RETRIES = { firstMs: 200, mostMs: 30_000 };
 
 export class KeyedQueue {
   readonly #work: (key: string) => Promise<void>;
   readonly #onError: (key: string, error: unknown, retryInMs: number) => void;
-  /** Keys at work; `again`: asked for since the work began. */
+  /** Keys at work; `again`: added since the work began. */
   readonly #running = new Map<string, { again: boolean }>();
   readonly #retries = new Map<string, { timer: ReturnType<typeof setTimeout> | undefined; failures: number }>();
   #idle: PromiseWithResolvers<void> | undefined;
@@ -16,8 +16,8 @@ export class KeyedQueue {
 
   /**
    * @param work is called for one key at a time per key. If it rejects, the key is tried again after a back-off, or at once if it
-   * was asked for meanwhile: what failed then may not be what is to be done now.
-   * @param onError is told of each rejection.
+   * was added meanwhile: what failed then may not be what is to be done now.
+   * @param onError is called with each rejection.
    */
   constructor(
     work: (key: string) => Promise<void>,
@@ -27,7 +27,7 @@ export class KeyedQueue {
     this.#onError = onError;
   }
 
-  /** Has the key worked on, now or once more after the present work on it. */
+  /** Enqueues the key: it is worked on now, or once more after the present work on it. */
   add(key: string): void {
     if (this.#closed) return;
     const running = this.#running.get(key);
@@ -50,7 +50,7 @@ export class KeyedQueue {
     return true;
   }
 
-  /** Nothing more is begun: retries that wait are forgotten. */
+  /** Begins nothing more, and forgets the retries that wait. */
   close(): void {
     this.#closed = true;
     for (const { timer } of this.#retries.values()) clearTimeout(timer);
@@ -69,7 +69,7 @@ export class KeyedQueue {
         failed = false;
       } catch (error) {
         const failures = (this.#retries.get(key)?.failures ?? 0) + 1;
-        // Not twice in a row: work that fails and asks for itself each time must not spin.
+        // Not twice in a row: work that fails and adds its own key each time must not spin.
         const atOnce = state.again && !failed;
         failed = true;
         const ms = atOnce ? 0 : backoffMs(failures, RETRIES);
