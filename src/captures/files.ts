@@ -34,10 +34,13 @@ export class CaptureFiles {
     return await look.catch(() => undefined);
   }
 
-  /** How many there are and what they take, without trimming, which may have to wait; undefined if that cannot be known. */
-  async size(): Promise<{ files: number; bytes: number } | undefined> {
-    const files = await this.look(undefined);
-    return files && { files: files.length, bytes: bytesOf(files) };
+  /** Returns how many there are and what they take, without trimming, which may have to wait. @throws if they cannot be listed. */
+  async size(): Promise<{ files: number; bytes: number }> {
+    const files = await listRing(this.#folder, this.#pod).catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      return [];
+    });
+    return { files: files.length, bytes: bytesOf(files) };
   }
 
   /** Takes over what a look has found. */

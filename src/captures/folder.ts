@@ -147,7 +147,7 @@ export class Folder {
 
   /** Enters what the run in progress has counted, and what the files take now. @param isCurrent whether it still runs. */
   async count(counters: Counters, isCurrent: () => boolean): Promise<void> {
-    const size = await this.#files.size();
+    const size = await this.#files.size().catch(() => undefined);
     if (!size || !isCurrent()) return;
     this.amend(counters);
     this.#change((manifest) => ({ ...manifest, size }));
@@ -262,9 +262,11 @@ export class Folder {
   /** Deletes the folder, or moves it to where it is retained. @param retainSeconds how long a deleted pod's files are; 0: they are not. */
   async retire(podGone: boolean, retainSeconds: number): Promise<Retired> {
     const { directory, namespace, name, node, log } = this.#options;
-    const found = await this.#files.size() ?? { files: 0, bytes: 0 };
+    const listed = await this.#files.size().catch((error) => log.warn("cannot list files", { error }));
+    // A folder that cannot be listed may hold packets: it counts as large as it was last.
+    const found = listed ?? { files: 0, bytes: this.bytes };
     let uid = this.#manifest?.uid;
-    const isRetained = podGone && retainSeconds > 0 && this.#life !== undefined && found.files > 0;
+    const isRetained = podGone && retainSeconds > 0 && this.#life !== undefined && (!listed || listed.files > 0);
     // Counters that are being written would find the folder gone, or another pod's in its place.
     await this.#written;
     if (isRetained) {

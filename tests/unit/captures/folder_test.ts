@@ -20,12 +20,13 @@ const problems: unknown[] = [];
 const note = (_: string, { problem }: LogFields = {}) => void problems.push(problem);
 const log: Log = { debug: note, info: note, warn: note, error: note };
 
-function folderAt(path: string): Folder {
+/** @param done gets what is done with the folder as a whole. */
+function folderAt(path: string, done: string[] = []): Folder {
   const directory = {
     folderOf: () => path,
     makeFolder: () => Promise.resolve(path),
-    removeFolder: () => Promise.resolve(),
-    retainFolder: () => Promise.resolve(path),
+    removeFolder: () => Promise.resolve(void done.push("removed")),
+    retainFolder: () => Promise.resolve((done.push("retained"), path)),
   };
   return new Folder({ directory, namespace: "default", name: "web", node: "node-1", log });
 }
@@ -157,5 +158,34 @@ Deno.test("a manifest of the first version, which names no budget, goes on count
     assertEquals(await next.begin(pod, asked, { n: 2, sandboxId: "s" }), { seconds: 3, packets: undefined });
   } finally {
     await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("Folder.retire() retains a deleted pod's folder that cannot be listed, and deletes one that has no file", async () => {
+  const path = await Deno.makeTempDir();
+  const retired = async (error?: Error) => {
+    const done: string[] = [];
+    const folder = folderAt(path, done);
+    await folder.prepare();
+    await folder.begin(pod, request, { n: 1, sandboxId: "s" });
+    const { readDir } = Deno;
+    if (error) {
+      Deno.readDir = () => {
+        throw error;
+      };
+    }
+    try {
+      const { isRetained } = await folder.retire(true, 60);
+      return [...done, isRetained];
+    } finally {
+      Deno.readDir = readDir;
+    }
+  };
+  try {
+    assertEquals(await retired(new Error("Too many open files (os error 24)")), ["retained", true]);
+    assertEquals(await retired(new Deno.errors.NotFound("No such file or directory (os error 2)")), ["removed", false]);
+    assertEquals(await retired(), ["removed", false]);
+  } finally {
+    await Deno.remove(path, { recursive: true });
   }
 });
