@@ -1,8 +1,8 @@
 /** 5. Packets lost under load, ours against the same tcpdump by hand, and what capturing costs the pod's own traffic. */
 import { join } from "@std/path";
 import { tcpdumpArgv } from "../../src/tcpdump/tcpdump.ts";
-import { run } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { run } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { type Figure, median, range, short } from "./figures.ts";
 import { Cgroup } from "./measures.ts";
 import { type Contender, contenders, program, type Stage, type Station, until } from "./stage.ts";

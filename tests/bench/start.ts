@@ -1,6 +1,6 @@
 /** 7. The image's size, and how soon a controller that has just been started is of use. */
 import { join } from "@std/path";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 import { ROOT } from "../rig/cli.ts";
 import { type Figure, median, range, short, spread } from "./figures.ts";
 import { type Contender, contenders, program, type Stage, until } from "./stage.ts";

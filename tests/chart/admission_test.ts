@@ -1,7 +1,7 @@
 /** The admission policy on a real API server: who may set, change and remove our annotations, and where. */
 import assert from "node:assert/strict";
 import { ApiClient } from "../../src/pods/api.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { ApiServer } from "../rig/apiserver.ts";
 import { type Any, render } from "./helm.ts";
 import { type Embedding, embedding } from "./pod_templates.ts";

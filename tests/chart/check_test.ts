@@ -1,8 +1,8 @@
 /** What `helm test` runs, against a real API server and with the rights that the chart gives. */
 import assert from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { attempt } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { runCheck } from "../../src/check.ts";
 import { ApiServer } from "../rig/apiserver.ts";
 import { render } from "./helm.ts";

@@ -1,7 +1,7 @@
 /** The defaults that users rely on, written out: another one is another contract. */
 import assert from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt } from "../cluster/run.ts";
+import { attempt } from "../support/run.ts";
 import { VERSION } from "../../src/version.ts";
 import { ROOT } from "../rig/cli.ts";
 import { ALONE, CHART, defaultValues, HELM, render, Rendered } from "./helm.ts";

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { join } from "@std/path";
 import { load, loadAll } from "js-yaml";
-import { attempt, type RunResult } from "../cluster/run.ts";
-import { tool } from "../cluster/tool.ts";
+import { attempt, type RunResult } from "../support/run.ts";
+import { tool } from "../support/tool.ts";
 
 /** The chart's folder. */
 export const CHART = join(import.meta.dirname!, "../../charts");

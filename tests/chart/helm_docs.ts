@@ -3,8 +3,8 @@
  * comes out is committed; a test makes it again and compares.
  */
 import { join } from "@std/path";
-import { cacheDir } from "../cluster/config.ts";
-import { run } from "../cluster/run.ts";
+import { cacheDir } from "../support/cache.ts";
+import { run } from "../support/run.ts";
 import { CHART } from "./helm.ts";
 
 const MODULE = "github.com/norwoodj/helm-docs/cmd/helm-docs";

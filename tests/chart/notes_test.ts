@@ -1,8 +1,8 @@
 /** What Helm prints after an installation. */
 import assert from "node:assert/strict";
 import { delimiter, dirname } from "@std/path";
-import { attempt, run } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { attempt, run } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { ApiServer } from "../rig/apiserver.ts";
 import { ALONE, CHART, HELM, KUBECTL, render, type Values } from "./helm.ts";
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type Any, CHART, HELM, render, type RenderOptions } from "./helm.ts";
 import { Metrics } from "../../src/metrics.ts";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 
 const LABELS = { "app.kubernetes.io/name": "packet-capture", "app.kubernetes.io/instance": "pc" };
 

@@ -1,6 +1,6 @@
 /** The policy that says who may read, on a real API server: every way into the pods, tried by users who hold only their own rights. */
 import assert from "node:assert/strict";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { ApiServer } from "../rig/apiserver.ts";
 import { type Any, render } from "./helm.ts";
 import { putPolicy } from "./policy.ts";

@@ -1,8 +1,8 @@
 /** What a real API server makes of the chart's objects: strict validation, Pod Security, RBAC. */
 import assert from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt, run } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { attempt, run } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { ApiServer } from "../rig/apiserver.ts";
 import { EFFECTS, valuesOf } from "./effects.ts";
 import { type Any, KUBECTL, render, Rendered, type Values } from "./helm.ts";

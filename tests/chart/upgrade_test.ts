@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "@std/path";
 import { loadAll } from "js-yaml";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 import { ApiServer } from "../rig/apiserver.ts";
 import { ROOT } from "../rig/cli.ts";
 import { type Any, CHART, HELM, render, Rendered, type Values } from "./helm.ts";

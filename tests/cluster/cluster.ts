@@ -3,17 +3,18 @@
  * control plane on the host, each worker in namespaces of its own.
  */
 import { join } from "node:path";
-import { binaries } from "./binaries.ts";
-import { cacheDir, type ClusterConfig, clusterConfig, NODE_NAMES } from "./config.ts";
+import { binaries } from "../support/binaries.ts";
+import { cacheDir } from "../support/cache.ts";
+import { type ClusterConfig, clusterConfig, NODE_NAMES } from "./config.ts";
 import { apiReady, CONTROL_PLANE, startControlPlane } from "./control_plane.ts";
-import { alive, daemonsOf, endAll, logTail, recorded } from "./daemon.ts";
-import { testImages } from "./images.ts";
+import { alive, daemonsOf, endAll, logTail, recorded } from "../support/daemon.ts";
+import { testImages } from "../support/images.ts";
 import { bridges, takeIndex, unwire, wire } from "./network.ts";
 import { COMPONENTS, daemonName, importImage, startContainerd, startKubelet, startNode, startProxy } from "./node.ts";
 import { identity, makePki } from "./pki.ts";
-import { attempt } from "./run.ts";
-import { say } from "./say.ts";
-import { Hopeless, waitFor } from "./wait.ts";
+import { attempt } from "../support/run.ts";
+import { say } from "../support/say.ts";
+import { Hopeless, waitFor } from "../support/wait.ts";
 
 /** Brings the cluster in `dir` up; returns at once when it is up and well. `index`: which addresses to take, any free by default. */
 export async function up(dir: string, index?: number): Promise<ClusterConfig> {

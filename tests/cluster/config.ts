@@ -1,9 +1,6 @@
 /** Where one local cluster lives: its state folder, and the names and addresses it takes on this machine. */
 import { join, resolve } from "node:path";
 
-export const KUBERNETES_VERSION = "1.36.3";
-export const CONTAINERD_VERSION = "2.3.5";
-export const RUNC_VERSION = "1.3.4";
 export const NODE_NAMES = ["worker1", "worker2"] as const;
 
 /** Service addresses exist only inside each node's own nftables, so all clusters can use the same. */
@@ -76,10 +73,4 @@ export function bridgeName(index: number): string {
 /** `CLUSTER_DIR`, by default `.cluster` in the working directory (the repository's root under make). */
 export function clusterDir(): string {
   return resolve(Deno.env.get("CLUSTER_DIR") || ".cluster");
-}
-
-/** What takes minutes to make is kept here for all clones of the repository. */
-export function cacheDir(): string {
-  const home = Deno.env.get("HOME") || "/root";
-  return join(Deno.env.get("XDG_CACHE_HOME") || join(home, ".cache"), "packet-capture");
 }

@@ -1,9 +1,9 @@
 /** etcd, API server, controller manager and scheduler, on the host. */
 import { join } from "node:path";
 import { type ClusterConfig, POD_CIDR, SERVICE_CIDR } from "./config.ts";
-import { alive, type Daemon, logTail, startDaemon } from "./daemon.ts";
+import { alive, type Daemon, logTail, startDaemon } from "../support/daemon.ts";
 import { identity } from "./pki.ts";
-import { Hopeless, waitFor } from "./wait.ts";
+import { Hopeless, waitFor } from "../support/wait.ts";
 
 /** Starts all four and returns once the API server says that it is ready. */
 export async function startControlPlane(cluster: ClusterConfig, kube: string): Promise<void> {

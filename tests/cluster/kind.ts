@@ -1,10 +1,11 @@
 /** The cluster where Docker runs: kind, with Antrea from its Helm chart as the network. */
 import { join } from "node:path";
-import { cached, go } from "./binaries.ts";
-import { testImages } from "./images.ts";
-import { attempt, run } from "./run.ts";
-import { say } from "./say.ts";
-import { tool } from "./tool.ts";
+import { go } from "../support/binaries.ts";
+import { cached } from "../support/cache.ts";
+import { testImages } from "../support/images.ts";
+import { attempt, run } from "../support/run.ts";
+import { say } from "../support/say.ts";
+import { tool } from "../support/tool.ts";
 
 const KIND_VERSION = "0.33.0";
 const ANTREA_VERSION = "2.7.0";

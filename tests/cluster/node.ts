@@ -1,11 +1,11 @@
 /** A worker: its namespaces, and in them its own containerd, kube-proxy and kubelet. */
 import { join } from "node:path";
-import type { Binaries } from "./binaries.ts";
+import type { Binaries } from "../support/binaries.ts";
 import { type ClusterConfig, type NodeConfig, POD_CIDR } from "./config.ts";
-import { alive, type Daemon, logTail, recorded, startDaemon } from "./daemon.ts";
+import { alive, type Daemon, logTail, recorded, startDaemon } from "../support/daemon.ts";
 import { identity } from "./pki.ts";
-import { attempt, run, type RunOptions, type RunResult } from "./run.ts";
-import { Hopeless, waitFor } from "./wait.ts";
+import { attempt, run, type RunOptions, type RunResult } from "../support/run.ts";
+import { Hopeless, waitFor } from "../support/wait.ts";
 
 const CNI_PLUGINS = "/usr/lib/cni"; // where Debian's containernetworking-plugins puts them
 

@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { type ClusterConfig, SERVICE_API } from "./config.ts";
-import { run } from "./run.ts";
+import { run } from "../support/run.ts";
 
 /** Files of one identity below `<dir>/pki`. */
 export function identity(cluster: ClusterConfig, name: string): { cert: string; key: string; kubeconfig: string } {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { down, loadImage, openCluster, up } from "./cluster.ts";
 import { dockerRuns, kindDown, kindLoad, kindUp } from "./kind.ts";
 import { enter } from "./node.ts";
-import { say } from "./say.ts";
+import { say } from "../support/say.ts";
 
 export interface Provider {
   /** Brings the cluster of a folder up, its kubeconfig at `<dir>/kubeconfig`. */

@@ -1,6 +1,6 @@
 /** The chart on a real cluster: least privilege, two releases, other places of the socket, who may capture. */
 import assert from "node:assert/strict";
-import type { RunResult } from "../cluster/run.ts";
+import type { RunResult } from "../support/run.ts";
 import { changedChart } from "./changed_chart.ts";
 import { fixture, forThisMachine } from "./fixture.ts";
 import { type KubeObject, waitFor } from "./kube.ts";

@@ -1,7 +1,7 @@
 /** A credential plugin of the kubeconfig that asks, on a terminal: real downloads, whose reading commands end in the pod as they do otherwise. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 import { Terminal } from "../integration/plugin/on_terminal.ts";
 import { fixture } from "./fixture.ts";
 import { InstalledPlugin } from "./installed_plugin.ts";

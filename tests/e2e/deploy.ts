@@ -5,7 +5,7 @@
 import { Kube } from "./kube.ts";
 import { IMAGE, IMAGE_TAR, Release } from "./release.ts";
 import { room } from "./room.ts";
-import { say } from "../cluster/say.ts";
+import { say } from "../support/say.ts";
 
 async function main(args: string[]): Promise<void> {
   const namespace = Deno.env.get("NAMESPACE") || "packet-capture";

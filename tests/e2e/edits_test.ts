@@ -1,7 +1,7 @@
 /** Requests that are edited while their capture runs, on the two-worker cluster: what is answered, counted and readable afterwards. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 import { fixture } from "./fixture.ts";
 import { InstalledPlugin } from "./installed_plugin.ts";
 import { waitFor } from "./kube.ts";

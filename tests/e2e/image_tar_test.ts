@@ -1,7 +1,7 @@
 /** The image as `make image` has written it: these tests need no cluster. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 import { ROOT } from "../rig/cli.ts";
 import { tree } from "../rig/tree.ts";
 import { IMAGE, IMAGE_TAR } from "./release.ts";

@@ -1,8 +1,8 @@
 /** The image as the cluster runs it. */
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
-import { run } from "../cluster/run.ts";
-import { tool } from "../cluster/tool.ts";
+import { run } from "../support/run.ts";
+import { tool } from "../support/tool.ts";
 import { fixture } from "./fixture.ts";
 import { BUNDLE, BUNDLE_IN_IMAGE } from "./release.ts";
 import { waitFor } from "./kube.ts";

@@ -1,7 +1,7 @@
 /** The chart's ways to be installed, each shown by the main job: annotate, packets, un-annotate, nothing left. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 import { fixture, forThisMachine } from "./fixture.ts";
 import { type KubeObject, waitFor } from "./kube.ts";
 import { mainJob } from "./main_job.ts";

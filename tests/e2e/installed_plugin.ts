@@ -1,7 +1,7 @@
 /** The kubectl plugin as its users have it: bundled, installed by `deno install`, run as `kubectl packet-capture …`. */
 import { dirname, join } from "node:path";
-import { attempt, run, type RunResult } from "../cluster/run.ts";
-import { tool } from "../cluster/tool.ts";
+import { attempt, run, type RunResult } from "../support/run.ts";
+import { tool } from "../support/tool.ts";
 import type { Kube } from "./kube.ts";
 
 /** Where `make image` puts it, beside the controller's. */

@@ -3,11 +3,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { clusterDir } from "../cluster/config.ts";
 import { providerOf } from "../cluster/provider.ts";
-import { attempt, CommandError, run, type RunOptions, type RunResult } from "../cluster/run.ts";
-import { tool } from "../cluster/tool.ts";
-import { waitFor, type WaitOptions } from "../cluster/wait.ts";
+import { attempt, CommandError, run, type RunOptions, type RunResult } from "../support/run.ts";
+import { tool } from "../support/tool.ts";
+import { waitFor, type WaitOptions } from "../support/wait.ts";
 
-export { Hopeless, waitFor } from "../cluster/wait.ts";
+export { Hopeless, waitFor } from "../support/wait.ts";
 
 /** What tests look at of any object; narrower types are given by the caller. */
 export interface KubeObject {

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { bridges } from "../cluster/network.ts";
 import { CONTROL_PLANE } from "../cluster/control_plane.ts";
-import { daemonsOf, recorded } from "../cluster/daemon.ts";
-import { attempt, run } from "../cluster/run.ts";
+import { daemonsOf, recorded } from "../support/daemon.ts";
+import { attempt, run } from "../support/run.ts";
 import { Kube, waitFor } from "./kube.ts";
 
 const MAIN = join(import.meta.dirname!, "../cluster/main.ts");

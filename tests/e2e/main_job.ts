@@ -1,6 +1,6 @@
 /** The main job, seen by kubectl alone: annotate a pod, get its packets, un-annotate it, nothing is left. */
 import { join } from "node:path";
-import { say } from "../cluster/say.ts";
+import { say } from "../support/say.ts";
 import { type Kube, type PodObject, waitFor } from "./kube.ts";
 import { CONTROLLER, READER, type Release } from "./release.ts";
 

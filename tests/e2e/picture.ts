@@ -3,7 +3,7 @@
  *
  *     tools/deno run --allow-all tests/e2e/picture.ts web.pcapng docs/images/merged.svg
  */
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 
 /** Heading, tshark's field, and width in characters. */
 const COLUMNS: readonly (readonly [heading: string, field: string, width: number])[] = [

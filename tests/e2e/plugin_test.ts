@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 import { fixture } from "./fixture.ts";
 import { InstalledPlugin } from "./installed_plugin.ts";
 import { type KubeObject, waitFor } from "./kube.ts";

@@ -4,8 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { attempt, run, type RunResult } from "../cluster/run.ts";
-import { cacheDir } from "../cluster/config.ts";
+import { attempt, run, type RunResult } from "../support/run.ts";
+import { cacheDir } from "../support/cache.ts";
 import { type Tree, tree } from "../rig/tree.ts";
 import { removeOtherReleases } from "./fixture.ts";
 import { Kube, waitFor } from "./kube.ts";

@@ -1,7 +1,7 @@
 /** The chart of this repository, installed in a cluster: installed, looked into and removed with helm and kubectl alone. */
 import { join } from "node:path";
-import { run, type RunOptions, type RunResult } from "../cluster/run.ts";
-import { tool } from "../cluster/tool.ts";
+import { run, type RunOptions, type RunResult } from "../support/run.ts";
+import { tool } from "../support/tool.ts";
 import { type Kube, type PodObject, waitFor } from "./kube.ts";
 import project from "../../deno.json" with { type: "json" };
 

@@ -1,6 +1,6 @@
 /** Tokens: random words that a pod sends (`sendToken`), for tshark to find in its capture and in no other. */
 import { join } from "node:path";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 import { waitFor } from "./kube.ts";
 import { READER, type Release } from "./release.ts";
 

@@ -4,8 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { attempt, run, type RunResult } from "../cluster/run.ts";
-import { tool } from "../cluster/tool.ts";
+import { attempt, run, type RunResult } from "../support/run.ts";
+import { tool } from "../support/tool.ts";
 import { fixture } from "./fixture.ts";
 import { type KubeObject, waitFor } from "./kube.ts";
 import { PING_NODE, testPod } from "./pods.ts";

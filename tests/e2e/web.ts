@@ -3,7 +3,7 @@
  * their rings turn. tshark alone says which numbers are where.
  */
 import assert from "node:assert/strict";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 import { type Kube, type KubeObject, waitFor } from "./kube.ts";
 import { testPod } from "./pods.ts";
 

@@ -1,6 +1,6 @@
 /** More captures, or larger ones, than the node's limits allow. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { fault, shared, since } from "./fault.ts";
 import { cleanUp, startController } from "./node.ts";

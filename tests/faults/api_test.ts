@@ -2,7 +2,7 @@
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import { ApiClient } from "../../src/pods/api.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { exists, KEY, NodeRig } from "../rig/node.ts";
 import { isWatch, statusObject } from "../rig/proxy.ts";
 import { bounded, fault, type FaultRecord, impatient, shared, since } from "./fault.ts";

@@ -6,7 +6,7 @@
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import { join } from "@std/path";
 import { GrpcCode } from "../../src/sandboxes/grpc.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { CriProxy } from "../rig/cri_proxy.ts";
 import { type Controller, KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { isWatch, statusObject } from "../rig/proxy.ts";

@@ -1,8 +1,8 @@
 /** The wall clock steps under the controller: libfaketime, whose file is changed while it runs, stands for the machine's clock. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { attempt } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { KEY, NodeRig } from "../rig/node.ts";
 import { fault, type FaultRecord, shared, since } from "./fault.ts";
 import { clear, hears, nothingLeft } from "./node.ts";

@@ -1,7 +1,7 @@
 /** Faults of the controller as a process, and of whose the capture directory is. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { type Controller, exists, KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { fault, shared, since } from "./fault.ts";
 import { cleanUp, clear, contents, hears, nothingLeft, startController } from "./node.ts";

@@ -1,5 +1,5 @@
 /** Many pods on one node, and what the controller's process takes for them. */
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { type Controller, KEY, type NodeRig, type TestPod } from "../rig/node.ts";
 
 /** So many sandboxes are made or ended at once: more only makes a small machine wait. */

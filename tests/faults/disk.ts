@@ -1,6 +1,6 @@
 /** A small disk of its own for a node's capture directory: ext4 on a loop device, mounted for the test and for the controller. */
 import { join } from "@std/path";
-import { attempt, run } from "../cluster/run.ts";
+import { attempt, run } from "../support/run.ts";
 import type { NodeRig } from "../rig/node.ts";
 
 export interface Space {

@@ -1,8 +1,8 @@
 /** Faults of the disk below captureDir, on a file system of its own, and of what is on it. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt, run } from "../cluster/run.ts";
-import { lasting, waitFor } from "../cluster/wait.ts";
+import { attempt, run } from "../support/run.ts";
+import { lasting, waitFor } from "../support/wait.ts";
 import { exists, KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { Disk } from "./disk.ts";
 import { bounded, fault, FULL, impatient, shared, since } from "./fault.ts";

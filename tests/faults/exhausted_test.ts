@@ -1,8 +1,8 @@
 /** The controller without file descriptors or processes to spare. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt, run } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { attempt, run } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { type Controller, KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { fault, type FaultRecord, shared, since } from "./fault.ts";
 import { cleanUp, healthy, hears, startController } from "./node.ts";

@@ -1,8 +1,8 @@
 /** Filters that cost much to compile. The controller has the memory and the CPU that the chart gives it by default. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { attempt } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { bounded, fault, shared, since } from "./fault.ts";
 import { cleanUp, hears, startController } from "./node.ts";

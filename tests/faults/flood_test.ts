@@ -1,6 +1,6 @@
 /** Strangers at the controller's HTTP port: who reaches it may cost the captures nothing. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { denoArgs } from "../rig/cli.ts";
 import { KEY, NodeRig } from "../rig/node.ts";
 import { bounded, fault, shared, since } from "./fault.ts";

@@ -1,7 +1,7 @@
 /** The controller killed in the middle of what it does, at each of the calls that it is made of. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { exists, KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { fault, shared, since } from "./fault.ts";
 import { cleanUp, clear, hears, nothingLeft } from "./node.ts";

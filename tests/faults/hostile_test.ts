@@ -1,7 +1,7 @@
 /** Names, values and files made to lead the controller out of its directory, into a shell, or down. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { exists, KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { fault, type FaultRecord, shared, since } from "./fault.ts";
 import { cleanUp, clear, contents, hears, startController } from "./node.ts";

@@ -1,8 +1,8 @@
 /** What tests of faults ask of a node, beyond the rig. */
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import { join } from "@std/path";
-import { waitFor } from "../cluster/wait.ts";
-import { attempt, run } from "../cluster/run.ts";
+import { waitFor } from "../support/wait.ts";
+import { attempt, run } from "../support/run.ts";
 import type { Controller, NodeRig, TestPod } from "../rig/node.ts";
 import { numbersOf, Traffic } from "./traffic.ts";
 

@@ -1,6 +1,6 @@
 /** Faults of pods: they go, come again, lose their sandbox, fail, and end. The test plays the kubelet on a real runtime. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { lasting, waitFor } from "../cluster/wait.ts";
+import { lasting, waitFor } from "../support/wait.ts";
 import { KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { bounded, fault, shared, since } from "./fault.ts";
 import { cleanUp, hears, inItsNetns, startController } from "./node.ts";

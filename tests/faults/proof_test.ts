@@ -1,6 +1,6 @@
 /** What the API server says without proof: whose sandbox it is, and that a pod has gone. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { lasting } from "../cluster/wait.ts";
+import { lasting } from "../support/wait.ts";
 import { exists, KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { fault, impatient, shared, since } from "./fault.ts";
 import { cleanUp, hears, inItsNetns, startController } from "./node.ts";

@@ -1,8 +1,8 @@
 /** Readers that hold files open which the controller deletes: their blocks are free at once. The disk itself says so. */
 import { deepStrictEqual as assertEquals, match, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt, run } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { attempt, run } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { cliCommand } from "../rig/cli.ts";
 import { KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { Disk } from "./disk.ts";

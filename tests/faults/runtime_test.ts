@@ -2,8 +2,8 @@
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import { GrpcCode } from "../../src/sandboxes/grpc.ts";
-import { run } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { run } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { CriProxy } from "../rig/cri_proxy.ts";
 import { KEY, NodeRig } from "../rig/node.ts";
 import { bounded, fault, type FaultRecord, impatient, shared, since } from "./fault.ts";

@@ -1,6 +1,6 @@
 /** The scene on which faults around the controller strike: pods that are captured, begin to be, and cease to be meanwhile. */
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
-import { lasting, waitFor } from "../cluster/wait.ts";
+import { lasting, waitFor } from "../support/wait.ts";
 import { type Controller, KEY, type NodeRig, type TestPod } from "../rig/node.ts";
 import { bounded, type FaultRecord, since } from "./fault.ts";
 import { cleanUp, healthy, hears, startController } from "./node.ts";

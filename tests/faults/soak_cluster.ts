@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "@std/path";
 import { clusterDir } from "../cluster/config.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { Kube, type KubeObject } from "../e2e/kube.ts";
 import { PING_NODE, testPod } from "../e2e/pods.ts";
 import { Release } from "../e2e/release.ts";

@@ -1,8 +1,8 @@
 /** Faults of the tcpdump process and of the interface that it listens on. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt, run } from "../cluster/run.ts";
-import { lasting, waitFor } from "../cluster/wait.ts";
+import { attempt, run } from "../support/run.ts";
+import { lasting, waitFor } from "../support/wait.ts";
 import { KEY, NodeRig, type TestPod } from "../rig/node.ts";
 import { bounded, fault, impatient, shared, since } from "./fault.ts";
 import { cleanUp, healthy, hears, startController } from "./node.ts";

@@ -1,7 +1,7 @@
 /** Numbered datagrams in a pod, all the while a fault lasts, and which of them are in the capture's files. */
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import { join } from "@std/path";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import type { NodeRig, TestPod } from "../rig/node.ts";
 
 /** Sends `<token>-0`, `<token>-1` … over the pod's loopback, some 50 a second, until it is stopped. */

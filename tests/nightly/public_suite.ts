@@ -11,7 +11,7 @@ import { join } from "@std/path";
 import { FileSource } from "../../src/pcap/bytes.ts";
 import { mergeCaptures } from "../../src/pcap/merge.ts";
 import { cat } from "../../src/reading/cat.ts";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 import { capinfos } from "../integration/reading/rig.ts";
 import { captureDir, run as aRun, testIo } from "../unit/reading/files.ts";
 

@@ -9,9 +9,9 @@
  */
 import { join } from "node:path";
 import { ApiClient } from "../../src/pods/api.ts";
-import { kubeBinary } from "../cluster/binaries.ts";
-import { alive, type Daemon, daemonsOf, endAll, logTail, startDaemon } from "../cluster/daemon.ts";
-import { Hopeless, waitFor } from "../cluster/wait.ts";
+import { kubeBinary } from "../support/binaries.ts";
+import { alive, type Daemon, daemonsOf, endAll, logTail, startDaemon } from "../support/daemon.ts";
+import { Hopeless, waitFor } from "../support/wait.ts";
 import { Authority } from "./authority.ts";
 
 const PREFIX = "packet-capture-api-";

@@ -1,6 +1,6 @@
 /** A certificate authority and leaves of it, made with openssl in a folder. rustls (Deno's TLS) refuses an authority as a leaf. */
 import { join } from "node:path";
-import { run } from "../cluster/run.ts";
+import { run } from "../support/run.ts";
 
 const EC_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 

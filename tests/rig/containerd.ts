@@ -10,9 +10,9 @@
  *     new Sandboxes({ socket: rig.socket, netnsDir: rig.netnsDir, … });
  */
 import { basename, join } from "@std/path";
-import { testImages } from "../cluster/images.ts";
-import { attempt, run } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { testImages } from "../support/images.ts";
+import { attempt, run } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { containerdBinaries, type ContainerdVersion } from "./containerd_binaries.ts";
 import { Kubelet } from "./kubelet.ts";
 

@@ -1,7 +1,8 @@
 /** The two containerd versions that the tests run, found, downloaded or built. */
 import { join } from "@std/path";
-import { cached, containerdFolder } from "../cluster/binaries.ts";
-import { attempt, run } from "../cluster/run.ts";
+import { containerdFolder } from "../support/binaries.ts";
+import { cached } from "../support/cache.ts";
+import { attempt, run } from "../support/run.ts";
 
 /** "2": current, built from source. "debian": the package of this Debian or Ubuntu (Debian 12: 1.6.20). */
 export type ContainerdVersion = "2" | "debian";

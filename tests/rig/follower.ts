@@ -5,7 +5,7 @@ import type { KeptPod } from "../../src/pods/absence.ts";
 import type { ApiClient } from "../../src/pods/api.ts";
 import type { Pod } from "../../src/pods/pod.ts";
 import { PodWatch, type WatchTiming } from "../../src/pods/watch.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 
 export const NODE = "node-1";
 export const KEY = "tcpdump.antrea.io";

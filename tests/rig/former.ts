@@ -1,7 +1,7 @@
 /** The programs of the version before, from the repository's own history, and those of these sources, as bundles. */
 import { join } from "@std/path";
-import { cached } from "../cluster/binaries.ts";
-import { attempt, run } from "../cluster/run.ts";
+import { cached } from "../support/cache.ts";
+import { attempt, run } from "../support/run.ts";
 import { ROOT } from "./cli.ts";
 import { tree } from "./tree.ts";
 

@@ -3,7 +3,7 @@
  * that break off, and a GOAWAY.
  */
 import { createServer, type Server, type Socket } from "node:net";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 
 const DATA = 0;
 const HEADERS = 1;

@@ -1,7 +1,7 @@
 /** Plays the kubelet towards a container runtime: makes and ends pods as it does, with its labels. */
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { GrpcClient } from "../../src/sandboxes/grpc.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import { ContainerState, NamespaceMode, PodSandboxState, RuntimeService } from "./kubelet_pb.ts";
 
 const CALL_TIMEOUT_MS = 60_000;

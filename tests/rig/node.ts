@@ -8,8 +8,8 @@
  *     await node.capturing(pod);
  */
 import { basename, join } from "@std/path";
-import { run } from "../cluster/run.ts";
-import { Hopeless, waitFor } from "../cluster/wait.ts";
+import { run } from "../support/run.ts";
+import { Hopeless, waitFor } from "../support/wait.ts";
 import { Runtime } from "../../src/sandboxes/runtime.ts";
 import { ApiServer, freePort, type PodObject } from "./apiserver.ts";
 import { denoArgs } from "./cli.ts";

@@ -3,8 +3,8 @@
  * a test generates it again and compares. buf brings its own compiler, so that no protoc is needed.
  */
 import { basename, dirname, join } from "@std/path";
-import { cacheDir } from "../cluster/config.ts";
-import { run } from "../cluster/run.ts";
+import { cacheDir } from "../support/cache.ts";
+import { run } from "../support/run.ts";
 
 /** Versions of the two npm packages that make the code; protoc-gen-es is the version of the runtime in deno.json. */
 const BUF = "1.75.0";

@@ -7,7 +7,7 @@
  * It ends TLS with a leaf of the rig's authority, so users behind it prove themselves by token, not by client certificate.
  */
 import { createConnection, createServer, type Server, type Socket } from "node:net";
-import { waitFor } from "../cluster/wait.ts";
+import { waitFor } from "../support/wait.ts";
 import type { ApiServer } from "./apiserver.ts";
 
 const encoder = new TextEncoder();

@@ -1,4 +1,4 @@
-/** The layout of src/: which room may import which, and how long a file may be. */
+/** The layout of src/: which room may import which, and how long a file may be. That of the tests' own library, too. */
 import assert from "node:assert/strict";
 import { join, relative } from "@std/path";
 import { ROOT, run } from "../rig/cli.ts";
@@ -88,12 +88,11 @@ interface Source {
   readonly text: string;
 }
 
-const sources = await allSources();
+const sources = await sourcesBelow("src");
 
-async function allSources(): Promise<Source[]> {
-  const { code, stdout, stderr } = await run("git", ["ls-files", "--cached", "--others", "--exclude-standard", "src"], {
-    cwd: ROOT,
-  });
+async function sourcesBelow(...folders: string[]): Promise<Source[]> {
+  const list = ["ls-files", "--cached", "--others", "--exclude-standard", ...folders];
+  const { code, stdout, stderr } = await run("git", list, { cwd: ROOT });
   assert.equal(code, 0, stderr);
   const paths = stdout.split("\n").filter((path) => path.endsWith(".ts"));
   const texts = await Promise.all(paths.map((path) => Deno.readTextFile(join(ROOT, path)).catch(() => undefined)));
@@ -105,11 +104,11 @@ function roomOf(path: string): string {
   return room === "plugin" ? `${room}/${inner}` : room;
 }
 
-/** The files of src/ that a file imports, statically or not. */
-function importsOf({ path, text }: Source): string[] {
+/** The files of a folder, src/ by default, that a file imports, statically or not. */
+function importsOf({ path, text }: Source, folder = "src/"): string[] {
   return [...text.matchAll(/(?:from|import|import\() ?"(\.[^"]+)"/g)]
     .map(([, spec]) => relative(ROOT, join(ROOT, path, "..", spec!)))
-    .filter((imported) => imported.startsWith("src/"));
+    .filter((imported) => imported.startsWith(folder));
 }
 
 Deno.test("a room imports only what lies below it", () => {
@@ -126,6 +125,17 @@ Deno.test("a room imports only what lies below it", () => {
       .filter((imported) => roomOf(imported) !== room && !allowed.includes(roomOf(imported)))
       .map((imported) => `${source.path} imports ${imported}`);
   });
+  assert.deepEqual(wrong, []);
+});
+
+Deno.test("rig and cluster stand on support, and none of the three on another", async () => {
+  const rooms = ["support", "rig", "cluster"];
+  const roomAt = (path: string) => rooms.find((room) => path.startsWith(`tests/${room}/`));
+  const wrong = (await sourcesBelow(...rooms.map((room) => `tests/${room}`))).flatMap((source) =>
+    importsOf(source, "tests/")
+      .filter((imported) => ![roomAt(source.path), "support"].includes(roomAt(imported) ?? "support"))
+      .map((imported) => `${source.path} imports ${imported}`)
+  );
   assert.deepEqual(wrong, []);
 });
 

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { join } from "@std/path";
 import { serve } from "../../src/http.ts";
 import { Metrics } from "../../src/metrics.ts";
-import { run } from "../cluster/run.ts";
-import { waitFor } from "../cluster/wait.ts";
+import { run } from "../support/run.ts";
+import { waitFor } from "../support/wait.ts";
 import { denoArgs } from "../rig/cli.ts";
 import { Recorder } from "../rig/follower.ts";
 

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { join } from "@std/path";
 import { load } from "js-yaml";
-import { cached, go } from "../cluster/binaries.ts";
+import { go } from "../support/binaries.ts";
+import { cached } from "../support/cache.ts";
 import { ROOT, run } from "../rig/cli.ts";
 import { standIns } from "../rig/stand_ins.ts";
 import { tree } from "../rig/tree.ts";

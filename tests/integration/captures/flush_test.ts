@@ -1,8 +1,8 @@
 /** Readers see what tcpdump had processed when they began, although it buffers what it writes (here it has no -U). */
 import { deepStrictEqual as assertEquals, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { run } from "../../support/run.ts";
+import { waitFor } from "../../support/wait.ts";
 import { Tcpdump } from "../../../src/tcpdump/tcpdump.ts";
 import { KEY, NodeRig, numbersIn as tokensIn, type TestPod } from "../../rig/node.ts";
 import { Netns, numbersIn, readingCommand, save, Sender } from "../reading/rig.ts";

@@ -1,8 +1,8 @@
 /** A pod on the node's network: refused, unless the chart's allowHostNetworkPods is true. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { basename, join } from "@std/path";
-import { run } from "../../cluster/run.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { run } from "../../support/run.ts";
+import { waitFor } from "../../support/wait.ts";
 import { exists, KEY, NodeRig, numbersIn } from "../../rig/node.ts";
 
 // The controller shares the machine's network here, so that all that is recorded has to be our own: all of 127/8 is the machine's

@@ -1,7 +1,7 @@
 /** The main job on a real API server, a real containerd and real tcpdump: annotate, get packets, un-annotate, nothing left. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { exists, KEY, NodeRig } from "../../rig/node.ts";
 
 Deno.test("the controller captures inside the pod's own network namespace, and in no other", async () => {

@@ -1,6 +1,6 @@
 /** A pod without a sandbox, on a real API server: said to be pending, and why, if it is this node's, and captured once it has one. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { cli } from "../../rig/cli.ts";
 import { KEY, NodeRig, type TestPod } from "../../rig/node.ts";
 

@@ -1,8 +1,8 @@
 /** Each annotation carried out by real tcpdump; what is completed stays completed. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { waitFor } from "../../cluster/wait.ts";
-import { run } from "../../cluster/run.ts";
+import { waitFor } from "../../support/wait.ts";
+import { run } from "../../support/run.ts";
 import { cli, cliCommand } from "../../rig/cli.ts";
 import { exists, KEY, NodeRig, numbersIn } from "../../rig/node.ts";
 

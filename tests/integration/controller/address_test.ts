@@ -1,8 +1,8 @@
 /** The HTTP port in pods of clusters with IPv4, IPv6 or both: the controller as a process in network namespaces like theirs. */
 import { ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt, run } from "../../cluster/run.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { attempt, run } from "../../support/run.ts";
+import { waitFor } from "../../support/wait.ts";
 import { denoArgs } from "../../rig/cli.ts";
 
 const PORT = "9090";

@@ -1,8 +1,8 @@
 /** What is told of a capture by tcpdump's own counters: Events of silence and of drops, /metrics, capture.json, `list`. */
 import { deepStrictEqual as assertEquals, match, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { run } from "../../support/run.ts";
+import { waitFor } from "../../support/wait.ts";
 import { cli } from "../../rig/cli.ts";
 import { type Controller, IMPATIENT, KEY, NodeRig, type TestPod } from "../../rig/node.ts";
 

@@ -1,6 +1,6 @@
 /** A controller that may not, or shall not, write Events does everything else. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { KEY, NodeRig } from "../../rig/node.ts";
 
 let node: NodeRig;

@@ -6,8 +6,8 @@ import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/stric
 import { join } from "@std/path";
 import { memoryOf } from "../../bench/measures.ts";
 import { contenders, Stage } from "../../bench/stage.ts";
-import { run } from "../../cluster/run.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { run } from "../../support/run.ts";
+import { waitFor } from "../../support/wait.ts";
 import { ROOT } from "../../rig/cli.ts";
 
 const PODS = 110;

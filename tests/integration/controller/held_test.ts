@@ -5,7 +5,7 @@ import { CaptureDir } from "../../../src/store/capture_dir.ts";
 import { runController } from "../../../src/controller.ts";
 import { setupLog } from "../../../src/log.ts";
 import { readSettings } from "../../../src/settings.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 
 /** Counts, until it is disposed of, how many listeners there are on all AbortSignals beyond those that were there. */
 class Listeners implements Disposable {

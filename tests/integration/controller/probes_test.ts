@@ -1,8 +1,8 @@
 /** What the kubelet's probes see of a real controller. */
 import { deepStrictEqual as assertEquals, match, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
-import { Hopeless, waitFor } from "../../cluster/wait.ts";
+import { run } from "../../support/run.ts";
+import { Hopeless, waitFor } from "../../support/wait.ts";
 import { type Controller, IMPATIENT, KEY, NodeRig } from "../../rig/node.ts";
 
 let node: NodeRig;

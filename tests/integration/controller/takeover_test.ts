@@ -1,8 +1,8 @@
 /** An upgrade and a downgrade: the version before starts, this one goes on with what is there, and the version before again. */
 import assert from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt, run } from "../../cluster/run.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { attempt, run } from "../../support/run.ts";
+import { waitFor } from "../../support/wait.ts";
 import { bundleArgv, formerPrograms, presentPrograms, type Programs } from "../../rig/former.ts";
 import { type Controller, exists, KEY, NodeRig, numbersIn, type TestPod } from "../../rig/node.ts";
 import type { Rule } from "../plugin/fake_kubectl.ts";

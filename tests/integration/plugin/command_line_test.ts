@@ -1,8 +1,8 @@
 /** The command line as kubectl's users write it, on a real API server with the real kubectl, whose calls are recorded. */
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
-import { tool } from "../../cluster/tool.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { tool } from "../../support/tool.ts";
+import { waitFor } from "../../support/wait.ts";
 import { VERSION } from "../../../src/version.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { clusterRules, controllerPod, install, PATCHED, type Result, Sandbox } from "./rig.ts";

@@ -2,7 +2,7 @@
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
 import { load, loadAll } from "js-yaml";
-import { tool } from "../../cluster/tool.ts";
+import { tool } from "../../support/tool.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { controllerPod, eventually, install, pluginCommand, Sandbox } from "./rig.ts";
 

@@ -5,7 +5,7 @@
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import { join } from "@std/path";
 import { ApiServer } from "../../rig/apiserver.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { clusterRole, controllerPod, install, makePod, plugin } from "./rig.ts";
 
 const KEY = "tcpdump.antrea.io";

@@ -1,7 +1,7 @@
 /** Tells when client-node can be used for more than its KubeConfig (docs/adr/0040). */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { run } from "../../cluster/run.ts";
+import { run } from "../../support/run.ts";
 
 Deno.test("client-node still hangs on Deno when a body is cut or reset, or idle: if this fails, upstream is mended, so reread ADR 0040", async () => {
   const program = join(import.meta.dirname!, "client_node_hang.ts");

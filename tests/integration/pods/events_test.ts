@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { ApiClient } from "../../../src/pods/api.ts";
 import { type PodEvent, PodEvents } from "../../../src/pods/events.ts";
 import type { PodRef } from "../../../src/pods/pod.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
 import { NODE, Recorder } from "../../rig/follower.ts";
 import { FaultProxy, type Match } from "../../rig/proxy.ts";

@@ -1,7 +1,7 @@
 /** The rig itself: what a killed run leaves behind is gone after the next start. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { daemonsOf } from "../../cluster/daemon.ts";
+import { daemonsOf } from "../../support/daemon.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
 
 Deno.test("ApiServer.start() ends and deletes what a run that was killed has left, and nothing that is in use", async () => {

@@ -1,8 +1,8 @@
 /** Files that tcpdump, editcap, mergecap and text2pcap made go through `cat` and through merging; tshark and capinfos judge. */
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { run } from "../../support/run.ts";
+import { waitFor } from "../../support/wait.ts";
 import { FileSource } from "../../../src/pcap/bytes.ts";
 import { cat } from "../../../src/reading/cat.ts";
 import { mergeCaptures } from "../../../src/pcap/merge.ts";

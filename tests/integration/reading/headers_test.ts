@@ -1,8 +1,8 @@
 /** `--headers-only` of what tcpdump has really captured; tshark judges that all is there but what was said. */
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { run } from "../../support/run.ts";
+import { waitFor } from "../../support/wait.ts";
 import { denoArgs } from "../../rig/cli.ts";
 import { checkWhole } from "../../../src/plugin/fetch/whole.ts";
 import { captureDir, run as aRun } from "../../unit/reading/files.ts";

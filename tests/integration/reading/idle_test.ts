@@ -2,7 +2,7 @@
 import { deepStrictEqual } from "node:assert";
 import { join } from "@std/path";
 import { ROOT } from "../../rig/cli.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 
 /** Seconds between two looks; the chart's are 300. */
 const LOOKS = "2";

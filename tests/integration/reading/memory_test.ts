@@ -1,6 +1,6 @@
 import { ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
+import { run } from "../../support/run.ts";
 import { denoArgs } from "../../rig/cli.ts";
 import { captureDir, header } from "../../unit/reading/files.ts";
 

@@ -1,7 +1,7 @@
 /** What tests count packets by must not depend on what tshark or tcpdump takes a random source port for. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
+import { run } from "../../support/run.ts";
 import { numbersIn } from "../../rig/node.ts";
 import { pcap, START } from "../../unit/reading/files.ts";
 import { numbersIn as sentNumbersIn } from "./rig.ts";

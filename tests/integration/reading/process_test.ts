@@ -1,7 +1,7 @@
 /** The commands as processes: their pipes, signals and exit codes. */
 import { deepStrictEqual as assertEquals, fail, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
+import { run } from "../../support/run.ts";
 import { cli, denoArgs } from "../../rig/cli.ts";
 import { MemorySource } from "../../../src/pcap/bytes.ts";
 import { readTrailer, type Trailer } from "../../../src/spec/outcome.ts";

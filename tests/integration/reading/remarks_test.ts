@@ -1,7 +1,7 @@
 /** What `cat` leaves out, puts in order and says of it, as tshark and capinfos see it: nothing here goes through our own readers. */
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
+import { run } from "../../support/run.ts";
 import { FileSource } from "../../../src/pcap/bytes.ts";
 import { cat, type CatOptions } from "../../../src/reading/cat.ts";
 import { mergeCaptures } from "../../../src/pcap/merge.ts";

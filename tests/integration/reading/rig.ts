@@ -1,7 +1,7 @@
 /** Real tools around the readers: tcpdump and a sender in a netns of their own, and Wireshark's programs to judge by. */
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { run } from "../../support/run.ts";
+import { waitFor } from "../../support/wait.ts";
 import { denoArgs, ROOT } from "../../rig/cli.ts";
 import { linesOf } from "./lines.ts";
 

@@ -1,8 +1,8 @@
 /** `cat` and `stream` beside a real tcpdump that rotates under load. tshark judges what they wrote. */
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
-import { run } from "../../cluster/run.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { run } from "../../support/run.ts";
+import { waitFor } from "../../support/wait.ts";
 import { promote } from "../../../src/store/ring.ts";
 import { type CaptureDir, captureDir, REQUEST, run as aRun } from "../../unit/reading/files.ts";
 import { linesOf } from "./lines.ts";

@@ -6,7 +6,7 @@ import {
 } from "node:assert/strict";
 import { GrpcCode } from "../../../src/sandboxes/grpc.ts";
 import { Runtime } from "../../../src/sandboxes/runtime.ts";
-import { run } from "../../cluster/run.ts";
+import { run } from "../../support/run.ts";
 import { ContainerdRig } from "../../rig/containerd.ts";
 import { CONTAINERD_VERSIONS } from "../../rig/containerd_binaries.ts";
 import { Watching } from "./watching.ts";

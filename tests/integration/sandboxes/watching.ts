@@ -1,7 +1,7 @@
 /** A running Sandboxes with its log and its changes, for tests. */
 import type { SandboxOwner } from "../../../src/sandboxes/sandbox.ts";
 import { Sandboxes, type SandboxesOptions } from "../../../src/sandboxes/sandboxes.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 
 export interface Change {
   readonly owner: SandboxOwner;

@@ -1,7 +1,7 @@
 /** One capture through its life, with a script for tcpdump: what it does, tells and writes. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { Run } from "../../../src/tcpdump/run.ts";
 import { requestHash } from "../../../src/spec/annotations.ts";
 import { exists, KEY, World } from "./world.ts";

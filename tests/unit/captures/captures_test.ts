@@ -1,7 +1,7 @@
 /** All captures together, with a script for tcpdump: what is done every second, and how it stops. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { CaptureDir } from "../../../src/store/capture_dir.ts";
 import { exists, World } from "./world.ts";
 

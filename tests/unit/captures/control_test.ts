@@ -4,7 +4,7 @@ import { Control } from "../../../src/captures/control.ts";
 import { Tcpdump } from "../../../src/tcpdump/tcpdump.ts";
 import { flushBuffer } from "../../../src/tcpdump/tcpdump_buffer.ts";
 import { askCount, askFlush } from "../../../src/reading/ask_controller.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 
 const WEB = { namespace: "default", pod: "web-0" };
 const never = new AbortController().signal;

@@ -1,7 +1,7 @@
 /** Captures by properties: whatever happens, in whatever order, all comes to rest where the invariant (design, section 2) wants it. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import fc from "fast-check";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { exists, World } from "./world.ts";
 
 const NAMES = ["web", "web-1", "db", "job"] as const;

@@ -1,6 +1,6 @@
 /** Whose sandbox it is: proven by the runtime's labels, whatever a pod's annotations claim. All sandboxes here are in the node's network. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { World } from "./world.ts";
 
 /** A world in which bank/ledger is captured. */

@@ -1,6 +1,6 @@
 /** Pods without a sandbox: whose they are and what they wait for is asked of the API, seldom. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import type { Pod } from "../../../src/pods/pod.ts";
 import { requestHash } from "../../../src/spec/annotations.ts";
 import { World, type WorldOptions } from "./world.ts";

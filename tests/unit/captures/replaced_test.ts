@@ -1,6 +1,6 @@
 /** Another pod, or another request, that takes the place of one in the middle of a step: the outcome is not its own. */
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { requestHash } from "../../../src/spec/annotations.ts";
 import { World } from "./world.ts";
 

@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import fc from "fast-check";
 import { widened } from "../../../src/tcpdump/counters.ts";
 import { Tcpdump } from "../../../src/tcpdump/tcpdump.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 
 Deno.test("Tcpdump.askCounters() sends SIGUSR1 only once tcpdump listens: before, it would die of it", async () => {
   const dir = await Deno.makeTempDir();

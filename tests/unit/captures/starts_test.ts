@@ -1,7 +1,7 @@
 /** Starts with a filter take turns; and what tcpdump says of a filter where it is started. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
-import { lasting, waitFor } from "../../cluster/wait.ts";
+import { lasting, waitFor } from "../../support/wait.ts";
 import { exists, World } from "./world.ts";
 
 /** Pods of a namespace that ask for a capture with the same filter. */

@@ -3,7 +3,7 @@
  * and a script stands in for tcpdump, which makes the files of its ring at once and obeys signals.
  */
 import { join } from "@std/path";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { CaptureDir } from "../../../src/store/capture_dir.ts";
 import { Captures } from "../../../src/captures/captures.ts";
 import type { DiskFloor } from "../../../src/limits/disk.ts";

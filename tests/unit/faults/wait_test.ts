@@ -1,5 +1,5 @@
 import { deepStrictEqual as assertEquals, ok as assert, rejects as assertRejects } from "node:assert/strict";
-import { Hopeless, lasting, must, waitFor } from "../../cluster/wait.ts";
+import { Hopeless, lasting, must, waitFor } from "../../support/wait.ts";
 
 Deno.test("waitFor() takes what is thrown for not yet, but for what must() checks", async () => {
   let looks = 0;

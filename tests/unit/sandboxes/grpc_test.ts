@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "@std/path";
 import { framed, GrpcClient, GrpcCode, GrpcError, unframed } from "../../../src/sandboxes/grpc.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { ROOT, run } from "../../rig/cli.ts";
 import { GrpcServer, type Piece } from "../../rig/grpc_server.ts";
 

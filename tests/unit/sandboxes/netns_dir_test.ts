@@ -1,7 +1,7 @@
 import { deepStrictEqual as assertEquals, match as assertMatch, strictEqual as assertSame } from "node:assert/strict";
 import { join } from "@std/path";
 import { NetnsDir } from "../../../src/sandboxes/netns_dir.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 
 interface Watched extends AsyncDisposable {
   readonly path: string;

@@ -1,7 +1,7 @@
 /** A deleted file's blocks are free at once, and nothing else is touched. */
 import { deepStrictEqual as assertEquals, rejects } from "node:assert/strict";
 import { join } from "@std/path";
-import { attempt, run } from "../../cluster/run.ts";
+import { attempt, run } from "../../support/run.ts";
 import { deleteFile } from "../../../src/store/delete_file.ts";
 
 async function directory(): Promise<AsyncDisposable & { readonly path: string; at(name: string): string }> {

@@ -1,6 +1,6 @@
 import { deepStrictEqual as assertEquals, ok as assert, rejects as assertRejects } from "node:assert/strict";
 import { join } from "@std/path";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { FilterChecks, PodFilter } from "../../../src/tcpdump/filter_checks.ts";
 import { tooComplex } from "../../../src/tcpdump/filter_limits.ts";
 import { checkFilter, linkTypeOf, listInterfaces } from "../../../src/tcpdump/tcpdump_queries.ts";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { RunHealth } from "../../../src/tcpdump/health.ts";
 import { Run } from "../../../src/tcpdump/run.ts";
 import { CAPTURE_TIMING } from "../../../src/timing.ts";
-import { waitFor } from "../../cluster/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { World } from "../captures/world.ts";
 
 /** A run whose tcpdump answers what the test says. */

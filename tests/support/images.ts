@@ -3,7 +3,7 @@
  * `localhost/pause:1` and `localhost/busybox:1` (sh, ping, nc, wget, httpd, dd …), and `localhost/nettools:1`, which adds iperf3.
  */
 import { dirname, join } from "node:path";
-import { cacheDir } from "./config.ts";
+import { cacheDir } from "./cache.ts";
 import { run } from "./run.ts";
 
 /** Rises when what is in the images changes, so that older ones in the cache are made again. */

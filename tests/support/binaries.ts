@@ -2,10 +2,13 @@
  * Kubernetes and containerd, built from source out of the Go module proxy (a few minutes, once) and kept in the cache.
  * Go newer than the one installed is fetched by Go itself (GOTOOLCHAIN=auto).
  */
-import { dirname, join } from "node:path";
-import { cacheDir, CONTAINERD_VERSION, KUBERNETES_VERSION, RUNC_VERSION } from "./config.ts";
+import { join } from "node:path";
+import { cached } from "./cache.ts";
 import { CommandError } from "./run.ts";
-import { say, ticking } from "./say.ts";
+
+export const KUBERNETES_VERSION = "1.36.3";
+export const CONTAINERD_VERSION = "2.3.5";
+export const RUNC_VERSION = "1.3.4";
 
 const KUBE_SOURCE = join(import.meta.dirname!, "kube");
 
@@ -67,34 +70,6 @@ export function runcFolder(): Promise<string> {
   });
 }
 
-/**
- * The folder `name` of the cache, filled by `build` if it is not there. It appears by one rename, when it is whole; a lock lets
- * several builds at once wait for the first.
- */
-export async function cached(
-  name: string,
-  what: string,
-  build: (out: string, count: (line: string) => void) => Promise<void>,
-): Promise<string> {
-  const folder = join(cacheDir(), name);
-  if (await exists(folder)) return folder;
-  await Deno.mkdir(dirname(folder), { recursive: true });
-  using lock = await Deno.open(`${folder}.lock`, { create: true, write: true });
-  await lock.lock(true);
-  if (await exists(folder)) return folder;
-  say(`building ${what} into ${folder}`);
-  const out = `${folder}.part`;
-  await Deno.remove(out, { recursive: true }).catch(() => {});
-  await Deno.mkdir(out);
-  let lines = 0, last = "";
-  {
-    using _ticker = ticking((elapsed) => `building ${what}: ${elapsed}, ${lines} steps, now ${last || "downloading"}`);
-    await build(out, (line) => (lines++, last = line.trim()));
-  }
-  await Deno.rename(out, folder);
-  return folder;
-}
-
 /** Runs go with its progress (`-v`, downloads) counted line by line. Deadline 60 min: slow machines exist, endless ones do not. */
 export async function go(args: string[], cwd: string, count: (line: string) => void, env: Record<string, string> = {}) {
   const auto = { CGO_ENABLED: "0", GOTOOLCHAIN: "auto", GOFLAGS: "-buildvcs=false", GOWORK: "off", ...env };
@@ -126,8 +101,4 @@ export async function go(args: string[], cwd: string, count: (line: string) => v
   }
   const { code } = await child.status;
   if (code !== 0) throw new CommandError(`go ${args[0]} exited with ${code}:\n${[...tail, rest].join("\n")}`);
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(() => true, () => false);
 }

@@ -1,9 +1,8 @@
 /** What takes minutes to build is built once, shows that it goes on, and is never there half. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { cached } from "../../cluster/binaries.ts";
-import { cacheDir } from "../../cluster/config.ts";
-import { clock, ticking } from "../../cluster/say.ts";
+import { cached, cacheDir } from "../../support/cache.ts";
+import { clock, ticking } from "../../support/say.ts";
 
 /** A name that nobody else has in the cache; what is made under it is gone when the scope ends. */
 function fresh(): { name: string } & AsyncDisposable {
