@@ -9,7 +9,7 @@ import { type Pod, podKey } from "../pods/pod.ts";
 import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { CaptureRequest } from "../spec/request.ts";
 import { type Asker, Place } from "../limits/admissions.ts";
-import { Backoff } from "./backoff.ts";
+import { Backoff } from "../base/backoff.ts";
 import { applies, bytesAskedFor } from "./claim.ts";
 import { PodFilter } from "../tcpdump/filter_checks.ts";
 import { Folder } from "./folder.ts";
@@ -57,7 +57,7 @@ export class Capture implements Asker {
     this.folder = new Folder({ directory, namespace, name, node: settings.nodeName, log });
     this.#filter = new PodFilter(filters, namespace);
     const enqueue = () => shared.enqueue(this.key);
-    this.backoff = new Backoff(enqueue, timing.retry);
+    this.backoff = new Backoff(enqueue, { firstMs: timing.retry.first, mostMs: timing.retry.most });
     this.runs = new Runs({
       ...{ ...shared, namespace, name, log, folder: this.folder, interrupt: this.#interrupt, onEnd: enqueue },
       tell: (run, event) => {

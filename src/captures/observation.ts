@@ -1,6 +1,6 @@
 /** Gathers what the plan's next step depends on, from the parts of one capture. */
 import type { Sandbox } from "../sandboxes/sandbox.ts";
-import type { Backoff } from "./backoff.ts";
+import type { Backoff } from "../base/backoff.ts";
 import type { Folder } from "./folder.ts";
 import type { Admission, Observed } from "../plan/plan.ts";
 import type { RequestTracker } from "./request_tracker.ts";

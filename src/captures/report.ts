@@ -2,16 +2,13 @@
  * What is said of one pod's capture: the log line and the Event for what is new, each once. Of one pod UID: where another pod has
  * the name, another report takes its place, which has said nothing yet.
  */
-import type { PodEvent } from "../pods/events.ts";
+import type { PodEvent, Recorder } from "../pods/events.ts";
 import type { Pod } from "../pods/pod.ts";
 import { requestHash } from "../spec/annotations.ts";
 import type { Log } from "../log.ts";
 import type { Manifest } from "../store/manifest.ts";
 import type { Desired } from "../plan/plan.ts";
 import { eventFor } from "../plan/told.ts";
-
-/** Records an Event on a pod. @param isAnswer whether it is the first word on the request. */
-export type Recorder = (pod: Pod, event: PodEvent, request: string, isAnswer: boolean) => void;
 
 export interface ReportOptions {
   readonly log: Log;

@@ -14,7 +14,7 @@ import { type Exit, isClean } from "../tcpdump/exit.ts";
 import type { FilterChecks, PodFilter } from "../tcpdump/filter_checks.ts";
 import type { Folder } from "./folder.ts";
 import type { Finding } from "../tcpdump/health.ts";
-import type { PodSandboxes } from "./pod_sandboxes.ts";
+import type { PodSandboxes } from "../sandboxes/pod_sandboxes.ts";
 import { Run, type Stop } from "../tcpdump/run.ts";
 import { listInterfaces } from "../tcpdump/tcpdump_queries.ts";
 import type { CaptureTiming } from "../timing.ts";

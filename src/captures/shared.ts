@@ -6,8 +6,8 @@ import type { CaptureDir } from "../store/capture_dir.ts";
 import type { Admissions } from "../limits/admissions.ts";
 import type { DiskFloor } from "../limits/disk.ts";
 import type { FilterChecks } from "../tcpdump/filter_checks.ts";
-import type { PodSandboxes } from "./pod_sandboxes.ts";
-import type { Recorder } from "./report.ts";
+import type { PodSandboxes } from "../sandboxes/pod_sandboxes.ts";
+import type { Recorder } from "../pods/events.ts";
 import type { Retention } from "../limits/retention.ts";
 import type { CaptureTiming } from "../timing.ts";
 

@@ -33,6 +33,9 @@ const BACKOFF = { firstMs: 1000, mostMs: 60_000 };
 /** Some 5 min of an API server that is away; what happened before that is of no use as news. */
 const TRIES = 10;
 
+/** Records an Event on a pod. @param isAnswer whether it is the first word on the request. */
+export type Recorder = (pod: PodRef, event: PodEvent, request: string, isAnswer: boolean) => void;
+
 export interface PodEventsOptions {
   readonly api: ApiClient;
   readonly nodeName: string;
