@@ -12,7 +12,7 @@ import { mixedLinkTypes } from "../pcap/interfaces.ts";
 import { type Io, systemIo } from "./io.ts";
 import { untilReceived } from "./exit_with_stdin.ts";
 import { type Capture, findCapture } from "./locate.ts";
-import { EXIT, trailerOf } from "../spec/outcome.ts";
+import { EXIT } from "../spec/outcome.ts";
 import { PcapReader } from "../pcap/pcap.ts";
 import { PCAP_HEADER_BYTES } from "../pcap/pcap_format.ts";
 import { Refusal, refusing } from "./refusal.ts";
@@ -40,7 +40,7 @@ export interface CatOptions {
 /**
  * `cat` with the process's own stdout and stderr, until `signal` is aborted.
  *
- * @param whileStdin It ends its stderr with a trailer (outcome.ts), and ends when standard input does. @default false
+ * @param whileStdin It writes a trailer to stderr (outcome.ts), and ends when standard input does. @default false
  * @returns the exit code.
  */
 export async function runCat(
@@ -54,7 +54,7 @@ export async function runCat(
   if (!whileStdin) return code;
   // Plugins of version 0.1 wait for this sentence.
   if (io.written > 0) io.say(`all ${io.written} bytes are written`);
-  io.say(JSON.stringify(trailerOf(code, io.written, io.state)));
+  io.end(code);
   return io.written > 0 ? await untilReceived(code, signal) : code;
 }
 

@@ -1,4 +1,5 @@
 /** The outside of a reading command: its stdout, its stderr, and being told to stop. */
+import { trailerOf } from "../spec/outcome.ts";
 import type { CaptureState } from "../spec/state.ts";
 import { printable } from "../base/printable.ts";
 import { deadline } from "../base/timeout.ts";
@@ -28,8 +29,16 @@ export interface Io {
   readonly signal: AbortSignal;
   /** Whether stdout is a terminal, which binary data would garble. */
   readonly stdoutIsTerminal: boolean;
-  /** Set by a command that refuses: the state of the capture, if it is known. */
-  state?: CaptureState | undefined;
+  /** Writes why the command fails. @param state The capture's, if it is known. */
+  refuse(words: string, code: number, state?: CaptureState): void;
+}
+
+/** The process's own. */
+export interface SystemIo extends Io {
+  /** Bytes written to stdout. */
+  readonly written: number;
+  /** Writes the trailer (outcome.ts) if a program asked for one, unless it has been written. */
+  end(code: number): void;
 }
 
 /**
@@ -51,13 +60,18 @@ const FAST_MS = 100;
 export function systemIo(
   signal: AbortSignal,
   { whileStdin = false, goneMs = GONE_MS } = {},
-): Io & { readonly written: number } {
+): SystemIo {
   // A write that is given up is left behind, blocked.
   const unlessGone = <T>(written: Promise<T>) =>
     whileStdin ? written : deadline(written, goneMs, () => new ReaderGone(goneMs / 1000));
   let written = 0;
   let stdout: Promise<Stdout> | undefined;
   let piece = SMALL_PIECE;
+  let needsTrailer = whileStdin;
+  const end = (code: number, state?: CaptureState) => {
+    if (needsTrailer) say(JSON.stringify(trailerOf(code, written, state)));
+    needsTrailer = false;
+  };
   return {
     async write(bytes) {
       // Opening waits for a reader, if there is none any more.
@@ -70,7 +84,13 @@ export function systemIo(
         piece = performance.now() - started > FAST_MS ? SMALL_PIECE : Math.min(2 * piece, LARGE_PIECE);
       }
     },
-    say: (line) => say(line),
+    say,
+    refuse(words, code, state) {
+      // Plugins of version 0.1 show the last line as the reason, where nothing was written.
+      if (written === 0) end(code, state);
+      say(words);
+    },
+    end,
     signal,
     stdoutIsTerminal: Deno.stdout.isTerminal(),
     get written() {

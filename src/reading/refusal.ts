@@ -25,13 +25,11 @@ export async function refusing(io: Io, work: () => Promise<number>): Promise<num
   } catch (error) {
     // The reader has what it wanted, or knows best why it ended: as quiet as a program that SIGPIPE ends.
     if (error instanceof ReaderGone && error.waited === undefined) return 1;
-    if (io.signal.aborted) {
-      io.say("ended before all was written");
-      return EXIT.ended;
-    }
-    io.say(messageOf(error));
-    if (!(error instanceof Refusal)) return EXIT.failed;
-    io.state = error.state;
-    return error.code;
+    const { code, state } = error instanceof Refusal ? error : { code: EXIT.failed, state: undefined };
+    const [words, exitCode] = io.signal.aborted
+      ? ["ended before all was written", EXIT.ended]
+      : [messageOf(error), code];
+    io.refuse(words, exitCode, state);
+    return exitCode;
   }
 }

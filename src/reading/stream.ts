@@ -9,7 +9,6 @@ import { FollowedManifest } from "./followed_manifest.ts";
 import { mixedLinkTypes } from "../pcap/interfaces.ts";
 import { type Io, ReaderGone, systemIo } from "./io.ts";
 import { type Capture, findCapture } from "./locate.ts";
-import { trailerOf } from "../spec/outcome.ts";
 import { PcapReader } from "../pcap/pcap.ts";
 import { commentOption } from "../pcap/pcapng_blocks.ts";
 import { Refusal, refusing } from "./refusal.ts";
@@ -37,7 +36,7 @@ export interface StreamOptions {
 /**
  * `stream` with the process's own stdout and stderr, until `signal` is aborted.
  *
- * @param whileStdin It ends its stderr with a trailer (outcome.ts).
+ * @param whileStdin It writes a trailer to stderr (outcome.ts).
  * @returns the exit code.
  */
 export async function runStream(
@@ -45,7 +44,7 @@ export async function runStream(
 ): Promise<number> {
   const io = systemIo(signal, { whileStdin });
   const code = await stream(options, io);
-  if (whileStdin) io.say(JSON.stringify(trailerOf(code, io.written, io.state)));
+  io.end(code);
   return code;
 }
 

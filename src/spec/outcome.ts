@@ -1,6 +1,6 @@
 /**
- * How the reading commands tell a program what became of them: by exit code, and with `--while-stdin` by a trailer, the last line that they
- * write to stderr. No program needs to read their sentences. The plugin imports this file too.
+ * What a program learns from a reading command: an exit code, and with `--while-stdin` a trailer, one line on stderr. It is the last line,
+ * except where nothing is written to stdout: there the sentence that says why comes last. No program needs to read the sentences.
  */
 import type { CaptureState } from "./state.ts";
 
@@ -21,7 +21,7 @@ export const EXIT = {
 
 export type Outcome = keyof typeof EXIT | "partial";
 
-/** The content of the last line, as JSON. */
+/** The content of that line, as JSON. */
 export interface Trailer {
   /** Version of this format. */
   readonly trailer: 1;

@@ -192,7 +192,8 @@ export class Kubectl {
     const terminal = this.#login.needed;
     let total: Total | undefined, read = 0;
     const acknowledge = () => {
-      if (total !== undefined && read >= total.bytes) child.endInput(total.code);
+      // Without a byte the command waits for nothing, and its reason comes after the trailer.
+      if (total !== undefined && total.bytes > 0 && read >= total.bytes) child.endInput(total.code);
     };
     const onStderr = (line: string) => {
       const found = options.total?.(line);

@@ -313,12 +313,15 @@ Deno.test("the plugin of each version gets captures from the controller of the o
         });
       const none = await get();
       assert.notEqual(none.code, 0);
+      assert.match(none.stderr, new RegExp(`: Cannot find a capture of default/${target} on this node: `));
       const pod = await node.startPod(target, {
         annotations: { [KEY]: "5", [`${KEY}/filter`]: "udp dst port 9" },
       });
       await node.capturing(pod);
       const empty = await get();
       assert.notEqual(empty.code, 0);
+      assert.match(empty.stderr, new RegExp(`: Cannot read default/${target}: no packet has been captured yet`));
+      for (const { stderr } of [none, empty]) assert.doesNotMatch(stderr, /[{}]/);
       await node.send(pod, "got", 20);
       await hasAll(node, pod, "got", 20);
       const { code, stderr } = await get();
