@@ -31,7 +31,7 @@ export interface CheckOptions {
 }
 
 /**
- * Waits until there is a controller and all are ready, and says so on stdout. All means every pod of the DaemonSet, which its
+ * Waits until there is a controller and all are ready, and prints that. All means every pod of the DaemonSet, which its
  * controller makes for each node as soon as the node is there.
  *
  * @returns The exit status, 0.
@@ -76,7 +76,7 @@ async function list(api: ApiClient, path: string, signal: AbortSignal): Promise<
   return (body.items as ControllerPod[]).filter(({ metadata }) => metadata.deletionTimestamp === undefined);
 }
 
-/** Why a pod is not ready; undefined: it is. */
+/** Returns why a pod is not ready; undefined: it is. */
 function why({ metadata, spec, status }: ControllerPod): string | undefined {
   const conditions = status.conditions ?? [];
   if (conditions.some(({ type, status }) => type === "Ready" && status === "True")) return undefined;

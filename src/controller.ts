@@ -36,7 +36,7 @@ export interface ControllerOptions {
     readonly health?: Partial<CaptureTiming["health"]>;
   };
 }
-/** How long the API may take to tell of one pod. */
+/** Milliseconds that the API may take to answer for one pod. */
 const LOOK_TIMEOUT_MS = 10_000;
 /** How long Events that are still to be sent may take when we stop. */
 const EVENTS_CLOSE_MS = 2000;
@@ -153,7 +153,7 @@ export async function runController(
     await captures.stop();
     await Promise.all(parts);
     await events.close(AbortSignal.timeout(EVENTS_CLOSE_MS));
-    // Where nothing is kept, nothing of ours stays on the node; the next life makes the marker again.
+    // Where nothing is kept, nothing of ours stays on the node; the next start makes the marker again.
     if (exitCode === 0) {
       await directory.giveUp().catch((error) => {
         log.warn("captureDir stays marked as ours", { path: directory.path, reason: error.message });
@@ -171,7 +171,7 @@ export async function runController(
   }
 }
 
-/** Takes the capture directory, however long another controller holds it. @returns undefined if told to stop before. */
+/** Takes the capture directory, however long another controller holds it. @returns undefined if stopped before. */
 async function takeDirectory(
   settings: Settings,
   signal: AbortSignal,

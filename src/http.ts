@@ -1,7 +1,7 @@
 /**
  * The HTTP port: /healthz and /readyz for the kubelet's probes, /metrics for Prometheus.
  *
- * Whoever reaches the port needs no credential, so each connection costs little: one request, one answer, closed. Neither
+ * A client of the port needs no credential, so each connection costs little: one request, one answer, closed. Neither
  * Deno.serve nor node:http can do this. The first has no limit at all; the second drops new connections at its limit, probes too.
  */
 import { messageOf } from "./base/errors.ts";
@@ -37,9 +37,9 @@ export interface ServeOptions {
   port: number;
   hostname: string;
   log: Log;
-  /** Why the process cannot be helped but by a restart; undefined: it is well. */
+  /** Returns why the process cannot be helped but by a restart; undefined: it is well. */
   healthy(): string | undefined;
-  /** Why it cannot do its work now; undefined: it can. */
+  /** Returns why it cannot do its work now; undefined: it can. */
   ready(): string | undefined;
   /** Undefined: /metrics is not found. */
   metrics?: Metrics | undefined;

@@ -30,7 +30,7 @@ const LONGEST_VALUE = 1000;
 
 let formatLine = formatLogfmt;
 
-/** Standard error. Whoever ends the process flushes it before. */
+/** Standard error. What ends the process flushes it before. */
 export const stderr: LineWriter = new LineWriter({
   write: (bytes) => Deno.stderr.write(bytes),
   dropped: (lines) =>
@@ -42,7 +42,7 @@ export const stderr: LineWriter = new LineWriter({
     ]),
 });
 
-/** A log whose lines begin with the fields that `fields` returns at that moment. */
+/** Returns a log whose lines begin with the fields that `fields` returns at that moment. */
 export function withFields(log: Log, fields: () => LogFields): Log {
   const write = (level: LogLevel) => (message: string, more: LogFields = {}) =>
     log[level](message, { ...fields(), ...more });
@@ -58,7 +58,7 @@ export function setupLog({ level, format }: { level: LogLevel; format: LogFormat
   });
 }
 
-/** A log whose lines carry `component`, if given. */
+/** Returns a log whose lines carry `component`, if given. */
 export function getLog(component?: string): Log {
   const write = (level: LogLevel) => (message: string, fields: LogFields = {}) => {
     getLogger()[level](message, component === undefined ? fields : { ...fields, component });
@@ -83,7 +83,7 @@ function lineOf(record: LogRecord): LogLine {
 
 const RESERVED = new Set(["level", "msg", "time"]);
 
-/** One line without its end; no value, whatever is in it, can end the line or look like another key. */
+/** Formats one line, without its end; no value, whatever is in it, can end the line or look like another key. */
 export function formatLogfmt(line: LogLine): string {
   return line.map(([key, value]) => {
     const text = String(value);
@@ -92,7 +92,7 @@ export function formatLogfmt(line: LogLine): string {
   }).join(" ");
 }
 
-/** As formatLogfmt(), as one JSON object. */
+/** Formats one line as one JSON object. */
 export function formatJson(line: LogLine): string {
   const members = line.map(([key, value]) =>
     `${quote(safeKey(key))}:${
@@ -102,7 +102,7 @@ export function formatJson(line: LogLine): string {
   return `{${members.join(",")}}`;
 }
 
-/** A key of letters, digits, `_`, `.`, `/` and `-`. */
+/** Returns a key of letters, digits, `_`, `.`, `/` and `-`. */
 function safeKey(key: string): string {
   return key.replace(/[^A-Za-z0-9_./-]/g, "_") || "_";
 }

@@ -31,7 +31,7 @@ const WHILE_STDIN = [
   "end when standard input does, as it does when the client of kubectl exec -i is gone",
 ] as const;
 
-/** For whoever may see who speaks to whom, and not what they say; see src/pcap/headers.ts. */
+/** For users who may see the headers and no payload; see src/pcap/headers.ts. */
 const HEADERS_ONLY = [
   "--headers-only",
   "cut each packet behind its TCP, UDP, ICMP or SCTP header; DNS (port 53) is left whole",
@@ -110,7 +110,7 @@ program.command("version").description("Print the version.").action(async () => 
   await Deno.stdout.write(new TextEncoder().encode(`packet-capture ${VERSION}\n`));
 });
 
-/** A command with the flags of the settings named by `keys`; undefined: of all. */
+/** Returns a command with the flags of the settings named by `keys`; undefined: of all. */
 function command(name: string, description: string, keys?: readonly string[]): Command {
   const command = program.command(name).description(description);
   for (const { key, flag, help } of FLAGS) {
@@ -153,8 +153,8 @@ async function run(
 }
 
 /**
- * Refuses, in the container `reader`, flags that lead elsewhere than to its own captureDir: whoever runs a command there may have
- * no right to more (docs/security.md).
+ * Refuses, in the container `reader`, flags that lead elsewhere than to its own captureDir: a user who runs a command
+ * there may have no right to more (docs/security.md).
  *
  * @throws UsageError
  */
@@ -178,7 +178,7 @@ async function exit(code: number): Promise<never> {
   Deno.exit(code);
 }
 
-/** Says what went wrong in one sentence; 2: the command line or a setting was wrong, 1: it could not be done. */
+/** Writes what went wrong as one sentence, and leaves with 2 if the command line or a setting is wrong, else with 1. */
 function fail(error: unknown): Promise<never> {
   const usage = error instanceof UsageError || error instanceof CommanderError;
   // Commander puts its word before the sentence, and what may have been meant on a line of its own after it.

@@ -24,7 +24,7 @@ const START_BUCKETS = [0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0
 export interface CaptureNumbers {
   /** Packets written. */
   readonly packets: number;
-  /** Packets that the kernel dropped since tcpdump was too slow. */
+  /** Packets that the kernel dropped because tcpdump was too slow. */
   readonly dropped: number;
   /** Bytes of its files. */
   readonly ringBytes: number;
@@ -82,12 +82,12 @@ export class Metrics {
     });
   }
 
-  /** How many captures are in each state; a state that is not named has none. */
+  /** Sets how many captures are in each state; a state that is not named has none. */
   setRequests(counts: Readonly<Partial<Record<CaptureState, number>>>): void {
     for (const [state, count] of Object.entries({ ...STATES, ...counts })) this.#requests.set({ state }, count);
   }
 
-  /** The numbers of a capture as they are now. */
+  /** Sets the numbers of a capture as they are now. */
   setCapture(pod: PodName, numbers: CaptureNumbers): void {
     this.#captures.set(keyOf(pod), { ...numbers, labels: { namespace: pod.namespace, pod: pod.name } });
   }
@@ -97,7 +97,7 @@ export class Metrics {
     this.#captures.delete(keyOf(pod));
   }
 
-  /** The API server has just said something on the watch. */
+  /** Notes that something has just come on the watch. */
   watchActive(): void {
     this.#watchActivity = performance.now();
   }
@@ -107,7 +107,7 @@ export class Metrics {
     return this.#registry.contentType;
   }
 
-  /** All metrics in the text format of Prometheus. */
+  /** Returns all metrics in the text format of Prometheus. */
   text(): Promise<string> {
     return this.#registry.metrics();
   }
@@ -141,7 +141,7 @@ export class Metrics {
   }
 }
 
-/** Neither a namespace nor a name has a slash. */
+/** Returns a key that no two pods share: neither a namespace nor a name has a slash. */
 function keyOf({ namespace, name }: PodName): string {
   return `${namespace}/${name}`;
 }

@@ -1,10 +1,10 @@
 /**
- * Every setting of the controller and of the commands that run beside it, in one table: environment variable, flag,
+ * Every setting of the controller and of the commands that run next to it, in one table: environment variable, flag,
  * what it must be, default, help. A flag wins over the environment.
  *
  * Help texts, errors, the log line of effective settings and the program's type all come from the row, so nothing is
  * parsed in one place and refused in another. Values are refused, never repaired. An empty value is a bad value: it is
- * more likely a mistake in a template than a wish for the default.
+ * more likely a mistake in a template than a request for the default.
  */
 import {
   absolutePath,
@@ -90,7 +90,7 @@ type Scope = "namespacesAllow" | "namespacesDeny";
 type Limited = "maxFiles" | "maxFileSizeMB" | "maxCaptures" | "diskBudgetMB" | "minFreePercent";
 type LimitedPerNamespace = "maxCapturesPerNamespace" | "diskBudgetMBPerNamespace";
 
-/** The settings as the rest of the program reads them; the table above says what each is. */
+/** The settings as the rest of the program reads them; the table above describes each. */
 export type Settings =
   & Omit<Values, Scope | Limited | LimitedPerNamespace | "maxDuration" | "retentionAfterPodDeletion">
   & {
@@ -182,8 +182,8 @@ function readSetting(setting: Setting<unknown>, flag: string | undefined, source
 }
 
 /**
- * Whether this is the pod's container `reader`, which only reads captures: the chart sets READER there, so it is no setting that
- * somebody could choose.
+ * Returns whether this is the pod's container `reader`, which only reads captures: the chart sets READER there, so it
+ * is no setting that somebody could choose.
  *
  * @throws UsageError if READER is neither true nor false.
  */

@@ -1,4 +1,7 @@
-/** How long the captures wait of their own accord. The controller waits as long as this page says; tests hand in less. */
+/**
+ * Times that the captures wait of their own accord. The controller waits as long as this page states; tests hand in
+ * less.
+ */
 export interface CaptureTiming {
   /** Milliseconds from one turn of the loop to the next: the disk, the rings and the processes are looked at. */
   readonly tick: number;
@@ -14,7 +17,7 @@ export interface CaptureTiming {
     readonly again: number;
     readonly most: number;
   };
-  /** When what is found of a run is told. */
+  /** Times after which the findings of a run are reported. */
   readonly health: {
     /** Seconds of silence from the start of a run after which it is a finding. */
     readonly silence: number;

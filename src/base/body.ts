@@ -1,10 +1,11 @@
-/** Reads a fetched body so that its end, however it comes, is noticed; and says why a fetch has failed. */
+/** Reads a fetched body so that its end, however it comes, is noticed, and finds why a fetch has failed. */
 
 /**
- * The body's chunks, until it ends.
+ * Yields the body's chunks, until it ends.
  *
- * On Deno 2.9.6 the signal given to fetch has no effect on a body any more once the Response has been collected as garbage, which
- * may be as soon as nobody but the body's reader is left: a read that waits then waits for ever. So the reader is told itself.
+ * On Deno 2.9.6 the signal given to fetch has no effect on a body any more once the Response has been collected as
+ * garbage, which may be as soon as nobody but the body's reader is left: a read that waits then waits for ever. So
+ * the reader itself is cancelled.
  * @throws what `signal` was aborted with, at once.
  * @throws {TypeError} when the connection fails or the body is cut.
  */
@@ -31,7 +32,10 @@ export async function* chunksOf(
   }
 }
 
-/** Returns the cause of a fetch that failed: of "fetch failed" only the cause says which address, and what is wrong with it. */
+/**
+ * Returns the cause of a fetch that failed: of "fetch failed" only the cause names the address, and what is wrong
+ * with it.
+ */
 export function causeOf(error: unknown): Error {
   return (error instanceof TypeError && error.cause instanceof Error ? error.cause : error) as Error;
 }

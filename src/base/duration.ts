@@ -6,7 +6,7 @@ export function parseDuration(text: string): number | undefined {
   return match === null ? undefined : Number(match[1]) * SECONDS[match[2] as keyof typeof SECONDS];
 }
 
-/** A duration as `parseDuration` reads it: 90 → 90s, 600 → 10m, 7200 → 2h. */
+/** Returns a duration as `parseDuration` reads it: 90 → 90s, 600 → 10m, 7200 → 2h. */
 export function formatDuration(seconds: number): string {
   if (seconds > 0 && seconds % 3600 === 0) return `${seconds / 3600}h`;
   if (seconds > 0 && seconds % 60 === 0) return `${seconds / 60}m`;

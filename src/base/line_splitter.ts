@@ -34,7 +34,7 @@ export class LineSplitter {
   }
 
   /**
-   * The lines that end in this chunk, without their newlines.
+   * Yields the lines that end in this chunk, without their newlines.
    * @throws {RangeError} when a line is longer than the longest.
    */
   *take(chunk: Uint8Array): Generator<string> {

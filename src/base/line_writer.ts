@@ -5,9 +5,9 @@ import { settledWithin } from "./timeout.ts";
 const MOST_WAITING = 512 * 1024;
 
 export interface LineWriterOptions {
-  /** Writes some of the bytes, and says how many. */
+  /** Writes some of the bytes. @returns how many. */
   readonly write: (bytes: Uint8Array) => Promise<number>;
-  /** The line that tells how many lines were dropped. */
+  /** The line that reports how many lines were dropped. */
   readonly dropped: (lines: number) => string;
 }
 

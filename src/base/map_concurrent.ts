@@ -1,6 +1,6 @@
 /**
  * Does `work` for each item, at most `limit` at a time, results in the items' order. The first error ends it once the work under
- * way has ended too, so that nothing goes on behind the caller's back.
+ * way has ended too, so nothing goes on after the call.
  */
 export async function mapConcurrent<T, R>(
   items: readonly T[],

@@ -6,7 +6,10 @@
 // Controls; marks that change the direction of text or cannot be seen; line and paragraph separators; lone surrogates.
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 
-/** `text` on one line: each control or invisible character as `\n`, `\t`, `\x1b`, `\u202e`; all else unchanged. */
+/**
+ * Returns `text` on one line: each control or invisible character as `\n`, `\t`, `\x1b`, `\u202e`; all else
+ * unchanged.
+ */
 export function printable(text: string): string {
   return text.replace(HIDDEN, (character) => {
     if (character === "\n") return "\\n";

@@ -2,8 +2,9 @@
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 
 /**
- * A text in double quotes, on one line, whatever is in it: control characters, line separators, marks that turn the text
- * around and lone surrogates are escaped as JSON escapes them. Longer than `longest` UTF-16 units: cut, and its length said.
+ * Returns a text in double quotes, on one line, whatever is in it: control characters, line separators, marks that
+ * turn the text around and lone surrogates are escaped as JSON escapes them. A text longer than `longest` UTF-16
+ * units is cut, with its length after it.
  */
 export function quote(text: string, longest = Infinity): string {
   if (text.length > longest) {
@@ -14,7 +15,10 @@ export function quote(text: string, longest = Infinity): string {
   return JSON.stringify(text).replace(HIDDEN, (hidden) => hidden.split("").map(escape).join(""));
 }
 
-/** A value as JSON on several lines, with the same characters escaped in its texts, so that it can be shown on a terminal. */
+/**
+ * Returns a value as JSON on several lines, with the same characters escaped in its texts, so that it can be shown on
+ * a terminal.
+ */
 export function jsonText(value: unknown): string {
   // JSON itself escapes the controls below U+0020 in texts; the line breaks that are left are its layout.
   return JSON.stringify(value, null, 2).replace(

@@ -8,7 +8,10 @@ export class SharedNext<T = void> {
     this.#work = work;
   }
 
-  /** Does the work after what is under way, which may have passed what the caller wants: all who ask meanwhile share it. */
+  /**
+   * Does the work once more after the run under way, which may have begun too early for the caller. All callers
+   * meanwhile share it.
+   */
   run(): Promise<T> {
     return this.#next ??= this.#last.then(() => {
       this.#next = undefined;

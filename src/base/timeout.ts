@@ -15,7 +15,7 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
 /**
  * Waits for a promise until the signal is aborted.
  *
- * @throws the signal's reason then. The promise is left behind, and may reject unseen.
+ * @throws the signal's reason then. The promise is abandoned, and may reject unseen.
  */
 export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return await race(promise, signal);
@@ -24,7 +24,7 @@ export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Pr
 /**
  * Waits for a promise, but no longer than this.
  *
- * @throws what `late` returns, after that time. The promise is left behind, and may reject unseen.
+ * @throws what `late` returns, after that time. The promise is abandoned, and may reject unseen.
  */
 export async function deadline<T>(
   promise: Promise<T>,

@@ -5,7 +5,7 @@ import { isDnsLabel, isDnsName } from "./names.ts";
 export interface Kind<T> {
   /** The end of the sentence "… must be …". */
   readonly mustBe: string;
-  /** Undefined: not acceptable. */
+  /** Reads a text. @returns undefined if it is not acceptable. */
   parse(text: string): T | undefined;
 }
 
@@ -19,7 +19,7 @@ export function whole(least: number, most: number): Kind<number> {
   };
 }
 
-/** Null: nothing was given. */
+/** Accepts an empty text too, as null. */
 export function orNothing<T>({ mustBe, parse }: Kind<T>): Kind<T | null> {
   return { mustBe: `${mustBe}, or nothing`, parse: (text) => text === "" ? null : parse(text) };
 }
@@ -48,7 +48,7 @@ export function duration(least: number): Kind<number> {
   };
 }
 
-/** A path without "..", without control characters; a slash at its end is dropped. */
+/** Accepts a path without "..", without control characters; a slash at its end is dropped. */
 export function absolutePath(): Kind<string> {
   return {
     mustBe: "an absolute path other than /, without ..",

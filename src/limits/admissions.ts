@@ -102,7 +102,7 @@ export class Admissions {
     return answer;
   }
 
-  /** Forgets all answers, because some capture asks for something else. */
+  /** Drops all answers, because some capture needs something else. */
   forget(): void {
     this.#answers = undefined;
   }

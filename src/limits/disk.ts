@@ -6,7 +6,7 @@ const HYSTERESIS_PERCENT = 2;
 /** A file system without free inodes takes no new file; a few are kept for others. Below this share of them we stop. */
 const MIN_FREE_INODES_PERCENT = 1;
 
-/** What statfs(2) says, in its own units. `bavail`: blocks that we may still write. */
+/** The numbers of statfs(2), in its own units. `bavail`: blocks that we may still write. */
 export interface FileSystem {
   readonly bsize: number;
   readonly blocks: number;

@@ -5,7 +5,7 @@ import type { CaptureDir } from "../store/capture_dir.ts";
 import { readManifest, writeManifest } from "../store/manifest_file.ts";
 import { join } from "@std/path";
 
-/** How often the time that has passed is saved: so much is counted anew after a crash. */
+/** Seconds between two saves of the time that has passed: so much is counted again after a crash. */
 const SAVE_EVERY_S = 60;
 
 interface Kept extends Occupant {
@@ -44,7 +44,7 @@ export class Retention {
     return this.#kept.size;
   }
 
-  /** Takes over what an earlier life left. */
+  /** Takes over what an earlier controller left. */
   async adopt(): Promise<void> {
     const { directory, log } = this.#options;
     for (const uid of await directory.retained()) {
@@ -59,7 +59,7 @@ export class Retention {
     }
   }
 
-  /** A folder is where files are retained. @param before seconds for which it has been there. @default 0 */
+  /** Adds a folder of retained files. @param before seconds for which it has been there. @default 0 */
   add(uid: string, { namespace, firstSeen, bytes }: Occupant, before = 0): void {
     this.#kept.set(uid, {
       ...{ namespace, firstSeen, bytes },
@@ -73,7 +73,7 @@ export class Retention {
     const { directory, log, onLess } = this.#options;
     const now = performance.now();
     const before = this.#kept.size;
-    // `packet-capture purge` deletes beside us.
+    // `packet-capture purge` deletes at the same time.
     const there = new Set(await directory.retained());
     for (const [uid, kept] of this.#kept) {
       // What has come since the look is not in it.

@@ -1,6 +1,9 @@
 /** Where readers get their bytes, and the sliding buffer through which they look at them in constant memory. */
 
-/** A sequence of bytes read from the front; synchronous, since it is a local file or memory, and a read a packet must be cheap. */
+/**
+ * A sequence of bytes read from the front; synchronous, because it is a local file or memory, and a read per packet
+ * must be cheap.
+ */
 export interface ByteSource {
   /** Reads at most `into.length` bytes. @returns how many; 0 when there are no more, for now or for ever. */
   read(into: Uint8Array): number;
@@ -61,7 +64,7 @@ export class Lookahead {
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
   }
 
-  /** Offset in the source of an index in the buffer. */
+  /** Returns the offset in the source of an index in the buffer. */
   offsetOf(index: number): number {
     return this.#gone + index;
   }

@@ -1,11 +1,11 @@
 /**
- * Says how much of a packet is headers, for readers that may see no payload: link layer, VLAN tags, IPv4 or IPv6 with its
- * extension headers, and the header of TCP, UDP, ICMP or SCTP. It looks at lengths only, and never counts what it does not
- * understand: of an unknown link type nothing is left, of an unknown protocol only what comes before it. What a tunnel carries is
- * payload.
+ * Finds how much of a packet is headers, for readers that may see no payload: link layer, VLAN tags, IPv4 or IPv6
+ * with its extension headers, and the header of TCP, UDP, ICMP or SCTP. It looks at lengths only, and never counts
+ * what it does not understand: of an unknown link type nothing is left, of an unknown protocol only what comes before
+ * it. What a tunnel carries is payload.
  *
- * ARP is left whole, and so is DNS: whatever is sent to or from port 53 of UDP or TCP. mDNS (port 5353) is not: pods look names up at
- * port 53.
+ * ARP is left whole, and so is DNS: whatever is sent to or from port 53 of UDP or TCP. mDNS (port 5353) is not: pods
+ * look names up at port 53.
  */
 import type { Packet } from "./packet.ts";
 
@@ -77,7 +77,7 @@ function headersEnd(bytes: Uint8Array, at: number, end: End, linkType: number): 
   }
 }
 
-/** Returns the Ethernet type that says the same as the address family at an index; 0 for one that is not known. */
+/** Returns the Ethernet type for the address family at an index; 0 for an unknown one. */
 function etherTypeOf(bytes: Uint8Array, at: number): number {
   const [first, last] = [bytes[at]!, bytes[at + 3]!];
   if (bytes[at + 1] !== 0 || bytes[at + 2] !== 0 || (first !== 0 && last !== 0)) return 0;
@@ -147,7 +147,7 @@ function extensionBytes(type: number, length: number): number {
 /**
  * Returns the end of what begins at `at` and has so many bytes.
  *
- * @param total 0: it does not say, as what the kernel has the card cut into many packets.
+ * @param total 0: it is not given, as in what the network card cuts into many packets.
  */
 function within(at: number, total: number, { present, whole }: End): End {
   const end = total === 0 ? whole : Math.min(whole, at + total);

@@ -1,6 +1,7 @@
 /**
- * The interface blocks of a pcapng file as libpcap, and with it tcpdump, needs them: it reads no file in which they have different
- * snaplens or link types. So all say the largest snaplen, and the real one in a comment; mixed link types can only be told.
+ * The interface blocks of a pcapng file as libpcap, and with it tcpdump, needs them: it reads no file in which they
+ * have different snaplens or link types. So all have the largest snaplen, and the real one in a comment; of mixed
+ * link types a comment can only warn.
  */
 import { type Interface, linkTypeName, MAX_CAPTURED } from "./packet.ts";
 import { interfaceDescription } from "./pcapng_blocks.ts";
@@ -21,7 +22,7 @@ export class InterfaceBlocks {
   add(described: Interface, comments: readonly string[] = []): Uint8Array {
     const snaplen = Math.max(this.#snaplen, snaplenOf(described));
     const all = [...comments];
-    // One that has been merged before says it already.
+    // One that has been merged before has it already.
     if (
       described.snaplen !== snaplen && described.snaplen !== 0 && !comments.some((text) => text.startsWith(SNAPLEN))
     ) {

@@ -26,13 +26,13 @@ export interface LiveMergeOptions {
   readonly application: string;
   /** Where the bytes go; awaited, so that a slow reader slows the controllers. */
   readonly write: (bytes: Uint8Array) => Promise<void>;
-  /** Told of each source that has ended, with the error that ended it, if one did. */
+  /** Handles each source that has ended, with the error that ended it, if one did. */
   readonly ended: (index: number, error: unknown) => void;
 }
 
 /**
  * Writes the packets of all sources, oldest first as far as they are there, until all sources have ended, and then the statistics that
- * they have given. What a source says of itself stands with its first interface.
+ * they have given. A source's comments are written with its first interface.
  */
 export async function mergeLive(
   sources: readonly ReadableStream<Uint8Array<ArrayBuffer>>[],
@@ -72,7 +72,10 @@ export async function mergeLive(
   }
 }
 
-/** The input whose packet is to be written now, or after how many milliseconds to look again if nothing arrives. */
+/**
+ * Returns the input whose packet is to be written now, or after how many milliseconds to look again if nothing
+ * arrives.
+ */
 function nextOf(inputs: readonly LiveSource[], now: number): MergeInput | number {
   let oldest: MergeInput | undefined, wait = 0;
   for (const input of inputs) {
@@ -91,10 +94,10 @@ function nextOf(inputs: readonly LiveSource[], now: number): MergeInput | number
 /** The bytes of one capture: gathered ahead of the others, read by whole blocks. */
 class LiveSource implements ByteSource {
   readonly packets = new MergeInput(this);
-  /** When bytes came last, by performance.now(). */
+  /** Time at which bytes came last, by performance.now(). */
   lastCame = performance.now() + START_MS;
   error: unknown;
-  /** Something has come, or it has ended, since this was set to false. */
+  /** Whether something has come, or it has ended, after this was set to false. */
   hasNews?: boolean;
   readonly #stream: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
   readonly #wake: () => void;
@@ -117,7 +120,7 @@ class LiveSource implements ByteSource {
     return this.#closed && !this.packets.look();
   }
 
-  /** For the reader: whole blocks only, since it takes half a block for damage. */
+  /** Hands whole blocks to the reader, which takes half a block for damage. */
   read(into: Uint8Array): number {
     const length = Math.min(into.length, this.#whole - this.#taken);
     into.set(this.#bytes.subarray(this.#taken, this.#taken + length));

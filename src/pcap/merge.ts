@@ -39,7 +39,7 @@ export interface Merged {
 /**
  * Writes the packets of all sources as one file, with every interface of every source, its counters and comments.
  *
- * Where a source is itself out of order, since a clock was set back, its packets stay in the source's order.
+ * Where a source is itself out of order, because a clock was set back, its packets stay in the source's order.
  *
  * @throws MixedLinkTypes if it is to be a pcap file and the link types of the packets differ.
  * @throws the signal's reason, when aborted.
@@ -47,7 +47,7 @@ export interface Merged {
 export async function mergeCaptures(sources: readonly MergeSource[], options: MergeOptions): Promise<Merged> {
   const { signal } = options;
   const inputs = sources.map(({ source }) => new MergeInput(source, { buffer: BUFFER_BYTES }));
-  // What a source says of itself stands before its first packet.
+  // A source's comments are before its first packet.
   const queue = new Queue(inputs.filter((input) => input.look()));
   const interfaces = inputs.flatMap(({ reader }) => reader.interfaces);
   const mixed = options.format === "pcap" ? undefined : mixedLinkTypes(interfaces.map(({ linkType }) => linkType));
@@ -80,7 +80,7 @@ export async function mergeCaptures(sources: readonly MergeSource[], options: Me
   }
   await output.flush();
 
-  // A source can describe interfaces behind its last packet.
+  // A source can describe interfaces after its last packet.
   for (const input of inputs) await input.addInterfaces(output);
   await putStatistics(inputs, output);
   return {
@@ -108,7 +108,7 @@ class Queue {
     return this.#heap[0];
   }
 
-  /** To be called when the first input has gone on. @param hasPacket whether it stands at another packet. */
+  /** Moves the first input to its place, once it has gone on. @param hasPacket whether it stands at another packet. */
   replaceFirst(hasPacket: boolean): void {
     if (!hasPacket) {
       const last = this.#heap.pop()!;

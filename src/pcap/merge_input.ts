@@ -5,7 +5,7 @@ import type { Counters, PacketWriter } from "./writer.ts";
 
 export class MergeInput {
   readonly reader: PcapngReader;
-  /** The writer's number of each of the reader's interfaces that it knows. */
+  /** The writer's number of each of the reader's interfaces that it has written. */
   readonly #numbers: number[] = [];
   #hasPacket = false;
 
@@ -46,7 +46,7 @@ export class MergeInput {
     this.#hasPacket = false;
   }
 
-  /** Returns what it has counted, by the writer's numbers, as far as it has said so. */
+  /** Returns its counters, by the writer's numbers, as far as they have come. */
   counters(): (readonly [number: number, counters: Counters])[] {
     return this.#numbers.map((number, i) => {
       const { received, dropped, comments = [] } = this.reader.interfaces[i]?.statistics ?? {};

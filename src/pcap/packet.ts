@@ -36,7 +36,7 @@ export interface Loss {
   places: number;
 }
 
-/** How interfaces are told apart: packets of one interface have this in common. */
+/** The properties by which interfaces differ: packets of one interface share them. */
 export interface Interface {
   readonly name?: string;
   /** LINKTYPE_ value (https://www.tcpdump.org/linktypes.html). */
@@ -46,11 +46,11 @@ export interface Interface {
   /** pcap filter expression. */
   readonly filter?: string;
   readonly description?: string;
-  /** Decimal digits behind the second that timestamps have: 6 or 9. */
+  /** Decimal digits that timestamps have after the second: 6 or 9. */
   readonly digits: 6 | 9;
 }
 
-/** Names of the link types that tcpdump captures on Linux, as it prints them; others are said by number. */
+/** Names of the link types that tcpdump captures on Linux, as it prints them; others are named by number. */
 const LINK_TYPES: Readonly<Record<number, string>> = {
   0: "NULL",
   1: "EN10MB",
@@ -61,7 +61,7 @@ const LINK_TYPES: Readonly<Record<number, string>> = {
   276: "LINUX_SLL2",
 };
 
-/** A link type for people: `LINUX_SLL2`, or `link type 147` if it is a rare one. */
+/** Returns a link type for people: `LINUX_SLL2`, or `link type 147` if it is a rare one. */
 export function linkTypeName(linkType: number): string {
   return LINK_TYPES[linkType] ?? `link type ${linkType}`;
 }

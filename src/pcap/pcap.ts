@@ -149,7 +149,7 @@ export class PcapReader implements Packet {
     }
   }
 
-  /** The source has ended between two records, or within a record's header. */
+  /** Handles a source that ends between two records, or within a record's header. */
   #tail(): boolean {
     const input = this.#in;
     if (!this.growing && input.end > input.at) {
@@ -168,7 +168,10 @@ export class PcapReader implements Packet {
       view.getUint32(at + 4, this.#littleEndian) < this.#unitsPerSecond;
   }
 
-  /** Whether a plausible header could be the first after damage: with bytes, and near in time to what came before. */
+  /**
+   * Returns whether a plausible header could be the first after damage: with bytes, and near in time to what came
+   * before.
+   */
   #resumes(at: number): boolean {
     const { view } = this.#in;
     const seconds = view.getUint32(at, this.#littleEndian);
@@ -183,7 +186,7 @@ export class PcapReader implements Packet {
     this.loss.places++;
   }
 
-  /** The record at hand is followed by nonsense: passes over it if a believable run of records begins inside it. */
+  /** Passes over the record at hand, which nonsense follows, if a believable run of records begins inside it. */
   #tornInside(size: number): boolean {
     const input = this.#in;
     const wanted = size + SCAN_BYTES;
@@ -207,7 +210,7 @@ export class PcapReader implements Packet {
     this.isStuck = false;
     for (let skip = 1;; skip = 0) {
       const more = input.need(SCAN_BYTES + skip);
-      // Behind the last place at which a whole run would fit in the buffer, more has to be read first, if there is more.
+      // After the last place at which a whole run would fit in the buffer, more has to be read first, if there is more.
       const to = more ? input.end - SCAN_BYTES + 1 : input.end;
       const found = this.#findRun(input.at + skip, to, 0);
       if (found !== undefined || (!more && !this.growing)) {
@@ -228,7 +231,7 @@ export class PcapReader implements Packet {
     }
   }
 
-  /** Index of the first believable run of records that begins in [from, to) and reaches beyond `beyond`. */
+  /** Finds the index of the first believable run of records that begins in [from, to) and reaches beyond `beyond`. */
   #findRun(from: number, to: number, beyond: number): number | undefined {
     let hops = 0;
     for (let at = from; at < to && hops < MAX_HOPS; at++) {

@@ -1,4 +1,4 @@
-/** The headers of the pcap file format (draft-ietf-opsawg-pcap): what they say, and writing them. */
+/** The headers of the pcap file format (draft-ietf-opsawg-pcap): reading and writing them. */
 import type { Packet } from "./packet.ts";
 
 export const PCAP_HEADER_BYTES = 24;
@@ -13,7 +13,7 @@ export interface PcapHeader {
   readonly digits: 6 | 9;
 }
 
-/** The global header at an index after which 24 bytes are present; undefined if it is none. */
+/** Returns the global header at an index after which 24 bytes are present; undefined if it is none. */
 export function parsePcapHeader(view: DataView, at: number): PcapHeader & { littleEndian: boolean } | undefined {
   const littleEndian = [MAGIC_MICROS, MAGIC_NANOS].includes(view.getUint32(at, true));
   const magic = view.getUint32(at, littleEndian);
@@ -22,7 +22,7 @@ export function parsePcapHeader(view: DataView, at: number): PcapHeader & { litt
     littleEndian,
     digits: magic === MAGIC_NANOS ? 9 : 6,
     snaplen: view.getUint32(at + 16, littleEndian),
-    // The upper half says how long a frame check sequence is.
+    // The upper half is the length of a frame check sequence.
     linkType: view.getUint32(at + 20, littleEndian) & 0xffff,
   };
 }
@@ -43,7 +43,7 @@ export function peekPcap(bytes: Uint8Array): { header?: PcapHeader; first?: { se
   return { header, first: { seconds, nanos } };
 }
 
-/** A pcap file's global header, little-endian. */
+/** Returns a pcap file's global header, little-endian. */
 export function pcapHeader({ linkType, snaplen, digits }: PcapHeader): Uint8Array {
   const bytes = new Uint8Array(PCAP_HEADER_BYTES);
   const view = new DataView(bytes.buffer);

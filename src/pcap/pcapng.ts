@@ -88,7 +88,7 @@ export class PcapngReader implements Packet {
     }
   }
 
-  /** Length of the block at an index, wholly in the buffer then; 0 if there is none. Moves the index to `at` of the input. */
+  /** Returns the length of the block at an index, which it moves to `at` and wholly into the buffer; 0: there is none. */
   #blockLength(index: number): number {
     const input = this.#in;
     input.at = index;
@@ -206,7 +206,7 @@ export class PcapngReader implements Packet {
     if (this.#statisticsSeen) this.statisticsBeforeEnd = true;
   }
 
-  /** Timestamps are 64 bits in units of the interface; divided in steps that float64 does exactly, since BigInt is slow. */
+  /** Divides a timestamp of 64 bits, in the interface's units, in steps that are exact in float64: BigInt is slow. */
   #time(high: number, low: number, from: FileInterface): void {
     const units = from.unitsPerSecond;
     if (units === 1_000_000) {

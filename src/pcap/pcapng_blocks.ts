@@ -14,7 +14,7 @@ export interface SectionInfo {
   readonly application: string;
 }
 
-/** A Section Header Block; the section's length is left open, since it is written as a stream. */
+/** Returns a Section Header Block; the section's length is left open, because it is written as a stream. */
 export function sectionHeader({ comments = [], os, application }: SectionInfo): Uint8Array {
   const body = new Uint8Array(16);
   const view = new DataView(body.buffer);
@@ -28,7 +28,7 @@ export function sectionHeader({ comments = [], os, application }: SectionInfo): 
   ]);
 }
 
-/** An Interface Description Block. The first one written has number 0, and so on. */
+/** Returns an Interface Description Block. The first one written has number 0, and so on. */
 export function interfaceDescription(described: Interface, comments: readonly string[] = []): Uint8Array {
   const body = new Uint8Array(8);
   const view = new DataView(body.buffer);
@@ -39,7 +39,7 @@ export function interfaceDescription(described: Interface, comments: readonly st
     ...comments.map((comment) => textOption(OPTION.comment, comment)),
     ...(name === undefined ? [] : [textOption(OPTION.interface.name, name)]),
     ...(description === undefined ? [] : [textOption(OPTION.interface.description, description)]),
-    // The first byte says that a filter expression follows, not its compiled form.
+    // The first byte means that a filter expression follows, not its compiled form.
     ...(filter === undefined ? [] : [textOption(OPTION.interface.filter, `\0${filter}`)]),
     option(OPTION.interface.resolution, Uint8Array.of(described.digits)),
   ]);
@@ -48,14 +48,14 @@ export function interfaceDescription(described: Interface, comments: readonly st
 export interface InterfaceStatistics {
   /** Packets that the interface received; undefined: not known. */
   readonly received: number | undefined;
-  /** Packets lost since the capturing program was too slow. */
+  /** Packets lost because the capturing program was too slow. */
   readonly dropped: number | undefined;
   /** Packets written. */
   readonly delivered: number;
   readonly comments?: readonly string[];
 }
 
-/** An Interface Statistics Block, as of the time given in milliseconds since the epoch. */
+/** Returns an Interface Statistics Block, as of the time given in milliseconds since the epoch. */
 export function interfaceStatistics(
   id: number,
   digits: 6 | 9,
@@ -72,7 +72,7 @@ export function interfaceStatistics(
   return block(BLOCK.statistics, body, [
     ...comments.map((comment) => textOption(OPTION.comment, comment)),
     ...(received === undefined ? [] : [countOption(code.received, received)]),
-    // Wireshark and capinfos look at ifdrop alone, though it is the kernel that drops: both are said.
+    // Wireshark and capinfos look at ifdrop alone, though it is the kernel that drops: both are written.
     ...(dropped === undefined ? [] : [countOption(code.dropped, dropped), countOption(code.osDropped, dropped)]),
     countOption(code.delivered, delivered),
   ]);
@@ -125,7 +125,7 @@ export function putPacketBlock(
   return to + 4;
 }
 
-/** A comment option with the end mark, as `putPacketBlock` takes it. */
+/** Returns a comment option with the end mark, as `putPacketBlock` takes it. */
 export function commentOption(text: string): Uint8Array {
   const comment = textOption(OPTION.comment, text);
   const bytes = new Uint8Array(comment.length + 4);
@@ -133,7 +133,7 @@ export function commentOption(text: string): Uint8Array {
   return bytes;
 }
 
-/** A Name Resolution Block without a name: every reader passes over it. */
+/** Returns a Name Resolution Block without a name: every reader passes over it. */
 export function emptyBlock(): Uint8Array {
   return block(BLOCK.names, new Uint8Array(), []);
 }
@@ -170,7 +170,7 @@ function countOption(code: number, count: number): Uint8Array {
   return option(code, value);
 }
 
-/** A text as an option, cut to what fits. */
+/** Returns a text as an option, cut to what fits. */
 function textOption(code: number, text: string): Uint8Array {
   const value = encoder.encode(text);
   if (value.length <= MAX_OPTION) return option(code, value);

@@ -25,7 +25,7 @@ export interface Option {
   readonly text: string;
 }
 
-/** The options between two indexes of a buffer, up to the end mark or what does not fit. */
+/** Yields the options between two indexes of a buffer, up to the end mark or what does not fit. */
 export function* optionsIn(
   { view, bytes: all }: { readonly view: DataView; readonly bytes: Uint8Array },
   littleEndian: boolean,
@@ -42,7 +42,7 @@ export function* optionsIn(
   }
 }
 
-/** A view of just these bytes. */
+/** Returns a view of just these bytes. */
 export function dataView(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -1,17 +1,18 @@
 /**
- * Puts packets in order of time, in constant memory. They come nearly sorted: the kernel hands packets of several CPUs over in
- * slightly another order than their timestamps say. Already encoded records are gathered in chunks; while they come in order
- * a full chunk is handed on as it is, and only a window in which something came late is sorted.
+ * Puts packets in order of time, in constant memory. They come nearly sorted: the kernel hands packets of several
+ * CPUs over in slightly another order than that of their timestamps. Already encoded records are gathered in chunks;
+ * while they come in order a full chunk is handed on as it is, and only a window in which something came late is
+ * sorted.
  *
- * Sorting within 2 s would hold 200 MB at 100 MB/s, so the window is counted in bytes. It starts at 4 MiB
- * and doubles up to 64 MiB when a packet belongs more than half a window back. Half is kept at each
- * release. Up to 16 MB/s that covers 2 s; beyond it, late packets stay where they came and are counted.
- * A packet more than 2 s late means that the clock was set back: all before it is written, and a new
- * window begins. The order across such a step is the order of capture.
+ * Sorting within 2 s would hold 200 MB at 100 MB/s, so the window is counted in bytes. It starts at 4 MiB and doubles
+ * up to 64 MiB when a packet belongs more than half a window back. Half is kept at each release. Up to 16 MB/s that
+ * covers 2 s; beyond it, late packets stay where they came and are counted. A packet more than 2 s late means that
+ * the clock was set back: all before it is written, and a new window begins. The order across such a step is the
+ * order of capture.
  */
 import { MAX_CAPTURED } from "./packet.ts";
 
-/** A packet that is later than this behind its forerunners was not overtaken: the clock was set back. */
+/** Seconds by which an overtaken packet can be late. A later one means that the clock was set back. */
 export const WINDOW_SECONDS = 2;
 /** A chunk takes the largest packet with room to spare for a block's options; a record with more of them has a chunk of its own. */
 const CHUNK_BYTES = 2 * MAX_CAPTURED;
@@ -86,9 +87,9 @@ export class Reorder {
   /** Something in the window is not in order. */
   #disordered = false;
   #baseSeconds = -1;
-  /** Key of the newest record since the last step of the clock. */
+  /** Key of the newest record after the last step of the clock. */
   #newest = -Infinity;
-  /** Key of the newest record handed on since then. */
+  /** Key of the newest record handed on after that step. */
   #passed = -Infinity;
 
   constructor(
@@ -131,7 +132,7 @@ export class Reorder {
     return this.#ready.length > 0;
   }
 
-  /** A chunk to write, if one is ready. */
+  /** Takes out a chunk to write, if one is ready. */
   take(): Chunk | undefined {
     return this.#ready.shift();
   }
@@ -182,7 +183,7 @@ export class Reorder {
     const { length } = this.#window;
     const old = this.#window;
     const total = old.reduce((sum, chunk) => sum + chunk.count, 0);
-    // Keys beside their places, in one array of numbers each: an object per record would be ten times the memory.
+    // Keys and their places, in one array of numbers each: an object per record would be ten times the memory.
     const keys = new Float64Array(total);
     const places = new Uint32Array(total);
     const order = new Uint32Array(total);

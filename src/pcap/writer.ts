@@ -35,7 +35,7 @@ export interface PacketWriterOptions extends Reordering {
 
 /**
  * Writes one capture file: `begin`, `addInterface` before an interface's first packet, `add` for each packet with `drain` now
- * and then, `end`. A pcap file has one link type, and says nothing of interfaces and counters.
+ * and then, `end`. A pcap file has one link type, and no interfaces and counters.
  */
 export class PacketWriter {
   /** Packets added, by interface. */
@@ -63,7 +63,7 @@ export class PacketWriter {
   }
 
   /**
-   * Writes the file's header; that of a pcap file is written with its first packets, whose link type it says.
+   * Writes the file's header; that of a pcap file is written with its first packets, whose link type it has.
    *
    * @param interfaces whose packets will follow; in a pcapng file others can be added later.
    */
@@ -83,7 +83,7 @@ export class PacketWriter {
   }
 
   /**
-   * Adds a packet. If the clock was set back before it, a comment says so.
+   * Adds a packet. If the clock was set back before it, a comment notes that.
    *
    * @param options of its block, encoded; only pcapng has them.
    * @throws MixedLinkTypes if it is a pcap file and the packets before it have another link type.
@@ -116,7 +116,7 @@ export class PacketWriter {
       const taken = chunk;
       const before = this.#writing;
       this.#writing = before.then(() => this.#writeChunk(taken));
-      // Whoever waits next gets the error; until then it is nobody's.
+      // The next wait throws the error; until then nothing handles it.
       this.#writing.catch(() => {});
       await before;
     }
@@ -141,7 +141,7 @@ export class PacketWriter {
     }
   }
 
-  /** Writes statistics, or where there are none a block that says nothing: only by writing is it noticed that the reader has gone. */
+  /** Writes statistics, or where there are none an empty block: only a write shows that the reader has gone. */
   async beat(counters: readonly Counters[]): Promise<void> {
     if (this.delivered.length > 0) await this.statistics(counters);
     else if (this.#format === "pcapng") await this.#put(emptyBlock());

@@ -23,7 +23,7 @@ export interface Occupant {
   readonly bytes: number;
 }
 
-/** A capture that wants to run, or runs. */
+/** A capture that is to run, or runs. */
 export interface Applicant extends Occupant {
   readonly key: string;
   /** Bytes that its place was given for; undefined: it has no place. It keeps it as long as it claims no more than that. */
@@ -36,14 +36,15 @@ export interface Applicant extends Occupant {
 }
 
 /**
- * Gives each applicant its room. Whoever has a place and claims no more than it was given for keeps it, whatever others do. The
- * rest, among them those who have a place and claim more, come in order: those that ran before a restart, then first seen, then
- * by UID.
+ * Decides on each applicant. One that was granted a place and claims no more than it was granted keeps it, whatever
+ * others do. The rest, among them those who have a place and claim more, come in order: those that ran before a
+ * restart, then first seen, then by UID.
  *
- * Within a namespace the order is strict: whoever does not fit is not overtaken by a smaller one. Between namespaces, what fits
- * starts, except in the room that an older claim is going to need: a claim that waits for the node's limits waits only for those
- * who were there before it. All that come after it together leave it its room, so it starts when those have ended, and no stream
- * of small captures keeps a large one waiting for ever. A claim that waits for its own namespace's limits reserves nothing.
+ * Within a namespace the order is strict: a smaller applicant does not overtake one that does not fit. Between
+ * namespaces, what fits starts, except in what an older claim reserves: a claim that waits for the node's limits
+ * waits only for those that were there before it. All that come after it together leave what it reserves, so it
+ * starts when those have ended, and no stream of small captures keeps a large one waiting for ever. A claim that
+ * waits for its own namespace's limits reserves nothing.
  *
  * @param others captures that do not apply, whose files take of the same budgets.
  */
@@ -122,7 +123,7 @@ class Taken {
     this.#bytes += bytes;
   }
 
-  /** Says why the claim can never fit; undefined: it can. */
+  /** Returns why the claim can never fit; undefined: it can. */
   excludes(claim: number): string | undefined {
     const { diskBudgetMB } = this.#share;
     if (claim <= diskBudgetMB * MB) return undefined;
@@ -130,7 +131,7 @@ class Taken {
       `it must be at most ${this.limit("diskBudgetMB")} MB`;
   }
 
-  /** Says why an applicant does not fit now, beside all others; undefined: it does. */
+  /** Returns why an applicant does not fit now, besides all others; undefined: it does. */
   lacksRoomFor(applicant: Applicant): string | undefined {
     const lacks = this.lacks(applicant);
     if (lacks === undefined) return undefined;
@@ -168,7 +169,7 @@ class Waiting {
     for (const one of all) if (isYounger(one, claim)) this.younger.add(...held(one));
   }
 
-  /** Says that an applicant who comes after it would take what it is going to need; undefined: it would not. */
+  /** Returns why a later applicant would take what this one reserves; undefined: it would not. */
   needsRoomOf(applicant: Applicant): string | undefined {
     const { granted, claim } = this.#claim;
     const lacks = this.younger.lacks(applicant, { count: granted === undefined ? 1 : 0, bytes: claim });

@@ -134,7 +134,7 @@ export function ended(manifest: Manifest, captured: number, seconds: number, cha
   };
 }
 
-/** Forgets that a request was completed, so that the present one is counted from zero. */
+/** Clears the completion of a request, so that the present one is counted from zero. */
 export function rearmed(before: Manifest): Manifest {
   if (before.completed === undefined) return before;
   const { completed: _, budget: __, ...manifest } = before;
@@ -160,7 +160,10 @@ export function settled(
   };
 }
 
-/** Enters that the pod is gone and its files are retained. Without a manifest (it was damaged) a new one with a made-up UID says so. */
+/**
+ * Records that the pod is deleted and its files are retained, in a new manifest with a made-up UID if the old one was
+ * damaged.
+ */
 export function retained(
   manifest: Manifest | undefined,
   whose: Pick<Manifest, "namespace" | "pod" | "node">,

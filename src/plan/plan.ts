@@ -10,7 +10,7 @@ import { type CaptureRequest, fingerprint, processFingerprint } from "../spec/re
 /** Whether a capture may run within the node's limits. */
 export type Admission =
   | { readonly kind: "granted" }
-  /** Not now: `reason` says what it waits for. */
+  /** Not now: `reason` is what it waits for. */
   | { readonly kind: "queued"; readonly reason: string }
   /** It can never fit. */
   | { readonly kind: "impossible"; readonly reason: string };
@@ -25,7 +25,7 @@ export interface Observed {
   readonly pod?: {
     readonly uid: string;
     readonly asked: ParsedAnnotations;
-    /** Its annotations say that it is the mirror object of a static pod. */
+    /** Whether its annotations mark it as the mirror object of a static pod. */
     readonly isMirror: boolean;
   };
   /** The annotation was removed. The old capture is torn down first, even if the annotation has come back since. */
@@ -38,14 +38,17 @@ export interface Observed {
   readonly refused?: string;
   /** The pod's newest READY sandbox, if the runtime has one. */
   readonly sandbox?: { readonly id: string; readonly hostNetwork: boolean };
-  /** Why there is none, as the API says. */
+  /** The reason why there is none, from the API. */
   readonly awaits?: string;
-  /** The API says that the pod has ended for good: it never gets a sandbox again. */
+  /** Whether the pod has ended for good, by the API: it never gets a sandbox again. */
   readonly hasFinished?: boolean;
   readonly allowHostNetworkPods: boolean;
   /** A deleted pod's files are kept for a while. */
   readonly retains: boolean;
-  /** The folder of this name, if it exists. Its `uid` is unknown where the manifest was damaged: it then belongs to whoever has the name now. */
+  /**
+   * The folder of this name, if it exists. Its `uid` is unknown where the manifest was damaged: it then belongs to
+   * the pod that has the name now.
+   */
   readonly folder?: {
     readonly uid: string | undefined;
     /** Fingerprint of the request that was completed. */
@@ -74,7 +77,7 @@ export interface Observed {
 /** Where a capture ought to be. `none`: nothing is wanted, nothing is to be left. */
 export interface Desired {
   readonly state: Exclude<CaptureState, "retained"> | "none";
-  /** One sentence for people; empty where the state says it all. */
+  /** One sentence for people; empty where the state is enough. */
   readonly reason: string;
 }
 
@@ -116,7 +119,7 @@ export type Step =
   /** Record that the request is used up. */
   | { readonly do: "complete"; readonly request: CaptureRequest }
   | { readonly do: "start"; readonly request: CaptureRequest }
-  /** Nothing to do but to say where it is. */
+  /** Nothing to do but to report the state. */
   | { readonly do: "settle"; readonly desired: Desired };
 
 /** Returns the next step towards what is desired. */
@@ -160,7 +163,7 @@ export function plan(observed: Observed): Step {
 /** Returns where the capture ought to be. */
 export function desiredOf(observed: Observed): Desired {
   const desired = desiredWithout(observed);
-  // Whoever edits a request into one that is refused must hear what that did to the capture.
+  // A user who edits a request into one that is rejected must learn what that did to the capture.
   const hasStopped = desired.state === "rejected" && !observed.process && observed.folder?.hasRun &&
     observed.folder.uid === observed.pod?.uid;
   return hasStopped ? { ...desired, reason: `${desired.reason}; ${STOPPED}` } : desired;

@@ -1,4 +1,4 @@
-/** What a user is told on the pod when a capture comes to rest somewhere, or its run does not go well. Pure. */
+/** The Events on the pod when a capture settles in a state, or its run does not go well. Pure. */
 import { count, formatBytes } from "../base/format.ts";
 import type { PodEvent } from "../pods/events.ts";
 import { type CaptureRequest, describe } from "../spec/request.ts";
@@ -7,10 +7,10 @@ import type { Desired } from "./plan.ts";
 const KEPT = "its files are kept while the annotation is there";
 
 /**
- * The Event for a new state; undefined where there is nothing to say.
+ * Returns the Event for a new state; undefined where there is nothing to report.
  *
  * @param about.podIsGoing whether the pod is being deleted, or the controller stops.
- * @param about.isAnswer whether nothing has been said of the pod's present request yet.
+ * @param about.isAnswer whether no Event has answered the pod's present request yet.
  */
 export function eventFor(
   goal: Desired,

@@ -12,7 +12,7 @@ export class UsageFailure extends Failure {
   override readonly exitCode = 2;
 }
 
-/** The user ended the command (Ctrl-C, SIGTERM): exit 130 as a shell reports it, nothing more to say. */
+/** The user ended the command (Ctrl-C, SIGTERM): exit 130 as a shell reports it, without a message. */
 export class Interrupted extends Failure {
   override readonly name = "Interrupted";
   override readonly exitCode = 130;

@@ -15,12 +15,12 @@ export function yamlText(value: unknown): string {
   });
 }
 
-/** The name of a pod as all output writes it: `NAMESPACE/POD`. */
+/** Returns the name of a pod as all output writes it: `NAMESPACE/POD`. */
 export function nameOf(target: { readonly namespace: string; readonly name: string }): string {
   return `${target.namespace}/${target.name}`;
 }
 
-/** How long ago an ISO 8601 time was, as kubectl says it: "42s", "5m", "3h", "2d". */
+/** Returns how long ago an ISO 8601 time was, as kubectl writes it: "42s", "5m", "3h", "2d". */
 export function age(time: string | null | undefined, now: number): string {
   const seconds = Math.max(0, Math.round((now - Date.parse(time ?? "")) / 1000));
   if (Number.isNaN(seconds)) return "-";

@@ -68,9 +68,9 @@ export interface InstallationOptions {
 /**
  * Finds the release.
  *
- * @returns undefined if no ClusterRole tells, and the user has said where the controllers are.
- * @throws {Failure} none is installed, the user may not look (`Forbidden`).
- * @throws {UsageFailure} several are, and the options do not say which.
+ * @returns undefined if no ClusterRole names it, and the user has named the namespace.
+ * @throws {Failure} none is installed, the user may not look (`Forbidden`). @throws {UsageFailure} several are, and
+ * the options do not choose one.
  */
 export async function findRelease(kubectl: Kubectl, options: InstallationOptions): Promise<Release | undefined> {
   let releases: Release[];
@@ -102,8 +102,8 @@ export async function findInstallation(kubectl: Kubectl, options: InstallationOp
 /**
  * Finds the pods of a release, or, where it is not known, the release in the namespace that the user has named.
  *
- * @throws {Failure} it is not there, or the user may not list its pods (`Forbidden`).
- * @throws {UsageFailure} several are, and the options do not say which.
+ * @throws {Failure} it is not there, or the user may not list its pods (`Forbidden`). @throws {UsageFailure} several
+ * are, and the options do not choose one.
  */
 export async function installationOf(
   kubectl: Kubectl,
@@ -121,7 +121,7 @@ export async function installationOf(
   return installationFrom(found[0], pods, options);
 }
 
-/** Reads the releases from their ClusterRoles; those that do not say what they must are passed over. */
+/** Reads the releases from their ClusterRoles; those that lack what they must have are passed over. */
 async function provenReleases(kubectl: Kubectl, options: InstallationOptions): Promise<Release[]> {
   let answer;
   try {
@@ -197,21 +197,21 @@ export function installationFrom(
   return { release, env: settingsOf(own), controllers, warning };
 }
 
-/** The name of the DaemonSet that controls a pod. */
+/** Returns the name of the DaemonSet that controls a pod. */
 function daemonSetOf({ ownerReferences = [] }: ObjectMeta): string | undefined {
   return ownerReferences.find(({ apiVersion, kind, controller }) =>
     controller === true && apiVersion === "apps/v1" && kind === "DaemonSet"
   )?.name;
 }
 
-/** The settings in the newest pod's environment. */
+/** Returns the settings in the newest pod's environment. */
 function settingsOf(pods: readonly PodObject[]): Record<string, string> {
   const env = pods.at(-1)?.spec?.containers?.find(({ name }) => name === CONTROLLER)?.env ?? [];
   return Object.fromEntries(env.flatMap(({ name, value }) => value === undefined ? [] : [[name, value]]));
 }
 
 /**
- * The controller of a node, ready to be asked.
+ * Returns the controller of a node, ready to be asked.
  *
  * @throws {Failure} there is none, or it is not ready.
  */
@@ -233,7 +233,7 @@ export function checkReadable(controller: Controller): void {
   }
 }
 
-/** The sentence for a node that the DaemonSet does not reach. */
+/** Returns the sentence for a node that the DaemonSet does not reach. */
 export function noController(installation: Installation, node: string): string {
   const { release, controllers } = installation;
   if (controllers.size === 0) return noControllers(installation);
@@ -242,7 +242,7 @@ export function noController(installation: Installation, node: string): string {
   } does not run there (see its nodeSelector, affinity and tolerations)`;
 }
 
-/** The sentence for an installation whose DaemonSet has no pod on any node. */
+/** Returns the sentence for an installation whose DaemonSet has no pod on any node. */
 export function noControllers({ release }: Installation): string {
   return `Release ${
     nameOf(release)
@@ -250,7 +250,7 @@ export function noControllers({ release }: Installation): string {
     `(see: kubectl describe daemonset -n ${release.namespace} ${release.name})`;
 }
 
-/** The sentence for a controller that cannot be asked yet. */
+/** Returns the sentence for a controller that cannot be asked yet. */
 export function controllerNotReady({ release, node, pod }: Controller, why: string): string {
   return `The controller of node ${node} (pod ${release.namespace}/${pod}) is not ready: ${why}`;
 }

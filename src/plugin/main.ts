@@ -62,7 +62,7 @@ export async function runPlugin(
     await program.parseAsync(canonical(args, program), { from: "user" });
     return exitCode;
   } catch (error) {
-    // What commander has to say it has said.
+    // commander has printed it.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (error instanceof Interrupted) return error.exitCode;
     if (error instanceof Deno.errors.BrokenPipe) return 1; // nobody reads on, nobody can be told
@@ -236,7 +236,7 @@ function timer(text: string): number {
   return ms;
 }
 
-/** Ctrl-C, a closed terminal and a polite kill end what is under way, which then tidies up after itself. */
+/** Returns a signal that Ctrl-C, a closed terminal and SIGTERM abort. What is under way then tidies up. */
 function interruptions(): AbortSignal {
   const controller = new AbortController();
   const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT", "SIGBREAK"] : ["SIGINT", "SIGTERM", "SIGHUP"];

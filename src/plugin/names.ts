@@ -6,8 +6,8 @@ export interface Named {
   /** As it was given; `TYPE NAME` as `TYPE/NAME`. */
   readonly given: string;
   /**
-   * `pod`; `workload`: `TYPE/NAME`; `either`: `NAMESPACE/POD`, as all output writes it, unless `NAMESPACE` is a resource type that only the API
-   * server knows.
+   * `pod`; `workload`: `TYPE/NAME`; `either`: `NAMESPACE/POD`, as all output writes it, unless `NAMESPACE` is a
+   * resource type that only the API server has.
    */
   readonly kind: "pod" | "workload" | "either";
   /** The pod's. */

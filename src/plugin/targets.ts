@@ -40,7 +40,7 @@ export interface Target {
 
 export const EITHER_NAMESPACE = "Give either -n NAMESPACE or --all-namespaces, not both";
 
-/** Looks elsewhere for a pod that the API server does not have. @param namespace as the name itself says it */
+/** Looks elsewhere for a pod that the API server does not have. @param namespace as the name itself gives it */
 export type FindMissing = (name: string, namespace: string | undefined) => Promise<Target | undefined>;
 
 /**
@@ -73,7 +73,7 @@ export async function findTargets(
 }
 
 /**
- * What can be found wrong without asking the cluster.
+ * Checks what needs no call to the cluster.
  *
  * @throws {UsageFailure}
  */
@@ -190,7 +190,7 @@ async function podsBySelector(kubectl: Kubectl, where: string[], selector: strin
   return itemsOf<PodObject>(await kubectl.json(["get", "pods", ...where, `--selector=${selector}`]));
 }
 
-/** The workload's existing pods. Labels alone are no proof, so that pods of another owner with the same labels are left out. */
+/** Finds the workload's existing pods. Labels are no proof, so pods of another owner with the same labels are left out. */
 async function podsOfWorkload(
   kubectl: Kubectl,
   where: string[],
@@ -247,7 +247,10 @@ function ownedBy(meta: ObjectMeta, owners: ReadonlySet<string>): boolean {
   return owners.has(managerOf(meta)?.uid ?? "");
 }
 
-/** A workload's `spec.selector` as a `-l` argument: labels and expressions, or the plain map of services and replication controllers. */
+/**
+ * Returns a workload's `spec.selector` as a `-l` argument: labels and expressions, or the plain map of services and
+ * replication controllers.
+ */
 export function selectorText(selector: unknown): string | undefined {
   if (typeof selector !== "object" || selector === null) return undefined;
   const { matchLabels, matchExpressions } = selector as {

@@ -4,11 +4,11 @@ import { abortable } from "../base/timeout.ts";
 import { UsageFailure } from "./failure.ts";
 
 export interface Terminal {
-  /** A line of the answer, to stdout. Whatever is in it is made safe to show. */
+  /** Prints a line of the answer, to stdout, made safe to show. */
   line(text: string): void;
-  /** A line about what goes on or went wrong, to stderr; made safe likewise. */
+  /** Prints a line about what goes on or went wrong, to stderr, made safe likewise. */
   note(text: string): void;
-  /** The answer as a program reads it, to stdout, as it is. */
+  /** Prints the answer as a program reads it, to stdout, as it is. */
   document(text: string): void;
   /**
    * Asks a yes-or-no question.
@@ -58,7 +58,7 @@ function write(to: { writeSync(bytes: Uint8Array): number }, text: string): void
   while (bytes.length > 0) bytes = bytes.subarray(to.writeSync(bytes));
 }
 
-/** One line from the terminal; an end of input counts as an empty line. */
+/** Reads one line from the terminal; an end of input counts as an empty line. */
 async function readLine(signal: AbortSignal): Promise<string> {
   const reader = Deno.stdin.readable.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";

@@ -17,15 +17,15 @@ const AT_ONCE = 8;
 export interface KeptPod {
   readonly namespace: string;
   readonly name: string;
-  /** Undefined where it is not known: whoever has the name is meant. */
+  /** UID; undefined where it is not known: the pod of that name is meant. */
   readonly uid: string | undefined;
 }
 
 export interface AbsenceOptions {
   readonly api: ApiClient;
-  /** No pod of this name exists, or it has another UID. */
+  /** Handles a pod that does not exist any more, or has another UID. */
   onGone(pod: KeptPod): void;
-  /** The pod exists. */
+  /** Handles a pod that exists. */
   onThere(meta: ObjectMeta): void;
   readonly log: Log;
   /** Milliseconds that an answer may take. */
@@ -39,7 +39,7 @@ export class AbsenceChecks {
   /** By namespace/name, in the order in which they are asked for. */
   readonly #doubts = new Map<string, KeptPod>();
   #working: Promise<void> | undefined;
-  /** The failure that the log has told of last. */
+  /** The failure that was logged last. */
   #told: string | undefined;
 
   constructor(options: AbsenceOptions) {
@@ -53,7 +53,7 @@ export class AbsenceChecks {
     this.#working ??= Promise.resolve().then(() => this.#work(signal));
   }
 
-  /** Forgets the doubt: an event has told of the pod meanwhile. */
+  /** Drops the question: an event has answered it meanwhile. */
   settle(key: string): void {
     this.#doubts.delete(key);
   }
@@ -84,7 +84,7 @@ export class AbsenceChecks {
     const { api, timeoutMs } = this.#options;
     try {
       const meta = await getMetadata(api, pod, { signal, timeoutMs });
-      // What an event has told meanwhile is newer.
+      // What an event has brought meanwhile is newer.
       if (this.#doubts.get(key) !== pod) return undefined;
       this.#doubts.delete(key);
       if (meta === undefined || (pod.uid !== undefined && meta.uid !== pod.uid)) this.#options.onGone(pod);

@@ -67,10 +67,10 @@ export class ApiClient implements Disposable {
   }
 
   /**
-   * One whole call: the deadline covers the body too, which is read before this returns. A 401 or a connection that fails is
-   * answered by reading the credentials again and, if they have changed, one more try.
+   * Makes one whole call: the deadline covers the body too, which is read before this returns. A 401 or a connection
+   * that fails is answered by reading the credentials again and, if they have changed, one more try.
    * @param path from the root, with its query: `/api/v1/pods?limit=1`.
-   * @throws {DOMException} TimeoutError when the deadline passes, AbortError when `signal` says so.
+   * @throws {DOMException} TimeoutError when the deadline passes, AbortError when `signal` is aborted.
    * @throws {TypeError} when the connection fails or the body is cut.
    */
   async fetch(path: string, init: ApiInit = {}): Promise<Response> {
@@ -78,8 +78,9 @@ export class ApiClient implements Disposable {
   }
 
   /**
-   * A call whose body goes on: the deadline covers the headers only, and all of an answer that is not 2xx. Read the body with
-   * `chunksOf` and the same signal, to its end or until the signal is aborted. Errors are those of `fetch`.
+   * Begins a call whose body goes on: the deadline covers the headers only, and all of an answer that is not 2xx.
+   * Read the body with `chunksOf` and the same signal, to its end or until the signal is aborted. Errors are those of
+   * `fetch`.
    */
   async open(path: string, init: ApiInit & { readonly signal: AbortSignal }): Promise<Response> {
     return await this.#deadline(init, async (signal) => {
@@ -88,7 +89,7 @@ export class ApiClient implements Disposable {
     }, false);
   }
 
-  /** Drops every connection, so that none that is dead can be used again. Calls under way go on. */
+  /** Drops every connection, so that no broken one can be used again. Calls under way go on. */
   renew(): void {
     this.#use(createClient(this.#credentials));
   }
@@ -99,7 +100,7 @@ export class ApiClient implements Disposable {
     old.close();
   }
 
-  /** No calls can follow. */
+  /** Closes the client: no calls can follow. */
   close(): void {
     this.#client.close();
   }
@@ -108,12 +109,12 @@ export class ApiClient implements Disposable {
     this.close();
   }
 
-  /** @param ends false: what `work` gives lives on, and ends with the caller's signal. */
+  /** @param ends false: what `work` returns goes on, and ends with the caller's signal. */
   async #deadline<T>(init: ApiInit, work: (signal: AbortSignal) => Promise<T>, ends = true): Promise<T> {
     const { signal: outer, timeoutMs = DEADLINE_MS } = init;
     outer?.throwIfAborted();
     const late = () => {
-      // Most likely the pooled connection is dead: do not offer it to the next call.
+      // Most likely the pooled connection is broken: the next call must not use it.
       this.renew();
       return new DOMException(`no answer within ${timeoutMs / 1000} s`, "TimeoutError");
     };
@@ -165,7 +166,7 @@ export class ApiClient implements Disposable {
     }
   }
 
-  /** Reads the credentials again, once for all who ask meanwhile; says whether they have changed. */
+  /** Reads the credentials again, once for all callers meanwhile. @returns whether they have changed. */
   #refresh(fresh: boolean): Promise<boolean> {
     this.#reading ??= this.#readAgain(fresh).finally(() => this.#reading = undefined);
     return this.#reading;
@@ -188,15 +189,15 @@ export class ApiClient implements Disposable {
   }
 }
 
-/** The same answer with its body read. */
+/** Returns the same answer with its body read. */
 async function whole({ status, statusText, headers, body }: Response, signal: AbortSignal): Promise<Response> {
   const bytes = await bytesOf(body, signal);
   return new Response(bytes.size > 0 ? bytes : null, { status, statusText, headers });
 }
 
 /**
- * HTTP/1.1 only: Deno's pool goes on using an HTTP/2 session whose other end has silently gone, for new calls too, while
- * over HTTP/1.1 a watch has a connection of its own and dies alone.
+ * Makes a client of HTTP/1.1 only: Deno's pool goes on using an HTTP/2 session whose other end has silently gone, for
+ * new calls too, while over HTTP/1.1 a watch has a connection of its own and fails alone.
  */
 function createClient({ ca, cert, key }: Credentials): Deno.HttpClient {
   try {

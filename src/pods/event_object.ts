@@ -51,12 +51,12 @@ export function eventObject(occurrence: Occurrence, from: { readonly nodeName: s
   };
 }
 
-/** The part of an event that says that it was repeated; `count` is at least 2. */
+/** Returns the part of an event that counts its repetitions; `count` is at least 2. */
 export function seriesOf(count: number, last: Date) {
   return { count, lastObservedTime: microTime(last) };
 }
 
-/** The pod's name, cut so that what follows fits, and 16 random hex digits: valid, and never used before. */
+/** Returns the pod's name, cut so that what follows fits, and 16 random hex digits: valid, and never used before. */
 export function eventName(pod: string): string {
   const random = crypto.getRandomValues(new Uint8Array(8));
   const suffix = [...random].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -68,7 +68,10 @@ export function noteOf(text: string): string {
   return cutToBytes(printable(text), NOTE_BYTES);
 }
 
-/** The longest beginning of the text that has at most so many bytes as UTF-8, ending in `…` if anything is missing. */
+/**
+ * Returns the longest beginning of the text that has at most so many bytes as UTF-8, ending in `…` if anything is
+ * missing.
+ */
 export function cutToBytes(text: string, bytes: number): string {
   const whole = new Uint8Array(bytes);
   const { read } = new TextEncoder().encodeInto(text, whole);
@@ -78,7 +81,7 @@ export function cutToBytes(text: string, bytes: number): string {
   return new TextDecoder().decode(room.subarray(0, written)) + "…";
 }
 
-/** Kubernetes' MicroTime. */
+/** Formats a time as Kubernetes' MicroTime. */
 function microTime(date: Date): string {
   return date.toISOString().replace("Z", "000Z");
 }

@@ -24,7 +24,7 @@ const BURST = 5;
 const REFILL_MS = 20_000;
 /** A repeated event is brought up to date at most so often. */
 const REPEAT_MS = 10_000;
-/** The API server forgets events after an hour (--event-ttl): a repeat after so long is a new one. */
+/** The API server deletes events after an hour (--event-ttl): a repeat after so long is a new one. */
 const FORGET_MS = 30 * 60_000;
 /** How many different events are remembered or wait to be sent. */
 const REMEMBERED = 1000;
@@ -56,7 +56,7 @@ interface Series {
   /** performance.now() of the last repeat. */
   lastAt: number;
   count: number;
-  /** How many of them the API server knows of. */
+  /** How many of them the API server has. */
   sent: number;
   /** Up to this repeat somebody waits for the news: it is sent at once. */
   awaited: number;
@@ -139,7 +139,10 @@ export class PodEvents {
     this.#wake();
   }
 
-  /** Sends what is still to be sent, without waiting for back-offs, until it is done or `signal` says stop. Never throws. */
+  /**
+   * Sends what is still to be sent, without waiting for back-offs, until it is done or `signal` is aborted. Never
+   * throws.
+   */
   async close(signal: AbortSignal): Promise<void> {
     this.#closing = true;
     const stop = () => this.#abort.abort();
@@ -150,7 +153,7 @@ export class PodEvents {
     signal.removeEventListener("abort", stop);
   }
 
-  /** A bucket of tokens for each pod and reason. */
+  /** Takes a token from the bucket of the pod and reason. @returns whether there was one. */
   #allowed(bucket: string, now: number): boolean {
     if (this.#allowance.size > REMEMBERED) {
       for (const [other, { left, at }] of this.#allowance) {
@@ -178,7 +181,7 @@ export class PodEvents {
     }
   }
 
-  /** Of those with something to send, the one that is due first. */
+  /** Returns the series that is due first, of those with something to send. */
   #next(): Series | undefined {
     let next: Series | undefined;
     for (const series of this.#series.values()) {
@@ -187,7 +190,7 @@ export class PodEvents {
     return next;
   }
 
-  /** Until then, or until something new was recorded. */
+  /** Waits for so long, or until something new is recorded. */
   async #sleep(ms: number): Promise<void> {
     const woken = Promise.withResolvers<void>();
     this.#wake = woken.resolve;

@@ -11,7 +11,7 @@ export interface GetOptions {
   readonly timeoutMs: number;
 }
 
-/** @returns the pod's metadata; undefined if the API server says that there is no such pod. @throws as `getPod` */
+/** @returns the pod's metadata; undefined if the API server has no such pod. @throws as `getPod` */
 export async function getMetadata(
   api: ApiClient,
   pod: { readonly namespace: string; readonly name: string },
@@ -21,8 +21,8 @@ export async function getMetadata(
 }
 
 /**
- * @returns the pod; undefined if the API server says that there is no such pod.
- * @throws {WatchEnd} for all else that the server says or fails to say; other errors are the connection's.
+ * @returns the pod; undefined if the API server has no such pod. @throws {WatchEnd} for every other answer, and for
+ * none; other errors are the connection's.
  */
 export async function getPod(
   api: ApiClient,

@@ -77,13 +77,13 @@ export class CredentialSource {
         `Cannot use the client key of user "${config.getCurrentUser()?.name}" in the kubeconfig: it is encrypted; it must be a key without a passphrase`,
       );
     }
-    // Deno takes any text for a CA, and trusts nobody by it.
+    // Deno takes any text for a CA, and then trusts no certificate.
     if (ca !== undefined && !ca.includes("-----BEGIN CERTIFICATE-----")) {
       throw new KubeConfigError(
         `Cannot use the CA of cluster "${config.getCurrentCluster()?.name}" of the kubeconfig: there is no certificate in it; it must be PEM`,
       );
     }
-    // Fetch would say the value, which is secret.
+    // Fetch's error has the value, which is secret.
     for (const [name, value] of Object.entries(headers)) {
       if (/[^\t\x20-\x7e\x80-\xff]/.test(value.trim())) {
         throw new KubeConfigError(
@@ -128,7 +128,10 @@ function loadConfig(options: KubeConfigOptions): KubeConfig {
   return config;
 }
 
-/** client-node ignores `tokenFile` and would go on as system:anonymous; its own reader of token files takes it in this form. */
+/**
+ * Names the token file in the form that client-node reads: it ignores `tokenFile`, and would go on as
+ * system:anonymous.
+ */
 function withTokenFile(user: User, file: string): User {
   const raw = yaml.load(Deno.readTextFileSync(file)) as { users?: { name?: string; user?: { tokenFile?: unknown } }[] };
   const tokenFile = raw.users?.find(({ name }) => name === user.name)?.user?.tokenFile;
@@ -181,7 +184,7 @@ function check(config: KubeConfig): void {
       `Cannot use user "${user.name}" of the kubeconfig: auth-provider "${provider}" is not supported; it must be a token, tokenFile, client certificate, password or exec plugin`,
     );
   }
-  // client-node does not tell the plugin what it is asked for; some refuse to answer without it.
+  // client-node does not hand the plugin the request; some plugins refuse without it.
   if (user.exec && !user.exec.env?.some(({ name }: { name: string }) => name === "KUBERNETES_EXEC_INFO")) {
     const info = { apiVersion: user.exec.apiVersion, kind: "ExecCredential", spec: { interactive: false } };
     user.exec.env = [...user.exec.env ?? [], { name: "KUBERNETES_EXEC_INFO", value: JSON.stringify(info) }];

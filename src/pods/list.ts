@@ -14,7 +14,7 @@ export interface MetadataList {
 
 /**
  * Lists.
- * @throws {WatchEnd} for all that the server said or failed to say; other errors are the connection's.
+ * @throws {WatchEnd} for a bad answer or none; other errors are the connection's.
  */
 export async function listMetadata(api: ApiClient, path: string, init: ApiInit): Promise<MetadataList> {
   const response = await api.fetch(path, { ...init, headers: { "Accept": ACCEPT } });

@@ -13,15 +13,16 @@ export interface Pod extends PodRef {
   /** Only our own annotations: the main key and its sub-keys (`<key>/<name>`), values as they are. */
   readonly annotations: Readonly<Record<string, string>>;
   /**
-   * A hint, for anybody can write it: the object says that it is the mirror of the static pod that the runtime knows by this UID
-   * (annotations `kubernetes.io/config.mirror` and `config.hash`, kubernetes pkg/kubelet/types/constants.go).
+   * A hint, because anybody can write it: the object claims to be the mirror of the static pod that the runtime knows
+   * by this UID (annotations `kubernetes.io/config.mirror` and `config.hash`, kubernetes
+   * pkg/kubelet/types/constants.go).
    */
   readonly staticUid?: string;
   /** The pod has a deletionTimestamp: it is captured until its sandbox goes. */
   readonly terminating: boolean;
 }
 
-/** `namespace/name`, the key under which work is serial, since pods that share it share a folder. */
+/** Returns `namespace/name`, the key under which work is serial, because pods that share it share a folder. */
 export function podKey(pod: { readonly namespace: string; readonly name: string }): string {
   return `${pod.namespace}/${pod.name}`;
 }

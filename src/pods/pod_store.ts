@@ -16,7 +16,7 @@ const CONFIG_HASH = "kubernetes.io/config.hash";
 const CONFIG_MIRROR = "kubernetes.io/config.mirror";
 
 /**
- * The pod that this metadata describes, or undefined when it lacks what every pod object has.
+ * Returns the pod that this metadata describes, or undefined when it lacks what every pod object has.
  * @param annotationKey our main annotation; it and `<annotationKey>/…` are kept.
  */
 export function podOf(meta: ObjectMeta | undefined, annotationKey: string): Pod | undefined {
@@ -54,12 +54,12 @@ export class PodStore {
     return this.#byUid;
   }
 
-  /** The UID of the pod that has this name. */
+  /** Returns the UID of the pod that has this name. */
   uidOf(key: string): string | undefined {
     return this.#uidByKey.get(key);
   }
 
-  /** A pod object exists, as it is now. An earlier one of the same name, whose end was missed, is gone first. */
+  /** Stores a pod object as it is now. An earlier one of the same name, whose end was missed, is removed first. */
   put(pod: Pod): void {
     const key = podKey(pod);
     const there = this.#uidByKey.get(key);
@@ -70,7 +70,7 @@ export class PodStore {
     if (was === undefined || !sameForUs(was, pod)) this.#onPod(pod);
   }
 
-  /** The pod object is gone. @returns false for one that is not known: nothing happens. */
+  /** Removes the pod object. @returns false for one that is not stored: nothing happens. */
   remove(uid: string): boolean {
     const pod = this.#byUid.get(uid);
     if (pod === undefined) return false;
@@ -80,7 +80,7 @@ export class PodStore {
     return true;
   }
 
-  /** A whole list has been read: whoever is not in it is gone, but for those of whom that must be proven. */
+  /** Removes the pods that a whole list lacks, but for those whose absence must be proven. */
   keepOnly(uids: ReadonlySet<string>, needsProof: (pod: Pod) => boolean = () => false): void {
     for (const pod of [...this.#byUid.values()]) {
       if (!uids.has(pod.uid) && !needsProof(pod)) this.remove(pod.uid);

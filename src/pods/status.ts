@@ -61,10 +61,10 @@ function waitsFor(phase: string, status: NonNullable<PodObject["status"]>): stri
   const waiting = [...initContainerStatuses, ...containerStatuses].flatMap(({ name, state }) =>
     state?.waiting ? [{ name, ...state.waiting }] : []
   );
-  // Those that say more than that they wait for others or for the sandbox.
+  // Those that give more than that they wait for others or for the sandbox.
   const isDull = ({ reason }: { reason?: string }) => reason === "PodInitializing" || reason === "ContainerCreating";
   const named = waiting.toSorted((a, b) => Number(isDull(a)) - Number(isDull(b))).slice(0, MOST_NAMED);
-  // Without containers to name, what the kubelet says of all of them.
+  // Without containers to name, what the kubelet reports of all of them.
   const unready = conditions.find(({ reason, status }) => reason === "ContainersNotReady" && status === "False");
   return [
     joined(`phase ${phase}`, status),
@@ -75,7 +75,7 @@ function waitsFor(phase: string, status: NonNullable<PodObject["status"]>): stri
   ];
 }
 
-/** `what: reason: message`, as far as they are there. */
+/** Joins `what: reason: message`, as far as they are there. */
 function joined(what: string, { reason, message }: { readonly reason?: string; readonly message?: string }): string {
   const words = [what, reason, message].filter((word) => word !== undefined && word.trim() !== "") as string[];
   return words.map((word) => cutToBytes(word.trim(), MESSAGE_BYTES)).join(": ");

@@ -24,8 +24,9 @@ export interface WatchTiming {
   /** The same for one pod. */
   readonly answerOfOne: number;
   /**
-   * Without a byte for so long the connection is dead: a living one brings a bookmark a minute (apiserver cacher.go), of
-   * which one may be left out when nothing has changed (measured: 60.2 s, and once 119.6 s, on a server where nothing happens).
+   * Milliseconds without a byte after which the connection is broken: a working one brings a bookmark a minute
+   * (apiserver cacher.go), of which one may be left out when nothing has changed (measured: 60.2 s, and once 119.6 s,
+   * on a server where nothing happens).
    */
   readonly idle: number;
   /** The same while the objects of a streaming list are still coming: nothing is waited for then. */
@@ -60,13 +61,16 @@ export interface PodWatchOptions {
   readonly api: ApiClient;
   readonly nodeName: string;
   readonly annotationKey: string;
-  /** New, or changed in what a capture depends on. */
+  /** Handles a pod that is new, or changed in what a capture depends on. */
   onPod(pod: Pod): void;
-  /** The pods of which something is kept: of these a list that lacks one proves nothing. */
+  /** Returns the pods of which something is kept: of these a list that lacks one proves nothing. */
   kept(): Iterable<KeptPod>;
-  /** The object is gone, by proof where something is kept: once for each pod that `onPod` was called for, or that is kept. */
+  /** Handles the end of a pod object, proved where something is kept: once for each pod of `onPod`, or that is kept. */
   onGone(pod: KeptPod): void;
-  /** The first list is complete: what exists is in `pods`, but for kept ones that it lacks, which are asked for one by one. */
+  /**
+   * Handles the end of the first list: what exists is in `pods`, but for kept pods that it lacks, which are got one
+   * by one.
+   */
   onSynced(): void;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -111,7 +115,7 @@ export class PodWatch {
     return this.#store.byUid;
   }
 
-  /** The first list is complete. */
+  /** Whether the first list is complete. */
   get synced(): boolean {
     return this.#synced;
   }
@@ -121,7 +125,7 @@ export class PodWatch {
     return this.#lastTurn;
   }
 
-  /** Runs until `signal` says stop; never throws. */
+  /** Runs until `signal` is aborted; never throws. */
   async run(signal: AbortSignal): Promise<void> {
     await this.#run(signal);
     await this.#absence.idle();
@@ -152,7 +156,7 @@ export class PodWatch {
     }
   }
 
-  /** One list, if it is time for one, and one watch. Returns or throws how it ended. */
+  /** Makes one list, if it is time for one, and one watch. Returns or throws how it ended. */
   async #attempt(signal: AbortSignal): Promise<WatchEnd> {
     const { relist, relistJitter } = this.#timing;
     this.#position.begin(performance.now(), relist);
@@ -227,8 +231,9 @@ export class PodWatch {
   }
 
   /**
-   * A pod that a list lacked exists: that is worth as much as an event. If it is another node's now (a renamed node, a copied disk), it
-   * stays until that pod ends or its annotation is removed: a UID never moves, and its files are of this UID.
+   * Handles a pod that exists though a list lacked it: that is worth as much as an event. If it is another node's now
+   * (a renamed node, a copied disk), it stays until that pod ends or its annotation is removed: a UID never moves,
+   * and its files are of this UID.
    */
   #there(meta: ObjectMeta): void {
     const pod = podOf(meta, this.#options.annotationKey);
@@ -240,7 +245,7 @@ export class PodWatch {
     this.#store.put(pod);
   }
 
-  /** A listener's mistake must end neither the watch nor what other pods are told. */
+  /** Calls a listener, whose error must end neither the watch nor the calls for other pods. */
   #tell(what: string, call: () => void): void {
     try {
       call();

@@ -38,7 +38,7 @@ export type WatchEndReason =
 
 /** A server that asks for a longer rest is asked again all the same: it may be a mistake. */
 const LONGEST_RETRY_AFTER_MS = 120_000;
-/** More than this of an error's body says nothing to anybody. */
+/** Characters of an error's body that are shown: more of it would help nobody. */
 const LONGEST_MESSAGE = 300;
 
 interface Status {
@@ -63,7 +63,7 @@ export class WatchEnd extends Error {
     try {
       text = (await response.text()).slice(0, 10_000);
     } catch {
-      // The status says enough.
+      // The status is enough.
     }
     let status: Status = {};
     try {

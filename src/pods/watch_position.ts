@@ -13,7 +13,7 @@ export class WatchPosition {
     this.#selector = `fieldSelector=${encodeURIComponent(`spec.nodeName=${nodeName}`)}`;
   }
 
-  /** Whether a list is to come, or is coming, before the changes. */
+  /** Whether a list comes before the changes. */
   get isListing(): boolean {
     return this.#listedAt === undefined;
   }

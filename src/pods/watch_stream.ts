@@ -24,18 +24,18 @@ export interface WatchRequest {
     readonly initialIdle: number;
     readonly tick: number;
   };
-  /** A streaming list was asked for and is not complete. */
+  /** Returns whether a streaming list was requested and is not complete. */
   listing(): boolean;
   onBytes(): void;
-  /** Called every `tick` while the stream is alive. */
+  /** Notes, every `tick`, that the stream goes on. */
   onTurn(): void;
-  /** ERROR events do not come here. What it throws ends the watch. */
+  /** Handles an event, but no ERROR event. What it throws ends the watch. */
   onEvent(event: WatchEvent): void;
 }
 
 /**
  * Watches until the stream ends.
- * @throws {WatchEnd} for all that the server said or failed to say; other errors are the connection's.
+ * @throws {WatchEnd} for a bad answer or none; other errors are the connection's.
  */
 export async function followWatch(request: WatchRequest): Promise<WatchEnd> {
   const { api, path, signal, timing } = request;
@@ -64,7 +64,7 @@ export async function followWatch(request: WatchRequest): Promise<WatchEnd> {
       request.onBytes();
       for (const line of lines.take(chunk)) if (line !== "") request.onEvent(eventOf(line, request));
     }
-    // Whatever the line would have said comes again: the watch is resumed after the last whole one.
+    // What was on the line comes again: the watch is resumed after the last whole one.
     return lines.rest > 0 ? new WatchEnd("truncated", "the last line is not whole") : new WatchEnd("closed");
   } finally {
     clearInterval(tick);

@@ -27,7 +27,7 @@ export class CaptureFile implements ByteSource {
   #front: Uint8Array = new Uint8Array();
   #guarded = false;
   #at = 0;
-  /** Bytes behind the header that are not read, since another one has read them. */
+  /** Bytes after the header that are not read, because another one has read them. */
   #skipped = 0;
 
   constructor(file: Deno.FsFile, name: string, run: number) {
@@ -57,13 +57,18 @@ export class CaptureFile implements ByteSource {
     return this.#front.length < FRONT_BYTES;
   }
 
-  /** From now on each read makes sure that it was not of overwritten bytes; what comes before them may end anywhere. */
+  /**
+   * Makes each read from now on check that its bytes were not overwritten; what comes before those may end anywhere.
+   */
   guard(): void {
     this.#guarded = true;
     this.growing = true;
   }
 
-  /** From now on it is read as far as it goes, however much it grows; nothing is, if it has been rewritten since it was last looked at. */
+  /**
+   * Reads it from now on as far as it goes, however much it grows; not at all if it was rewritten since the last
+   * look.
+   */
   follow(): void {
     this.overtaken = !this.isIntact;
     this.guard();
@@ -80,7 +85,7 @@ export class CaptureFile implements ByteSource {
     this.#at = 0;
   }
 
-  /** Where in the file it is what a reader of this source has at an offset. */
+  /** Returns where in the file it is what a reader of this source has at an offset. */
   offsetOf(offset: number): number {
     return offset < PCAP_HEADER_BYTES ? offset : offset + this.#skipped;
   }
@@ -92,7 +97,7 @@ export class CaptureFile implements ByteSource {
     return newest && newest.seconds + newest.nanos / 1e9;
   }
 
-  /** Its first bytes, by which it can be told from what tcpdump may write to the same inode later. */
+  /** Its first bytes, which differ from what tcpdump may write to the same inode later. */
   get front(): Uint8Array {
     return this.#front;
   }
@@ -105,7 +110,7 @@ export class CaptureFile implements ByteSource {
     return intact;
   }
 
-  /** Tells that it has no name any more: the controller has deleted it, and emptied it. */
+  /** Whether it has no name any more: the controller has deleted it, and emptied it. */
   get isDeleted(): boolean {
     return this.info.nlink === 0;
   }

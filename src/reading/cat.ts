@@ -38,7 +38,7 @@ export interface CatOptions {
 }
 
 /**
- * `cat` with the process's own stdout and stderr, until `signal` is aborted.
+ * Runs `cat` with the process's own stdout and stderr, until `signal` is aborted.
  *
  * @param whileStdin It writes a trailer to stderr (outcome.ts), and ends when standard input does. @default false
  * @returns the exit code.
@@ -61,7 +61,7 @@ export async function runCat(
 /**
  * Writes the capture to `io`.
  *
- * @returns the exit code (outcome.ts). Why it is not 0 is said on stderr.
+ * @returns the exit code (outcome.ts). The reason for another than 0 is on stderr.
  */
 export async function cat(options: CatOptions, io: Io): Promise<number> {
   return await refusing(io, async () => {
@@ -82,7 +82,7 @@ export async function cat(options: CatOptions, io: Io): Promise<number> {
         `${options.pod}: read without a snapshot, ${unprotected}; what the ring overtakes meanwhile will be missing`,
       );
     }
-    // Read again: the newest run may have begun since.
+    // Read again: the newest run may have begun meanwhile.
     const manifest = await readManifest(capture.folder).catch(() => undefined) ?? capture.manifest;
     const notes = await write({ ...capture, manifest }, snapshot, options, io);
     for (const note of notes) io.say(`${options.pod}: ${note}`);
@@ -116,7 +116,7 @@ async function write(capture: Capture, snapshot: Snapshot, options: CatOptions, 
     else inputs.push({ file, to: interfaces.numberOf(capture, file.header, file.run) });
   }
   if (interfaces.all.length === 0) {
-    // Without one nobody could tell that the file is whole.
+    // Without one nothing would show that the file is whole.
     const newest = snapshot.files.findLast((file) => file.header && !file.isEmpty);
     if (newest?.header) interfaces.numberOf(capture, newest.header, newest.run);
   }
@@ -169,7 +169,7 @@ async function passOver(
   return missingOf(file, reader);
 }
 
-/** Passing over gigabytes must let other things happen, as writing does. */
+/** Lets other things happen while gigabytes are passed over, as writing does. */
 async function letOthers(io: Io): Promise<void> {
   await pause(0, io.signal);
 }
@@ -179,9 +179,10 @@ function timeOf({ seconds, nanos }: PcapReader): number {
 }
 
 /**
- * Returns from when on packets are asked for, in seconds since the epoch. It is counted from the packet that was captured last, by the
- * clock that was then: today's may have been set since, and what was captured a moment ago would be hours old by it. Where the clock was
- * set forward within that time, what came before has times that are as much older.
+ * Returns from when on packets are asked for, in seconds since the epoch. It is counted from the packet that was
+ * captured last, by the clock that was then: today's may have been set meanwhile, and what was captured a moment ago
+ * would be hours old by it. Where the clock was set forward within that time, what came before has times that are as
+ * much older.
  */
 function sinceOf({ files }: Snapshot, manifest: Manifest | undefined, { sinceSeconds }: CatOptions): number {
   if (sinceSeconds === undefined) return -Infinity;

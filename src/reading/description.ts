@@ -33,7 +33,7 @@ export class CaptureInterfaces {
     this.#comments = headersOnly ? [HEADERS_ONLY] : [];
   }
 
-  /** The number of the interface to which the packets of a file belong. */
+  /** Returns the number of the interface to which the packets of a file belong. */
   numberOf({ namespace, pod, manifest }: Capture, header: PcapHeader, run: number): number {
     const { linkType, snaplen, digits } = header;
     const { interface: device, direction, filter } = manifest?.runs.find(({ n }) => n === run)?.request ?? {};
@@ -73,7 +73,10 @@ export class CaptureInterfaces {
   }
 }
 
-/** The comments that a file of a capture begins with: whose packets they are, how they were asked for, and when captured. */
+/**
+ * Returns the comments that a file of a capture begins with: whose packets they are, how they were asked for, and
+ * when captured.
+ */
 export function captureComments({ manifest, namespace, pod, damage }: Capture): string[] {
   if (!manifest) return [`packet-capture ${VERSION}: ${namespace}/${pod}`, damage];
   const annotations = Object.entries(manifest.annotations).map(([key, value]) => `${key}=${quote(value)}`);

@@ -18,10 +18,11 @@ export async function exitWithStdin(): Promise<never> {
 }
 
 /**
- * All is written: from now on the process ends with `success` when standard input does, or the signal is aborted. Not at once: when the process
- * has ended the connection is closed, though a reader that is slower has megabytes of it yet to come, and the next ping of its
- * client resets it: they are lost. Measured with Kubernetes 1.36 and kubectl 1.35: a reader of 1 MB/s lost the end of every larger
- * download, over SPDY even with exit code 0. So the trailer says how many bytes were written, and the client closes the input.
+ * Waits, after all is written, until standard input ends or the signal is aborted; the process then ends with
+ * `success`. It does not end at once, because its end closes the connection. A slow reader still has megabytes to
+ * come, and the next ping of its client resets the connection: they are lost. Measured with Kubernetes 1.36 and
+ * kubectl 1.35: a reader of 1 MB/s lost the end of every larger download, over SPDY even with exit code 0. So the
+ * trailer has the number of bytes written, and the client closes the input.
  */
 export async function untilReceived(success: number, signal: AbortSignal): Promise<number> {
   code = success;

@@ -43,9 +43,9 @@ export class Follower implements Disposable {
   readonly #folder: string;
   readonly #pod: string;
   #lives: Life[] = [];
-  /** The one that began last; modification times do not tell which that is once the clock has been set back. */
+  /** The one that began last; modification times do not show which that is once the clock has been set back. */
   #newest: Life | undefined;
-  /** By path: size and modification time, and whose they are, so that what is as it was need not be opened. */
+  /** Size, modification time and life of each file, by path, so that an unchanged one need not be opened. */
   #seen = new Map<string, { bytes: number; mtime: number; life: Life }>();
   #looks = 0;
 
@@ -77,7 +77,7 @@ export class Follower implements Disposable {
     // newer it was deleted, as the whole folder may just be.
     const gone = newest !== this.#newest && newest?.seen !== this.#looks;
     if (gone && newest && newest.front.length > HEADER_ONLY) this.missed ??= 0;
-    // One look more, since who renames a whole ring may hide a file from all passes.
+    // One look more, because a rename of the whole ring may hide a file from all passes.
     this.#lives = this.#lives.filter(({ seen }) => seen >= this.#looks - 1);
   }
 
@@ -132,7 +132,7 @@ export class Follower implements Disposable {
           file.run = runNumber({ name }) ?? run;
           life = { inode: file.info.ino, run: file.run, front: file.front, file, readTo: 0, seen: this.#looks };
           this.#lives.push(life);
-          // Begun since it was listed, as the oldest: it is the newest now.
+          // Begun after it was listed, as the oldest: it is the newest now.
           if (file.bytes < bytes) anew.push({ life, file });
           else this.#enqueue(life, file);
         }
@@ -152,7 +152,10 @@ export class Follower implements Disposable {
     this.queue.push(file);
   }
 
-  /** The life that shows itself in a file just opened, which is closed, unless it has grown though it was held to be finished. */
+  /**
+   * Returns the life found in a file just opened, which is closed, unless it has grown though it was held to be
+   * finished.
+   */
   #known(file: CaptureFile): Life | undefined {
     const inode = file.info.ino;
     const known = this.#lives.find((life) => life.inode === inode && startsWith(file.front, life.front));
@@ -181,7 +184,7 @@ export class Follower implements Disposable {
 /** A pcap file without packets has so many bytes. */
 const HEADER_ONLY = 24;
 
-/** Not asynchronous, as in snapshot.ts: the ring goes on meanwhile. */
+/** Opens a file while the thread waits, as in snapshot.ts: the ring goes on meanwhile. */
 function openSync(path: string): Deno.FsFile | undefined {
   try {
     return Deno.openSync(path);

@@ -5,7 +5,7 @@ import { readManifest } from "../store/manifest_file.ts";
 import { mayBeWritten } from "./alive.ts";
 import type { Capture } from "./locate.ts";
 
-/** The manifest says whether the capture has ended, and is read so often. */
+/** Milliseconds between two reads of the manifest, which records whether the capture has ended. */
 const MANIFEST_MS = 1000;
 /** In these states nothing comes any more. */
 const ENDED_STATES: readonly string[] = ["finished", "completed", "retained"] satisfies CaptureState[];
@@ -21,10 +21,10 @@ export class FollowedManifest {
   readonly #uid: string | undefined;
   readonly #say: (line: string) => void;
   #readAt = performance.now();
-  /** As it was last told. */
+  /** The state that was last noted. */
   #state: CaptureState = "capturing";
 
-  /** @param say is told why nothing comes, and that packets come again. */
+  /** @param say prints why nothing comes, and that packets come again. */
   constructor({ folder, manifest }: Capture, say: (line: string) => void) {
     this.#folder = folder;
     this.#uid = manifest?.uid;

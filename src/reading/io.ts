@@ -1,4 +1,4 @@
-/** The outside of a reading command: its stdout, its stderr, and being told to stop. */
+/** The outside of a reading command: its stdout, its stderr, and the signal to stop. */
 import { trailerOf } from "../spec/outcome.ts";
 import type { CaptureState } from "../spec/state.ts";
 import { printable } from "../base/printable.ts";
@@ -23,7 +23,7 @@ export class ReaderGone extends Error {
 export interface Io {
   /** Writes all of it, however slowly it is read. @throws ReaderGone if nobody reads any more. */
   write(bytes: Uint8Array): Promise<void>;
-  /** A sentence for people, on stderr; control characters in it are escaped. */
+  /** Writes a sentence for people to stderr; control characters in it are escaped. */
   say(line: string): void;
   /** Aborted when the command is to stop. */
   readonly signal: AbortSignal;
@@ -42,18 +42,19 @@ export interface SystemIo extends Io {
 }
 
 /**
- * A reader that takes not one byte for so long has gone, or is as good as gone: when the client of `kubectl exec` has, nothing but
- * this tells, unless the command ends with its standard input (exit_with_stdin.ts). However slow a reader is, it takes some.
+ * Milliseconds without a byte read after which the reader counts as gone. Nothing else shows that the client of
+ * `kubectl exec` has gone, unless the command ends with its standard input (exit_with_stdin.ts). However slow a
+ * reader is, it takes some.
  */
 const GONE_MS = 5 * 60_000;
-/** Bytes in one write: few for a slow reader, since a write that has not ended does not show how far it has come. */
+/** Bytes in one write: few for a slow reader, because a write that has not ended does not show how far it has come. */
 const SMALL_PIECE = 64 * 1024;
 const LARGE_PIECE = 512 * 1024;
 /** A write that takes no longer was to a fast reader. */
 const FAST_MS = 100;
 
 /**
- * The process's own stdout and stderr.
+ * Returns the process's own stdout and stderr.
  *
  * @param options.whileStdin the command ends with its standard input, so that a reader which only pauses need not be taken for gone.
  */
@@ -61,7 +62,7 @@ export function systemIo(
   signal: AbortSignal,
   { whileStdin = false, goneMs = GONE_MS } = {},
 ): SystemIo {
-  // A write that is given up is left behind, blocked.
+  // A write that is given up stays blocked.
   const unlessGone = <T>(written: Promise<T>) =>
     whileStdin ? written : deadline(written, goneMs, () => new ReaderGone(goneMs / 1000));
   let written = 0;
@@ -101,12 +102,12 @@ export function systemIo(
 
 type Stdout = Pick<typeof Deno.stdout, "write">;
 
-/** O_NONBLOCK of Linux, as fdinfo says it: in octal. */
+/** O_NONBLOCK of Linux, in octal as in fdinfo. */
 const NON_BLOCKING = 0o4000;
 
 /**
- * A pipe that somebody who has it too has made non-blocking is opened again, since that is a flag of the open file: `Deno.stdout`
- * fails there without saying how much it has written (it writes all or nothing, as far as it knows).
+ * Opens a pipe again that another process has made non-blocking, because that is a flag of the open file: `Deno.stdout`
+ * fails there without a count of what it has written.
  */
 async function openStdout(): Promise<Stdout> {
   try {

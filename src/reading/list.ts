@@ -25,7 +25,7 @@ export interface ListOptions {
   readonly namespace?: string;
 }
 
-/** `list` with the process's own stdout and stderr. @returns the exit code. */
+/** Runs `list` with the process's own stdout and stderr. @returns the exit code. */
 export function runList(options: ListOptions): Promise<number> {
   return list(options, systemIo(new AbortController().signal));
 }
@@ -33,7 +33,8 @@ export function runList(options: ListOptions): Promise<number> {
 /**
  * Writes the captures of the node to `io`, as a table or as a JSON array.
  *
- * @returns the exit code: 1 if some of them could not be read, which is said on stderr; they and all others are listed.
+ * @returns the exit code: 1 if some of them could not be read, with the reason on stderr; they and all others are
+ * listed.
  */
 export async function list({ captureDir, output = "table", namespace }: ListOptions, io: Io): Promise<number> {
   return await refusing(io, async () => {
@@ -46,7 +47,10 @@ export async function list({ captureDir, output = "table", namespace }: ListOpti
   });
 }
 
-/** @returns the rows, and whether all that they say could be read; what could not is said, one sentence for each capture. */
+/**
+ * @returns the rows, and whether all of them could be read; what could not is written to stderr, one sentence for
+ * each capture.
+ */
 async function rowsOf(
   captureDir: string,
   only: string | undefined,
@@ -119,7 +123,7 @@ function filterAndOptions(request: CaptureRequest | undefined): Pick<Row, "filte
   return { filter: request?.filter ?? null, options: request ? optionsOf(request) : {} };
 }
 
-/** The first time that some file gives; files go away and are empty just after a rotation. */
+/** Returns the first time that some file gives; files go away and are empty just after a rotation. */
 function firstOf(files: readonly RingFile[], timeIn: (file: Deno.FsFile) => number | undefined): string | null {
   for (const { path, bytes } of files) {
     if (bytes <= PCAP_HEADER_BYTES) continue;

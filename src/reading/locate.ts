@@ -44,9 +44,11 @@ export interface Capture {
 }
 
 /**
- * The capture that `target` names: `NS/POD`, also of a deleted pod if it is the only one kept, or the UID of a kept one.
+ * Returns the capture that `target` names: `NS/POD`, also of a deleted pod if it is the only one kept, or the UID of
+ * a kept one.
  *
- * @throws Refusal with a code of outcome.ts: it is not written like that, there is no such capture, or it has no folder yet.
+ * @throws Refusal with a code of outcome.ts: it is not written like that, there is no such capture, or it has no
+ * folder yet.
  */
 export async function findCapture(captureDir: string, target: string): Promise<Capture> {
   const [namespace = "", pod, ...rest] = target.split("/");
@@ -94,7 +96,7 @@ function badTarget(target: string): Refusal {
 }
 
 /**
- * All captures under captureDir, by namespace and pod, kept ones last. A missing captureDir has none.
+ * Returns all captures under captureDir, by namespace and pod, kept ones last. A missing captureDir has none.
  *
  * @param only the namespace whose captures are wanted; undefined: all, also kept ones of which it is not known whose they are.
  * @throws Refusal with code 2 if it is no name of a namespace.
@@ -112,7 +114,10 @@ export async function allCaptures(captureDir: string, only?: string): Promise<Ca
   return [...captures, ...only === undefined ? kept : kept.filter((capture) => isOf(capture, only))];
 }
 
-/** Returns whether a kept capture is certainly of this namespace: its manifest says so. A namespace may be called `unknown`. */
+/**
+ * Returns whether a kept capture is certainly of this namespace, by its manifest. A namespace may be called
+ * `unknown`.
+ */
 function isOf({ manifest }: Capture, namespace: string): boolean {
   return manifest?.namespace === namespace;
 }
@@ -126,7 +131,7 @@ async function retainedCaptures(captureDir: string): Promise<Capture[]> {
   return captures;
 }
 
-/** Of a kept capture without a manifest the names of its files say whose it is, if tcpdump has given them. */
+/** Opens a kept capture. Without a manifest, the names that tcpdump gave its files name the pod. */
 async function openRetained(captureDir: string, uid: string): Promise<Capture | undefined> {
   const folder = retainedFolderOf(captureDir, uid);
   const capture = await openFolder(folder);
@@ -181,7 +186,7 @@ export async function readNotCapturing(captureDir: string): Promise<NotCapturing
       wanted: isRequest(each.wanted) ? each.wanted : undefined,
     }));
   } catch {
-    // It says nothing that the folders do not, but for those without one.
+    // It adds only the requests without a folder.
     return [];
   }
 }

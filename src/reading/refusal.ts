@@ -18,12 +18,12 @@ export class Refusal extends Error {
   }
 }
 
-/** Runs a command, says in one sentence why it could not be done, and gives its exit code. */
+/** Runs a command, and writes in one sentence why it failed. @returns its exit code. */
 export async function refusing(io: Io, work: () => Promise<number>): Promise<number> {
   try {
     return await work();
   } catch (error) {
-    // The reader has what it wanted, or knows best why it ended: as quiet as a program that SIGPIPE ends.
+    // The reader has enough, or has failed itself: as quiet as a program that SIGPIPE ends.
     if (error instanceof ReaderGone && error.waited === undefined) return 1;
     const { code, state } = error instanceof Refusal ? error : { code: EXIT.failed, state: undefined };
     const [words, exitCode] = io.signal.aborted

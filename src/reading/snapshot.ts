@@ -60,7 +60,7 @@ export async function takeSnapshot(capture: Capture, signal: AbortSignal): Promi
     }
     signal.throwIfAborted();
     if (taken === "again") continue;
-    // Let go meanwhile, since the controller trims only when nobody reads.
+    // Let go meanwhile, because the controller trims only when nobody reads.
     held.dispose();
     await pause(ROOM_POLL_MS);
   }
@@ -69,7 +69,7 @@ export async function takeSnapshot(capture: Capture, signal: AbortSignal): Promi
 /**
  * @param held gets what has to be let go of at the end.
  * @param options.waits whether `wait` may be the answer, for lack of room.
- * @param options.insists whether `again` may be, since a file has gone.
+ * @param options.insists whether `again` may be, because a file has gone.
  */
 async function attemptOne(
   { folder, pod, manifest: before }: Capture,
@@ -77,7 +77,7 @@ async function attemptOne(
   options: { readonly waits: boolean; readonly insists: boolean },
 ): Promise<Pick<Snapshot, "files" | "unprotected"> | "wait" | "again"> {
   let unprotected = await lockFiles(folder, held);
-  // Read now, under the lock: a run may have begun, or ended, since the capture was looked for.
+  // Read now, under the lock: a run may have begun, or ended, after the capture was found.
   const manifest = await readManifest(folder).catch(() => undefined) ?? before;
   const last = manifest?.runs.at(-1);
   // Without a manifest nothing is known of tcpdump, and a rename does no harm.
@@ -129,7 +129,7 @@ async function tried(change: () => Promise<void>): Promise<string | undefined> {
   }
 }
 
-/** @returns those that are still there, and whether each had been begun again since it was listed. */
+/** @returns those that are still there, and whether each had been begun again after it was listed. */
 function openAll(listed: readonly RingFile[], held: DisposableStack, current: number) {
   return listed.flatMap(({ path, name, bytes, earlier }) => {
     const opened = openSync(path);
@@ -140,7 +140,7 @@ function openAll(listed: readonly RingFile[], held: DisposableStack, current: nu
   });
 }
 
-/** Not asynchronous: a hundred files one after the other take a millisecond so, and ten otherwise. */
+/** Opens a file while the thread waits: a hundred in turn take a millisecond so, and ten otherwise. */
 function openSync(path: string): Deno.FsFile | undefined {
   try {
     return Deno.openSync(path);

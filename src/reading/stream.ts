@@ -34,7 +34,7 @@ export interface StreamOptions {
 }
 
 /**
- * `stream` with the process's own stdout and stderr, until `signal` is aborted.
+ * Runs `stream` with the process's own stdout and stderr, until `signal` is aborted.
  *
  * @param whileStdin It writes a trailer to stderr (outcome.ts).
  * @returns the exit code.
@@ -89,7 +89,7 @@ class LiveCapture implements Disposable {
   /** Number of the interface to which the file at hand belongs. */
   #to: number | undefined;
   #isMixed = false;
-  /** Time of the last packet, for what is said of a gap. */
+  /** Time of the last packet, for the comment on a gap. */
   #last = "";
   /** Run of the last packet. */
   #run: number | undefined;
@@ -161,7 +161,7 @@ class LiveCapture implements Disposable {
 
   async #look(): Promise<void> {
     await this.#follower.look(async () => {
-      // The file may be the first of a run that has begun since the last time, or of another pod of this name.
+      // The file may be the first of a new run, or of another pod of this name.
       await this.#followed.read();
       return this.#followed.isAnother ? undefined : this.#followed.manifest?.runs.at(-1)?.n ?? 0;
     });
@@ -214,7 +214,7 @@ class LiveCapture implements Disposable {
     return bytes;
   }
 
-  /** At a file's first packet: its interface is made known. @returns what is to be said at that packet. */
+  /** Writes the interface of a file's first packet. @returns the comment for that packet. */
   async #beginFile(reader: PcapReader, run: number): Promise<Uint8Array | undefined> {
     const to = this.#interfaces.numberOf({ ...this.#capture, manifest: this.#followed.manifest }, reader.header!, run);
     for (let n = this.#output.delivered.length; n <= to; n++) {

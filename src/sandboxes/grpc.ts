@@ -1,6 +1,6 @@
 /**
- * Unary gRPC calls over a unix socket, on Deno's own fetch. grpc-js goes by node:http2, with which Deno 2.9.6 crashes when a server
- * says that it is going away (docs/adr/0054).
+ * Unary gRPC calls over a unix socket, on Deno's own fetch. grpc-js goes by node:http2, with which Deno 2.9.6 crashes
+ * when a server sends GOAWAY (docs/adr/0054).
  */
 import { Buffer } from "node:buffer";
 import {
@@ -16,7 +16,7 @@ import { count } from "../base/format.ts";
 import { Deadline } from "../base/timeout.ts";
 import { causeOf, chunksOf } from "../base/body.ts";
 
-/** Those of gRPC's status codes that are told apart here (grpc doc/statuscodes.md). */
+/** Those of gRPC's status codes that matter here (grpc doc/statuscodes.md). */
 export const GrpcCode = {
   OK: 0,
   CANCELLED: 1,
@@ -39,20 +39,20 @@ export class GrpcError extends Error {
 
 /** As the kubelet's (kubernetes staging/src/k8s.io/cri-client/pkg/remote_runtime.go, maxMsgSize). */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
-/** A byte that says whether the message is compressed, and four for its length (grpc doc/PROTOCOL-HTTP2.md). */
+/** A byte for whether the message is compressed, and four for its length (grpc doc/PROTOCOL-HTTP2.md). */
 const PREFIX_BYTES = 5;
 
 export class GrpcClient implements Disposable {
   readonly #socket: string;
   #http: Deno.HttpClient | undefined;
 
-  /** `socket` is an absolute path; nothing need listen there yet, and it may be made again at any time. */
+  /** @param socket An absolute path; nothing need listen there yet, and it may be made again at any time. */
   constructor(socket: string) {
     this.#socket = socket;
   }
 
   /**
-   * One call of a method by its descriptor; unknown fields of the reply are skipped.
+   * Calls a method by its descriptor; unknown fields of the reply are skipped.
    * @throws {GrpcError} as `unary` does, and INTERNAL if the reply is not the message that it should be.
    */
   async call<I extends DescMessage, O extends DescMessage>(
@@ -71,11 +71,11 @@ export class GrpcClient implements Disposable {
   }
 
   /**
-   * One call, as bytes.
+   * Makes one call, in bytes.
    * @param path `/package.Service/Method`
    * @param message the request, encoded; so is the reply.
-   * @throws {GrpcError} never later than `timeoutMs` (DEADLINE_EXCEEDED), at once when `signal` says so (CANCELLED), UNAVAILABLE when
-   * the connection fails, else as the server says.
+   * @throws {GrpcError} never later than `timeoutMs` (DEADLINE_EXCEEDED), at once when `signal` is aborted
+   * (CANCELLED), UNAVAILABLE when the connection fails, else with the status of the server.
    */
   async unary(path: string, message: Uint8Array, timeoutMs: number, signal?: AbortSignal): Promise<Uint8Array> {
     const late = () => new GrpcError(GrpcCode.DEADLINE_EXCEEDED, `no answer within ${timeoutMs / 1000} s`);
@@ -121,8 +121,8 @@ export class GrpcClient implements Disposable {
 }
 
 /**
- * HTTP/2 without TLS over a unix socket. To Deno the socket is a proxy, and NO_PROXY, which it reads when a client is made, is heeded
- * for that one too (2.9.6): the call would go to port 80 of this host.
+ * Makes a client of HTTP/2 without TLS over a unix socket. To Deno the socket is a proxy, and NO_PROXY, which it
+ * reads when a client is made, is heeded for that one too (2.9.6): the call would go to port 80 of this host.
  */
 function httpClientOf(path: string): Deno.HttpClient {
   const kept = ["NO_PROXY", "no_proxy"].map((name) => [name, Deno.env.get(name)] as const);
@@ -134,7 +134,7 @@ function httpClientOf(path: string): Deno.HttpClient {
   }
 }
 
-/** The message with its prefix before it. */
+/** Returns the message with its prefix before it. */
 export function framed(message: Uint8Array): Uint8Array<ArrayBuffer> {
   const frame = new Uint8Array(PREFIX_BYTES + message.length);
   new DataView(frame.buffer).setUint32(1, message.length);
@@ -143,7 +143,7 @@ export function framed(message: Uint8Array): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * The message of a body that is one message and no more.
+ * Returns the message of a body that is one message and no more.
  * @throws {GrpcError} INTERNAL if it is not.
  */
 export function unframed(frame: Uint8Array): Uint8Array {
@@ -157,7 +157,7 @@ export function unframed(frame: Uint8Array): Uint8Array {
   return message;
 }
 
-/** All of a body that is no larger than one message. */
+/** Returns all of a body that is no larger than one message. */
 async function bytesOf(body: ReadableStream<Uint8Array> | null, signal: AbortSignal): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let size = 0;
@@ -182,7 +182,7 @@ function reasonOf(error: unknown): string {
   return message.replace(/^error sending request for url \([^)]*\): /, "");
 }
 
-/** Percent-encoded UTF-8, or, from a server that does not encode, the text itself. */
+/** Decodes percent-encoded UTF-8; returns the text of a server that does not encode as it is. */
 function unescaped(text: string): string {
   try {
     return decodeURIComponent(text);

@@ -26,7 +26,10 @@ export type Network =
   /** `lasting`: it will not become right by asking again. `reason` goes on after "the sandbox is not usable since …". */
   | { readonly kind: "refused"; readonly reason: string; readonly lasting: boolean };
 
-/** The network of the sandbox that `reply` describes; its netns file is looked for in `netnsDir`, whatever the runtime calls it. */
+/**
+ * Returns the network of the sandbox that `reply` describes; its netns file is looked for in `netnsDir`, whatever the
+ * runtime calls it.
+ */
 export function networkOf(reply: PodSandboxStatusResponse, netnsDir: string): Network {
   if (reply.status?.state !== PodSandboxState.SANDBOX_READY) return refuse("it is not READY any more");
   if (reply.status.linux?.namespaces?.options?.network === NamespaceMode.NODE) return { kind: "host" };
@@ -63,7 +66,7 @@ function refuse(reason: string, lasting = false): Network {
   return { kind: "refused", reason, lasting };
 }
 
-/** The value at a path of keys, undefined where there is none. */
+/** Returns the value at a path of keys, undefined where there is none. */
 function get(value: unknown, ...keys: string[]): unknown {
   for (const key of keys) {
     if (typeof value !== "object" || value === null) return undefined;

@@ -9,11 +9,11 @@ import { basename } from "@std/path";
 import { messageOf } from "../base/errors.ts";
 
 export interface NetnsDirEvents {
-  /** A netns file was made: its sandbox will be READY soon. */
+  /** Handles a netns file that was made: its sandbox will be READY soon. */
   onCreate(name: string): void;
-  /** A netns file has gone, and its sandbox with it. */
+  /** Handles a netns file that was removed, and its sandbox with it. */
   onRemove(name: string): void;
-  /** Something happened of which inotify does not say enough: look at the whole directory. */
+  /** Handles a change of which inotify does not report enough: the whole directory must be read. */
   onUnclear(): void;
 }
 
@@ -38,7 +38,7 @@ export class NetnsDir implements Disposable {
       const found = `${dev}:${ino}`;
       if (this.#watcher !== undefined && this.#watched === found) return undefined;
       this.#stop();
-      // Deno forgets the path when a watcher has ended, which would hit a later one of the same path.
+      // Deno drops the path when a watcher has ended, and with it that of a later watcher.
       await this.#reading;
       const watcher = Deno.watchFs(this.#path, { recursive: false });
       this.#watcher = watcher;
@@ -52,7 +52,7 @@ export class NetnsDir implements Disposable {
     }
   }
 
-  /** Names of the files in it, undefined if that cannot be told. */
+  /** Lists the names of the files in it. @returns undefined if it cannot be read. */
   async names(): Promise<Set<string> | undefined> {
     try {
       const names = new Set<string>();
@@ -63,7 +63,9 @@ export class NetnsDir implements Disposable {
     }
   }
 
-  /** Undefined if `path`, a file in the directory, can be entered as a network namespace, else what it is instead. */
+  /**
+   * Returns what `path`, a file in the directory, is instead of a network namespace; undefined if it can be entered.
+   */
   async refusal(path: string): Promise<string | undefined> {
     try {
       const [dir, file] = await Promise.all([Deno.stat(this.#path), Deno.stat(path)]);

@@ -26,7 +26,7 @@ export class PollSchedule {
   #urgent = false;
   /** Grows from look to look while nothing happens. */
   #pollMs = URGENT_POLL_MS;
-  /** Looks that failed since the last that did not. */
+  /** Looks that failed after the last that did not. */
   #failures = 0;
   /**
    * Names of netns files that are not those of a known sandbox (yet) → when they were seen first. Those that never become one,
@@ -42,7 +42,7 @@ export class PollSchedule {
     this.#longestPollMs = longestPollMs;
   }
 
-  /** False: it was so already. */
+  /** Sets whether it is urgent. @returns false: it was so already. */
   setUrgent(on: boolean): boolean {
     if (on === this.#urgent) return false;
     this.#urgent = on;
@@ -50,35 +50,38 @@ export class PollSchedule {
     return true;
   }
 
-  /** Something changed: there may be more to come. */
+  /** Notes a change: there may be more to come. */
   changed(): void {
     this.#pollMs = URGENT_POLL_MS;
   }
 
-  /** Look at once. */
+  /** Makes the next look due at once. */
   hurry(): void {
     this.changed();
     this.#lookedAt = -Infinity;
   }
 
-  /** A netns file was made, or is there and is no known sandbox's. Whoever makes one is alive: a back-off ends. */
+  /**
+   * Expects a sandbox for a netns file that was made, or that belongs to no known one. The runtime is up, so a
+   * back-off ends.
+   */
   expect(name: string, now: number): void {
     if (this.#expected.has(name)) return;
     this.#expected.set(name, now);
     this.#failures = 0;
   }
 
-  /** The netns file is a known sandbox's now, or has gone. */
+  /** Ends the wait for a netns file that belongs to a known sandbox now, or is removed. */
   settle(name: string): void {
     this.#expected.delete(name);
   }
 
-  /** Of the files that were there before `now`, only `names` are left. */
+  /** Drops the files that were there before `now`, but for `names`. */
   retain(names: ReadonlySet<string>, now: number): void {
     for (const [name, seenAt] of this.#expected) if (seenAt < now && !names.has(name)) this.#expected.delete(name);
   }
 
-  /** A look has ended. "pinged": it saw no more than that the runtime answers. */
+  /** Notes that a look has ended. "pinged": it found no more than that the runtime answers. */
   looked(startedAt: number, now: number, outcome: "listed" | "pinged" | "failed"): void {
     this.#lookedAt = now;
     this.#lookMs = now - startedAt;
@@ -88,7 +91,7 @@ export class PollSchedule {
     this.#pollMs = Math.min(this.#pollMs * 2, this.#longestPollMs);
   }
 
-  /** When to look next; `askAts` are the times at which single sandboxes are to be asked about. Jittered. */
+  /** Returns when to look next, jittered; `askAts` are the times at which single sandboxes are looked up. */
   due(now: number, askAts: readonly number[]): number {
     if (this.#failures > 0) {
       const mostMs = this.#urgent ? URGENT_BACKOFF_MS : IDLE_BACKOFF_MS;
@@ -104,7 +107,7 @@ export class PollSchedule {
     return Math.max(Math.min(this.#lookedAt + pause, ...askAts), this.#lookedAt + rest);
   }
 
-  /** Nothing has happened for long, and nothing is waited for: a list could tell nothing that is not known. */
+  /** Returns whether nothing has happened for long and nothing is waited for: a list would bring nothing new. */
   quiet(now: number, askAts: readonly number[]): boolean {
     return !this.#urgent && this.#failures === 0 && this.#pollMs >= this.#longestPollMs &&
       now - this.#listedAt < FULL_POLL_MS && this.#waitedFor(now).length === 0 && askAts.every((askAt) => askAt > now);

@@ -20,14 +20,14 @@ export class Runtime implements Disposable {
   readonly #grpc: GrpcClient;
   readonly #listTimeoutMs: number;
 
-  /** `socket` is an absolute path; nothing need listen there yet, and it may be made again at any time. */
+  /** @param socket An absolute path; nothing need listen there yet, and it may be made again at any time. */
   constructor(socket: string, { listTimeoutMs = LIST_TIMEOUT_MS }: { listTimeoutMs?: number } = {}) {
     this.#socket = socket;
     this.#grpc = new GrpcClient(socket);
     this.#listTimeoutMs = listTimeoutMs;
   }
 
-  /** All READY sandboxes of the node, in no order. */
+  /** Returns all READY sandboxes of the node, in no order. */
   listReady(signal?: AbortSignal): Promise<PodSandbox[]> {
     return this.#list({}, signal);
   }

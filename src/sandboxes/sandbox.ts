@@ -13,7 +13,7 @@ export interface Sandbox {
   readonly id: string;
   /** Proof of whose it is: only a pod of this namespace, name and UID may be captured in it. */
   readonly owner: SandboxOwner;
-  /** Nanoseconds since the epoch, by the runtime's clock: tells the newest of several. */
+  /** Nanoseconds since the epoch, by the runtime's clock: for the newest of several. */
   readonly createdAt: bigint;
   /** The pod uses the node's network (`namespaces.options.network == NODE`): there is no netns of its own. */
   readonly hostNetwork: boolean;

@@ -39,7 +39,7 @@ export class SandboxIndex {
     this.#onChange = onChange;
   }
 
-  /** The owner's newest READY sandbox; undefined if there is none, or its network cannot be entered. */
+  /** Returns the owner's newest READY sandbox; undefined if there is none, or its network cannot be entered. */
   get(owner: SandboxOwner): Sandbox | undefined {
     return this.#chosen.get(keyOf(owner));
   }
@@ -69,14 +69,14 @@ export class SandboxIndex {
     }
   }
 
-  /** Base names of the netns files of all sandboxes that can be entered. */
+  /** Yields the base names of the netns files of all sandboxes that can be entered. */
   *netnsNames(): Generator<string> {
     for (const { sandbox } of this.#entries.values()) {
       if (sandbox?.netnsPath !== undefined) yield basename(sandbox.netnsPath);
     }
   }
 
-  /** The entry's network can be entered: at `netnsPath`, or, if that is undefined, it is the node's. */
+  /** Records that the entry's network can be entered: at `netnsPath`, or, if that is undefined, it is the node's. */
   accept(entry: Entry, netnsPath: string | undefined): void {
     const { id, owner, createdAt } = entry;
     entry.sandbox = { id, owner, createdAt, hostNetwork: netnsPath === undefined, netnsPath };
@@ -84,17 +84,21 @@ export class SandboxIndex {
     this.#choose(entry);
   }
 
-  /** The entry's network cannot be entered; if `lasting`, it never will. True: it is time to tell people. */
+  /**
+   * Records that the entry's network cannot be entered; if `lasting`, it never will.
+   *
+   * @returns whether it is time to log it.
+   */
   refuse(entry: Entry, reason: string, { lasting, now }: { lasting: boolean; now: number }): boolean {
     entry.sandbox = undefined;
     entry.refused = reason;
-    // Each is asked about alone: no two come at once, and the time until people are told is as long as it says.
+    // Each is looked up alone: no two come at once, and the time until the log line is as long as promised.
     entry.askAt = lasting ? Infinity : now + backoffMs(++entry.refusals, ASK_AGAIN, () => 1);
     this.#choose(entry);
     return (lasting || entry.refusals === REFUSALS_WORTH_TELLING) && this.#entries.get(entry.id) === entry;
   }
 
-  /** A netns file has gone, and with it the sandbox it belongs to. */
+  /** Drops the sandbox whose netns file is removed. */
   dropNetns(name: string, now: number): void {
     for (const entry of this.#entries.values()) {
       const path = entry.sandbox?.netnsPath;
@@ -119,7 +123,7 @@ export class SandboxIndex {
   }
 }
 
-/** Neither a namespace nor a name has a slash, so that no two owners have one key, whatever the UID is. */
+/** Returns a key that no two owners share: neither a namespace nor a name has a slash. */
 function keyOf({ namespace, name, uid }: SandboxOwner): string {
   return `${namespace}/${name}/${uid}`;
 }

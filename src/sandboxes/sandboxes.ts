@@ -39,7 +39,7 @@ export interface SandboxesOptions {
   readonly socket: string;
   /** The directory in which we find the runtime's netns files. */
   readonly netnsDir: string;
-  /** `get(owner)` answers differently from now on. */
+  /** Handles a sandbox that changed: `get(owner)` returns something else from now on. */
   onChange(owner: SandboxOwner): void;
   readonly log: Log;
   /** Milliseconds after which a list of sandboxes is given up. @default 5000 */
@@ -98,7 +98,10 @@ export class Sandboxes {
     return this.#lastAnswer;
   }
 
-  /** The owner's newest READY sandbox, from memory; undefined if there is none or its network cannot be entered. */
+  /**
+   * Returns the owner's newest READY sandbox, from memory; undefined if there is none or its network cannot be
+   * entered.
+   */
   get(owner: SandboxOwner): Sandbox | undefined {
     return this.#index.get(owner);
   }
@@ -108,7 +111,7 @@ export class Sandboxes {
     if (this.#schedule.setUrgent(on)) this.#wake();
   }
 
-  /** Looks now. When it resolves, `get` knows all that the runtime said. Rejects when the runtime does not answer. */
+  /** Looks now. When it resolves, `get` returns what the runtime listed. Rejects when the runtime does not answer. */
   async refresh(): Promise<void> {
     await Promise.all(await this.#looks.run());
   }
@@ -121,7 +124,7 @@ export class Sandboxes {
     try {
       while (!signal.aborted) {
         await this.#watch();
-        // What it says has been logged, and questions that it has asked go on by themselves.
+        // The failure has been logged, and calls under way go on by themselves.
         const quiet = !this.#unclear && this.#schedule.quiet(performance.now(), this.#askAts());
         await (quiet ? this.#ping() : this.#looks.run()).catch(() => {});
         await this.#rest(signal);
@@ -221,13 +224,13 @@ export class Sandboxes {
     }
   }
 
-  /** A netns file was made. */
+  /** Expects a sandbox for a netns file that was made. */
   #expect(name: string): void {
     this.#schedule.expect(name, performance.now());
     this.#wake();
   }
 
-  /** A netns file has gone; the runtime may list its sandbox for a while, or be down. */
+  /** Drops the sandbox of a netns file that is removed; the runtime may list it for a while, or be down. */
   #drop(name: string): void {
     this.#schedule.settle(name);
     this.#index.dropNetns(name, performance.now());
@@ -241,7 +244,7 @@ export class Sandboxes {
     this.#unclear = false;
     this.#sweptAt = now;
     const names = await this.#netnsDir.names();
-    // Without a directory there is nothing to tell from: the runtime's word is all there is.
+    // Without a directory, only the runtime's list shows it.
     if (names === undefined) return;
     this.#schedule.retain(names, now);
     const known = new Set(this.#index.netnsNames());

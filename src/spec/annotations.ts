@@ -24,7 +24,7 @@ const HOLD_READER: Reader<"true" | "false"> = {
 };
 
 /**
- * Identifies what a pod asks for, whether it is valid or not, so that an answer can be told from one to an earlier request.
+ * Identifies what a pod requests, valid or not, so that an answer to an earlier request differs.
  *
  * @param own our own annotations, as they stand: the main key and its sub-keys.
  * @returns 16 hexadecimal digits.

@@ -8,7 +8,7 @@ export type EventReason =
   | "CaptureStarted"
   /** tcpdump listens again, after an interruption. */
   | "CaptureRestarted"
-  /** Nothing is captured any more; the note says why, and what became of the files. */
+  /** Nothing is captured any more; the note gives the reason, and what became of the files. */
   | "CaptureStopped"
   /** Duration or packet count reached. */
   | "CaptureCompleted"

@@ -39,9 +39,9 @@ type ValueOf<F extends Field> = NonNullable<CaptureOptions[F]>;
 
 /** How a text is read as a value. */
 export interface Reader<T> {
-  /** The end of the sentence "annotation … must be …". */
+  /** Returns the end of the sentence "annotation … must be …". */
   mustBe(limits: AnnotationLimits): string;
-  /** Undefined: not acceptable. An empty text asks for nothing. */
+  /** Reads a text. @returns undefined if it is not acceptable; empty if nothing is requested. */
   read(text: string, limits: AnnotationLimits): T | "" | undefined;
 }
 
@@ -51,11 +51,15 @@ interface Option<F extends Field> extends Reader<ValueOf<F>> {
   readonly type: "text" | "amount";
   /** The value where no annotation gives one; undefined: none. */
   readonly initial: CaptureOptions[F];
-  /** The value as a user writes it. @default String */
+  /** Returns the value as a user writes it. @default String */
   text?(value: ValueOf<F>): string;
-  /** The clause of a description for a value that is not the default. @default none: it has a place of its own */
+  /**
+   * Returns the clause of a description for a value that is not the default.
+   *
+   * @default none: it has a place of its own
+   */
   clause?(value: ValueOf<F>): string;
-  /** The words that tcpdump gets for it. @default none: the controller counts it, or tcpdump.ts places it */
+  /** Returns the words that tcpdump gets for it. @default none: the controller counts it, or tcpdump.ts places it */
   tcpdump?(value: ValueOf<F>): readonly string[];
   /** The flag of `kubectl packet-capture start`. */
   readonly flag: { readonly value: string; readonly help: string };
@@ -148,12 +152,12 @@ const ROWS = {
 
 export type OptionName = keyof typeof ROWS;
 
-/** All options; a row is told only values of its own field. */
+/** All options; a row gets only values of its own field. */
 export const OPTIONS: Readonly<Record<OptionName, Option<Field>>> = ROWS;
 
 export const OPTION_NAMES = Object.keys(ROWS) as readonly OptionName[];
 
-/** The value of an option that no annotation gives, as a user reads it. */
+/** Returns the value of an option that no annotation gives, as a user reads it. */
 export function initialText(name: OptionName): string {
   const { initial, text = String } = OPTIONS[name];
   return initial === undefined ? "none" : text(initial);

@@ -7,7 +7,7 @@ import type { CaptureState } from "./state.ts";
 export const EXIT = {
   /** All is written. */
   done: 0,
-  /** Something could not be done or had, as stderr says. */
+  /** Something could not be done or read; stderr has the reason. */
   failed: 1,
   /** The command line or a setting cannot be carried out. */
   usage: 2,
@@ -40,7 +40,7 @@ export function trailerOf(code: number, bytes: number, state: CaptureState | und
   return { trailer: 1, outcome, bytes, ...(state === undefined ? {} : { state }) };
 }
 
-/** The exit code with which a command ends that has written this trailer. */
+/** Returns the exit code with which a command ends that has written this trailer. */
 export function codeOf({ outcome }: Trailer): number {
   return outcome === "partial" ? EXIT.failed : EXIT[outcome];
 }

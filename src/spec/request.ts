@@ -42,8 +42,8 @@ export function tcpdumpFlags(request: CaptureRequest): string[] {
 }
 
 /**
- * Two requests that are the same capture have the same fingerprint; `hold` is not part of it. Manifests hold it, so an option that the version
- * before does not know comes last, and only where it is given.
+ * Returns what two requests share if they are the same capture; `hold` is not part of it. Manifests hold it, so an
+ * option that the version before does not know comes last, and only where it is given.
  */
 export function fingerprint(request: CaptureRequest): string {
   const { files, fileSizeMB, snaplen, interface: device, direction, filter, durationSeconds, packets, ...newer } =
@@ -54,14 +54,14 @@ export function fingerprint(request: CaptureRequest): string {
   ]);
 }
 
-/** Two requests with the same can be served by one tcpdump: all is equal but what only the controller counts. */
+/** Returns what two requests share if one tcpdump can serve both: all but what only the controller counts. */
 export function processFingerprint({ durationSeconds: _, ...request }: CaptureRequest): string {
   return fingerprint(request);
 }
 
 /**
- * The most bytes a capture may hold for a moment: N files of its run, and as much again of what is there before (ring.ts trims
- * within 1 s) or is set aside for a reader.
+ * Returns the most bytes a capture may hold for a moment: N files of its run, and as much again of what is there
+ * before (ring.ts trims within 1 s) or is set aside for a reader.
  *
  * @param before bytes of the newest N files that the run does not overwrite.
  */

@@ -13,7 +13,7 @@ export interface Row {
   /** While it runs, files and bytes are of the same moment as the counters: of the call, or at most 5 s before it. */
   readonly files: number;
   readonly bytes: number;
-  /** Packets captured since the capture was asked for, by tcpdump's own count. */
+  /** Packets captured since the request, by tcpdump's own count. */
   readonly packets: number;
   /** Packets that the kernel saw and that passed the filter, in the runs of which files are kept. */
   readonly received: number;

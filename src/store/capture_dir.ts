@@ -82,7 +82,7 @@ export class CaptureDir implements Disposable {
         throw new DirectoryHeld(`Cannot use captureDir ${path}: it was replaced just now`);
       }
       const found = new TextDecoder().decode(await readAll(marker));
-      // Empty: we have just made it, or whoever made it was killed before it was written.
+      // Empty: it was just made, or its maker was killed before it was written.
       const fresh = found === "" && names.every((name) => name === MARKER || name === HOLDER);
       if (!fresh && found.trim() !== wanted) {
         throw new DirectoryRefused(
@@ -113,13 +113,13 @@ export class CaptureDir implements Disposable {
     }
   }
 
-  /** The directory without its lock, beside the controller that holds it: for what that one has no use for. */
+  /** Opens the directory without its lock, besides the controller that holds it. */
   static async visit(path: string): Promise<CaptureDir> {
     const real = await Deno.realPath(path);
     return new CaptureDir(real, await Deno.open(join(real, MARKER), { read: true }));
   }
 
-  /** Whether the directory at the path is still the one that is held. */
+  /** Returns whether the directory at the path is still the one that is held. */
   async isIntact(): Promise<boolean> {
     const here = await Deno.lstat(join(this.path, MARKER)).catch(ignoreGone);
     // The marker itself is not asked: a call under way would hold the lock beyond the dispose.
@@ -131,12 +131,12 @@ export class CaptureDir implements Disposable {
     return podFolder(this.path, namespace, pod);
   }
 
-  /** Where a deleted pod's files go. @throws RangeError for a UID that must not become a path. */
+  /** Returns where a deleted pod's files go. @throws RangeError for a UID that must not become a path. */
   retainedFolderOf(uid: string): string {
     return retainedFolderOf(this.path, uid);
   }
 
-  /** The folders of pods that are there, whatever is in them. */
+  /** Returns the folders of pods that are there, whatever is in them. */
   folders(): Promise<{ namespace: string; pod: string }[]> {
     return podFolders(this.path);
   }
@@ -148,7 +148,7 @@ export class CaptureDir implements Disposable {
     }
   }
 
-  /** The UIDs of deleted pods whose files are retained. */
+  /** Returns the UIDs of deleted pods whose files are retained. */
   retained(): Promise<string[]> {
     return retainedUids(this.path);
   }
@@ -202,8 +202,9 @@ export class CaptureDir implements Disposable {
   }
 
   /**
-   * Gives the directory back to be anybody's: removes what is ours in its root, the marker last. Nothing is touched while anything
-   * else is in it: without the marker the directory would be refused to our next life, and its disk may take no change at all.
+   * Gives the directory back: removes what is ours in its root, the marker last. Nothing is touched while anything
+   * else is in it: without the marker the next start would refuse the directory, and its disk may take no change at
+   * all.
    *
    * @returns the names of what else is there.
    */

@@ -86,7 +86,7 @@ export function checkNames(namespace: string, pod: string): void {
   }
 }
 
-/** The directories in one, by name; none if it has gone, or something else has its name. */
+/** Returns the directories in one, by name; none if it has gone, or something else has its name. */
 async function directories(path: string): Promise<string[]> {
   const names: string[] = [];
   try {

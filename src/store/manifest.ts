@@ -1,21 +1,21 @@
 /**
- * `capture.json`, the file in a capture's folder that says what the folder holds. The controller is its only writer; `list`,
- * `cat` and `stream`, which run as other processes in the same container, read it.
+ * `capture.json`, the file in a capture's folder that describes what the folder holds. The controller is its only
+ * writer; `list`, `cat` and `stream`, which run as other processes in the same container, read it.
  */
 import type { CaptureRequest } from "../spec/request.ts";
 import type { CaptureState } from "../spec/state.ts";
 
 /** A moment at which the wall clock was set, as the controller noticed it within a second. */
 export interface ClockStep {
-  /** ISO 8601, UTC: what the clock said then, already set. */
+  /** ISO 8601, UTC, by the clock after it was set. */
   readonly at: string;
   /** By how much it was set forward; less than 0: back. */
   readonly seconds: number;
 }
 
-/** One life of one tcpdump process. Counters are tcpdump's own words, updated every few seconds. */
+/** One tcpdump process. Counters are tcpdump's own, updated every few seconds. */
 export interface Run {
-  /** 1, 2, 3 … over the life of the folder; earlier runs' files are `run-<n>-<seq>.pcap`. */
+  /** Number of the run in the folder, from 1; earlier runs' files are `run-<n>-<seq>.pcap`. */
   readonly n: number;
   /** ISO 8601, UTC. */
   readonly startedAt: string;
@@ -24,7 +24,7 @@ export interface Run {
   readonly ended?: string;
   readonly sandboxId: string;
   readonly request: CaptureRequest;
-  /** The pcap link type by name as tcpdump said it (`LINUX_SLL2`, `EN10MB`). */
+  /** The pcap link type by name as tcpdump printed it (`LINUX_SLL2`, `EN10MB`). */
   readonly linkType?: string;
   /** The last ones in this run. */
   readonly clockSteps?: readonly ClockStep[];
@@ -32,7 +32,7 @@ export interface Run {
   readonly captured: number;
   /** Packets that the kernel saw and that passed the filter. */
   readonly received: number;
-  /** Packets that the kernel dropped since tcpdump was too slow. */
+  /** Packets that the kernel dropped because tcpdump was too slow. */
   readonly dropped: number;
 }
 
@@ -57,7 +57,7 @@ export interface Manifest {
   /** Undefined while the annotations are invalid and never were valid. */
   readonly request?: CaptureRequest;
   readonly state: CaptureState;
-  /** One sentence for people: why it is in that state; empty when there is nothing to say. */
+  /** One sentence for people: why it is in that state; empty when there is no more than the state. */
   readonly reason: string;
   /** ISO 8601: when that state began. */
   readonly since: string;

@@ -1,12 +1,12 @@
 /**
- * Reads and writes `capture.json`: written whole or not at all, and never trusted when read.
+ * Reads and writes `capture.json`: written whole or not at all, and checked when read.
  *
- * The file is written beside its place and renamed. It is synced to the disk (fsync) only when a
- * capture comes to rest: completed, stopped or retained. Losing that would start a completed capture
- * again. It is not synced when a run begins or counters are saved: tcpdump listens milliseconds after
- * the sandbox exists, and an fsync can take seconds. A crash of the machine can then lose the entry of a
- * run whose packets are in the same page cache, and seconds of counters. The folder is not synced
- * either: at worst a manifest is older than its files, which then count as those of a run cut off.
+ * The file is written next to its place and renamed. It is synced to the disk (fsync) only when a capture settles:
+ * completed, stopped or retained. Losing that would start a completed capture again. It is not synced when a run
+ * begins or counters are saved: tcpdump listens milliseconds after the sandbox exists, and an fsync can take seconds.
+ * A crash of the machine can then lose the entry of a run whose packets are in the same page cache, and seconds of
+ * counters. The folder is not synced either: at worst a manifest is older than its files, which then count as those
+ * of a run cut off.
  */
 import { join } from "@std/path";
 import { OPTIONS } from "../spec/options.ts";

@@ -2,7 +2,7 @@
  * `<captureDir>/.not-capturing.json`: requests that have no folder (rejected, waiting, pending), for `list`.
  *
  * Such a request gets no folder, because no file is made for a pod that is not captured. Readers are
- * other processes, so `list` learns of it from this one small file, which is replaced as a whole. An
+ * other processes, so `list` reads it from this one small file, which is replaced as a whole. An
  * HTTP endpoint would be open to anyone who reaches the port.
  */
 import { join } from "@std/path";

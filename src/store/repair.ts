@@ -8,10 +8,11 @@ import { PCAP_HEADER_BYTES } from "../pcap/pcap_format.ts";
 const BYTES_AT_A_TIME = 4 * 1024 * 1024;
 
 /**
- * Truncates a pcap file after its last whole record. What is torn in its middle stays, since `cat` passes over it and reads what
- * comes behind: tcpdump goes on with the same file when a full disk has room again.
+ * Truncates a pcap file after its last whole record. What is torn in its middle stays, because `cat` passes over it
+ * and reads what comes after it: tcpdump goes on with the same file when a full disk has room again.
  *
- * @returns the bytes cut off; 0 for a whole file. A file that is not pcap is left alone, and one that has another name somewhere.
+ * @returns the bytes cut off; 0 for a whole file. A file that is not pcap is left alone, and one that has another
+ * name somewhere.
  */
 export async function cutTornRecord(path: string): Promise<number> {
   using file = await Deno.open(path, { read: true, write: true });

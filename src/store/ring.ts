@@ -10,7 +10,7 @@
  *
  * The names of the present run are a circle, so one must know which file is the newest. Modification
  * times mislead when the clock is set back: the file being written then looks oldest and is trimmed.
- * Sizes tell instead. tcpdump changes files when the present one exceeds `-C`, and checks before it
+ * Sizes show it instead. tcpdump changes files when the present one exceeds `-C`, and checks before it
  * writes a packet. So every finished file exceeds a multiple of a million bytes by less than a packet,
  * and the file being written does not. If several look unfinished, the last in the circle is the newest.
  * If none does (the newest is exactly full), a gap in the names decides, and only then the times.
@@ -58,8 +58,8 @@ export interface RingFile {
 }
 
 /**
- * The name tcpdump gives to the file with this index, as its MakeFilename and getWflagChars do: -W 1 adds nothing, otherwise
- * the index is padded to as many digits as W−1 has.
+ * Returns the name tcpdump gives to the file with this index, as its MakeFilename and getWflagChars do: -W 1 adds
+ * nothing, otherwise the index is padded to as many digits as W−1 has.
  */
 export function ringFileName(pod: string, index: number, files: number): string {
   const base = ringFileBase(pod);
@@ -81,11 +81,12 @@ function isCurrentName(pod: string, name: string): boolean {
 const EARLIER = /^run-([0-9]{6,15})-([0-9]{6,15})\.pcap$/;
 
 /**
- * All capture files of a folder, oldest first: earlier ones by their numbers, then the present ring in the order in which tcpdump
- * has written it, whatever the clock did.
+ * Lists all capture files of a folder, oldest first: earlier ones by their numbers, then the present ring in the
+ * order in which tcpdump has written it, whatever the clock did.
  *
- * @param options.blocking whether the thread waits for the disk: the sizes are then of nearly one moment, at a third of the CPU. For
- * readers, which are processes of their own. On a disk that hangs the controller would answer nobody. @default false
+ * @param options.blocking whether the thread waits for the disk: the sizes are then of nearly one moment, at a third
+ * of the CPU. For readers, which are processes of their own. On a disk that hangs the controller would answer nobody.
+ * @default false
  * @throws Deno.errors.NotFound if the folder does not exist.
  */
 export async function listRing(folder: string, pod: string, { blocking = false } = {}): Promise<RingFile[]> {
@@ -139,12 +140,13 @@ async function listOnce(
 }
 
 /**
- * Where, in the files of a ring by their index, the one is that tcpdump has begun last: after it, in a circle, stands the oldest.
- * -1 if nothing tells: then it is taken for the last.
+ * Finds, in the files of a ring by their index, the one that tcpdump has begun last: after it, in a circle, comes the
+ * oldest.
+ * @returns -1 if nothing shows it: then it is taken for the last.
  *
- * A file is finished once it is larger than -C says, so the one that is not is the newest; only between the last packet that it takes
- * and the next one are all finished. Then a gap tells, if the ring has not gone around since its files were set aside, and last the
- * modification times, which may mislead if the clock has been set back.
+ * A file is finished once it is larger than -C says, so the one that is not is the newest; only between the last
+ * packet that it takes and the next one are all finished. Then a gap shows it, if the ring has not gone around since
+ * its files were set aside, and last the modification times, which may mislead if the clock has been set back.
  */
 function newestOf(files: readonly Numbered[]): number {
   const last = files.length - 1;
@@ -163,20 +165,21 @@ function newestOf(files: readonly Numbered[]): number {
   return files.findLastIndex((file, i) => file.mtime === time && next(i).mtime < time);
 }
 
-/** The highest run number among the earlier files; 0 if there are none. */
+/** Returns the highest run number among the earlier files; 0 if there are none. */
 export function lastRunNumber(files: readonly RingFile[]): number {
   return files.reduce((n, file) => Math.max(n, Number(EARLIER.exec(file.name)?.[1] ?? 0)), 0);
 }
 
-/** The run number in an earlier file's name; undefined for a file of the present ring. */
+/** Returns the run number in an earlier file's name; undefined for a file of the present ring. */
 export function runNumber(file: { readonly name: string }): number | undefined {
   const match = EARLIER.exec(file.name);
   return match ? Number(match[1]) : undefined;
 }
 
 /**
- * The files that tcpdump may have been writing to when a run ended: the present ring's, and the last one set aside, if that was done
- * in this run, since tcpdump goes on with it until its next rotation. @param run undefined if it is not known.
+ * Returns the files that tcpdump may have been writing to when a run ended: the present ring's, and the last one set
+ * aside, if that was done in this run, because tcpdump goes on with it until its next rotation. @param run undefined
+ * if it is not known.
  */
 export function lastWritten(files: readonly RingFile[], run: number | undefined): RingFile[] {
   const aside = files.findLast((file) => file.earlier);
@@ -184,9 +187,10 @@ export function lastWritten(files: readonly RingFile[], run: number | undefined)
 }
 
 /**
- * Sets the present ring's files aside as `run-<run>-<seq>.pcap`, in time order, after any that this run already has there.
- * Files that hold no packet are deleted instead when `dropEmpty` is set, lest they push out packets when the ring is trimmed; never set
- * it while tcpdump runs, since it would go on writing to the deleted file. Can be interrupted anywhere and called again.
+ * Sets the present ring's files aside as `run-<run>-<seq>.pcap`, in time order, after any that this run already has
+ * there. Files that hold no packet are deleted instead when `dropEmpty` is set, lest they push out packets when the
+ * ring is trimmed; never set it while tcpdump runs, because it would go on writing to the deleted file. Can be
+ * interrupted anywhere and called again.
  *
  * @throws Deno.errors.TimedOut if another process has been at it for too long.
  */
@@ -195,7 +199,11 @@ export async function promote(folder: string, pod: string, run: number, { dropEm
   await setAside(folder, await listRing(folder, pod), run, { dropEmpty });
 }
 
-/** While it is held, nobody else sets files aside: what has been listed is found under its name. @throws as `promote` does. */
+/**
+ * Keeps all others from setting files aside while it is held: what was listed is found under its name.
+ *
+ * @throws as `promote` does.
+ */
 export async function keepNames(folder: string): Promise<Disposable> {
   const lock = await Deno.open(join(folder, PROMOTING_LOCK), { write: true, create: true, mode: 0o600 });
   try {
@@ -214,7 +222,7 @@ export async function keepNames(folder: string): Promise<Disposable> {
   return lock;
 }
 
-/** `promote` of files that have been listed under `keepNames`. */
+/** Sets aside, as `promote` does, files that have been listed under `keepNames`. */
 export async function setAside(
   folder: string,
   files: readonly RingFile[],

@@ -16,7 +16,7 @@ export interface Announcement {
   /** `CaptureStarted`, `CaptureRejected` … */
   readonly reason: string;
   readonly note: string;
-  /** Hash of the request that it answers; undefined: an older controller does not say. */
+  /** Hash of the request that it answers; undefined: an older controller does not send it. */
   readonly request: string | undefined;
 }
 
@@ -44,8 +44,9 @@ export class Announcements {
   }
 
   /**
-   * Notes what has been said of the pods so far. To be called before the change whose effect is awaited: no clock is compared, since the
-   * user's and the nodes' differ. A user who may not read Events is told so, and gets undefined.
+   * Notes the Events on the pods so far. To be called before the change whose effect is awaited: no clock is
+   * compared, because the user's and the nodes' differ. @returns undefined, after a note, if the user may not read
+   * Events.
    */
   static async ifAllowed(context: Context, targets: readonly Target[]): Promise<Announcements | undefined> {
     try {
@@ -74,7 +75,8 @@ export class Announcements {
   }
 
   /**
-   * Calls `heard` with each new Event, until it answers true, or `waitMs` have passed, or the Events cannot be watched, which is said.
+   * Calls `heard` with each new Event, until it returns true, or `waitMs` have passed, or the Events cannot be
+   * watched, which is noted.
    *
    * @param signal ends it early.
    */

@@ -51,7 +51,7 @@ export class Report {
     return `${nameOf(target)}: ${text}${this.#additions.get(target.uid) ?? ""}`;
   }
 
-  /** Worth knowing, but nothing went wrong. */
+  /** Prints a remark on a pod, for which nothing went wrong. */
   warn(target: Target, text: string): void {
     this.#terminal.note(`${nameOf(target)}: ${text}`);
   }
@@ -62,7 +62,7 @@ export class Report {
 }
 
 /**
- * Finds the installation, and tells the user what is amiss with it.
+ * Finds the installation, and warns of what is amiss with it.
  *
  * @throws as `findInstallation`.
  */
@@ -76,8 +76,9 @@ function warned({ terminal }: Context, installation: Installation): Installation
 }
 
 /**
- * The installation, for commands that only change annotations: those need no right on the controller's namespace, so a user who may
- * not look for the controllers gets the key as far as it can be told, a warning, and no installation.
+ * Returns the installation, for commands that only change annotations: those need no right on the controller's
+ * namespace, so a user who may not look for the controllers gets the key as far as it can be found, a warning, and no
+ * installation.
  */
 export async function installationIfAllowed(
   context: Context,

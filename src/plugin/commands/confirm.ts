@@ -47,7 +47,7 @@ export async function confirm(options: ConfirmOptions): Promise<Map<Question, Fi
   const end = performance.now() + waitMs;
   const over = new AbortController();
   let wakeUp = () => {};
-  // Whoever may not ask is told so once: the answer would be the same.
+  // A user who may not ask is told once: the answer would be the same.
   let refused: string | undefined;
   const listening = events?.listen(waitMs, (announcement) => {
     const question = open.get(announcement.uid);
@@ -83,7 +83,7 @@ export async function confirm(options: ConfirmOptions): Promise<Map<Question, Fi
   }
 }
 
-/** Reads what the lists tell of a pod; undefined: nobody was asked. */
+/** Reads from the lists what a pod has; undefined: no controller was asked. */
 function findingIn(lists: Captures | undefined, { uid, node }: Target, refused: string | undefined) {
   const row = lists?.captures.find((one) => one.uid === uid);
   if (row !== undefined) return { row, unasked: undefined };

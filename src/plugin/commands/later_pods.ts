@@ -37,7 +37,7 @@ interface Maker {
   readonly uid: string;
 }
 
-/** Tells which workloads among these carry the annotation themselves, where nothing reads it. */
+/** Warns of workloads that carry the annotation themselves, where nothing reads it. */
 export function tellMisplaced(terminal: Terminal, targets: readonly Target[], key: string): void {
   for (const workload of workloadsOf(targets)) {
     const { kind, metadata: { annotations = {}, namespace = "", name } } = workload;
@@ -53,7 +53,7 @@ export function tellMisplaced(terminal: Terminal, targets: readonly Target[], ke
 }
 
 /**
- * Tells that pods which the workloads make later are not captured, and how they would be.
+ * Notes that pods which the workloads make later are not captured, and how they would be.
  *
  * @param changes What the present pods' annotations are changed by.
  */
@@ -61,7 +61,7 @@ export function tellNotLater(terminal: Terminal, targets: readonly Target[], key
   for (const workload of workloadsOf(targets)) tellNotLaterOf(terminal, workload, key, changes);
 }
 
-/** The same for a workload that has no pods at present, if that is why a command failed. */
+/** Prints the same for a workload that has no pods at present, if that is why a command failed. */
 export function tellNotYet(terminal: Terminal, error: unknown, key: string, changes: Changes): void {
   if (error instanceof NoPods) tellNotLaterOf(terminal, error.workload, key, changes);
 }
@@ -84,8 +84,8 @@ function tellNotLaterOf(terminal: Terminal, workload: WorkloadObject, key: strin
 }
 
 /**
- * Tells of which pods' makers the template has the annotation, so that their next pods are captured again. Only pods with an owner cost a
- * call, and only an owner whose template has the annotation a second one.
+ * Warns of makers whose template has the annotation, so that their next pods are captured again. Only pods with an
+ * owner cost a call, and only an owner whose template has the annotation a second one.
  */
 export async function tellCapturedAgain(context: Context, targets: readonly Target[], key: string): Promise<void> {
   const { terminal } = context;
@@ -110,7 +110,7 @@ export async function tellCapturedAgain(context: Context, targets: readonly Targ
       const manager = managers.get(managerOf(maker.metadata)?.uid ?? "");
       const its = templateOf(above.get(manager?.uid ?? "") ?? maker) ?? {};
       const { kind, namespace, name, uid } = manager ?? makerOf(maker);
-      // The Deployment's template may have lost the annotation since it made that ReplicaSet.
+      // The Deployment's template may have lost the annotation after it made that ReplicaSet.
       if (!(key in its) || told.has(uid)) continue;
       told.add(uid);
       terminal.note(
@@ -141,7 +141,7 @@ async function read({ kubectl }: Context, makers: readonly Maker[]): Promise<Wor
   return found.filter(({ metadata }) => uids.has(metadata.uid));
 }
 
-/** Says how a template gets other annotations, as the end of a sentence. */
+/** Words how a template gets other annotations, as the end of a sentence. */
 function howToChange(maker: Maker, annotations: Changes): string {
   const { apiVersion, kind, namespace, name } = maker;
   if (kind === "Job") return "create the Job again: its pod template cannot be changed";
@@ -155,7 +155,7 @@ function howToChange(maker: Maker, annotations: Changes): string {
   return `${effect}: kubectl patch ${typeOf(maker)} -n ${namespace} ${name} --type=merge -p ${patch}`;
 }
 
-/** The resource type as kubectl takes it; with its version, where another group may have the same. */
+/** Returns the resource type as kubectl takes it; with its version, where another group may have the same. */
 function typeOf({ apiVersion, kind }: Maker): string {
   const group = groupOf(apiVersion);
   const name = kind.toLowerCase();
@@ -167,7 +167,7 @@ function groupOf(apiVersion: string): string {
   return apiVersion.includes("/") ? apiVersion.slice(0, apiVersion.indexOf("/")) : "";
 }
 
-/** The annotations of its pod template; undefined: it has none, as a Service. */
+/** Returns the annotations of its pod template; undefined: it has none, as a Service. */
 function templateOf({ kind, spec }: WorkloadObject): Annotations | undefined {
   const template = kind === "CronJob" ? spec?.jobTemplate?.spec?.template : spec?.template;
   return template && (template.metadata?.annotations ?? {});

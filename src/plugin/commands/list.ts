@@ -155,7 +155,10 @@ async function watch(context: Context, options: ListOptions): Promise<number> {
   }
 }
 
-/** Finds what has changed since the last look, and notes it: a row that is gone from a node that was asked has the state `deleted`. */
+/**
+ * Finds what has changed since the last look, and notes it: a row that a node no longer lists has the state
+ * `deleted`.
+ */
 function changes(shown: Map<string, NodeCapture>, { captures, asked, damaged }: Listing): ShownRow[] {
   const changed: ShownRow[] = [];
   const keyOf = ({ uid, namespace, pod, node }: NodeCapture) => [node, namespace, pod, uid].join("/");

@@ -23,8 +23,8 @@ export const DEFAULTS: Readonly<Record<typeof SUB_KEYS[number], string>> = {
 };
 
 /**
- * The annotations of a whole request: what is not asked for is removed, so that nothing of an earlier request goes on unseen. Sub-keys that
- * are not known are left to the controller, which refuses them by name.
+ * Returns the annotations of a whole request: what is not asked for is removed, so that nothing of an earlier request
+ * goes on unseen. Sub-keys that are not known are left to the controller, which refuses them by name.
  *
  * @param env The controller's settings, for its limits.
  * @throws {UsageFailure} a value is not accepted.
@@ -54,7 +54,7 @@ export function requestChanges(key: string, options: RequestOptions, env: Readon
   return { changes: { ...changes, [key]: options.files }, request: asked.request };
 }
 
-/** The annotations that go when a capture is ended: the main key and every sub-key that the pod carries. */
+/** Returns the annotations that go when a capture is ended: the main key and every sub-key that the pod carries. */
 export function removalChanges(key: string, annotations: Readonly<Record<string, string>>): Changes {
   return Object.fromEntries(ownAnnotations(key, annotations).map(([name]) => [name, null]));
 }

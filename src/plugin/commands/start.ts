@@ -32,7 +32,7 @@ export async function start(context: Context, options: StartOptions): Promise<nu
   tellMisplaced(terminal, found, key);
   const targets = found.filter((target) => canBeCaptured(target, installation, report));
 
-  // Before the change, so that what is said after it can be told from what was said before.
+  // Before the change, so that later Events differ from earlier ones.
   const events = options.waitMs > 0 && targets.length > 0 ? await Announcements.ifAllowed(context, targets) : undefined;
   const questions: Question[] = [];
   const unchanged = new Set<string>();

@@ -23,7 +23,7 @@ export interface StopOptions extends TargetOptions, InstallationOptions {
   readonly waitMs: number;
 }
 
-/** @returns the exit code: 0 if all were stopped, or the user has said no. */
+/** @returns the exit code: 0 if all were stopped, or the user has answered no. */
 export async function stop(context: Context, options: StopOptions): Promise<number> {
   checkTargetOptions(options);
   const { kubectl, terminal } = context;
@@ -53,7 +53,7 @@ export async function stop(context: Context, options: StopOptions): Promise<numb
 }
 
 /**
- * Those that carry the annotation; others are passed over if they came by selector or workload.
+ * Returns those that carry the annotation; others are passed over if they came by selector or workload.
  *
  * @throws {Failure} a pod that was named does not carry it, or none does.
  */
@@ -67,15 +67,19 @@ export function annotatedOnly(targets: readonly Target[], key: string): Target[]
   return annotated;
 }
 
-/** The words for a pod of a workload or selector that `annotatedOnly` passes over, where that makes an answer less than whole. */
+/**
+ * Returns the words for a pod of a workload or selector that `annotatedOnly` passes over, where that makes an answer
+ * less than whole.
+ */
 export function notCaptured(key: string): string {
   return `left out: it is not captured, because it has no annotation ${key}`;
 }
 
 /**
- * Un-annotates pods, or holds their captures, and reports what their controllers say to it.
+ * Un-annotates pods, or holds their captures, and reports what their controllers did.
  *
- * @param held What the controllers hold, if it is known: only a controller that has something to end says that it did.
+ * @param held The captures that the controllers hold, if they are known: only a controller with something to end
+ * reports an end.
  */
 export async function stopAll(
   context: Context,
@@ -105,7 +109,7 @@ export async function stopAll(
   if (waiting.size > 0) {
     await before?.listen(waitMs, ({ uid, reason, note, request }) => {
       const question = waiting.get(uid);
-      // An older controller does not say which request it answers.
+      // An older controller does not name the request that it answers.
       if (question !== undefined && reason === "CaptureStopped" && (request ?? question.request) === question.request) {
         report.good(question.target, note);
         waiting.delete(uid);

@@ -73,7 +73,7 @@ async function flow(
   const over = new AbortController();
   const kubectl = user.until(over.signal);
   sink.gone.then(() => over.abort(new ReaderGone()));
-  /** The last words of each controller, so that they are not said twice. */
+  /** The last line of each controller, so that it is not printed twice. */
   const said: string[] = [];
   const deliveries = targets.map((target, i) => {
     const onStderr = (line: string) => {
@@ -101,7 +101,7 @@ async function flow(
   try {
     const [only] = deliveries;
     if (deliveries.length === 1 && only !== undefined) {
-      // As it came, with all that the controller says of it.
+      // As it came, with all comments of the controller.
       for await (const chunk of only.bytes) await sink.write(chunk);
       await ended(0, undefined);
     } else {

@@ -15,7 +15,7 @@ export interface VersionOptions extends InstallationOptions {
 }
 
 /**
- * @returns the exit code: 1 if some controller could not be asked. Versions that differ are told, and are no failure.
+ * @returns the exit code: 1 if some controller could not be asked. Versions that differ are noted, and are no failure.
  * @throws {Failure} no controller can be found; the plugin's own version is written before.
  */
 export async function version(context: Context, options: VersionOptions): Promise<number> {

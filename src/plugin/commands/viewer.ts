@@ -12,7 +12,7 @@ const ARGS: Readonly<Record<Viewer, readonly string[]>> = {
 export interface Sink extends AsyncDisposable {
   /** @throws {Deno.errors.BrokenPipe} nobody reads any more. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Resolves when nobody reads any more, as far as that can be told before the next write. */
+  /** Resolves when nobody reads any more, as far as that can be noticed before the next write. */
   readonly gone: Promise<void>;
   /** Waits for the reader to end, if it is ours. @returns the exit code for us. */
   exitCode(): Promise<number>;

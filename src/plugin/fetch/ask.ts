@@ -9,7 +9,7 @@ import { ReadRefused } from "./read_refused.ts";
 
 /** kubectl's last line when the command itself ended with an error (kubectl pkg/cmd/util, exec.CodeExitError). */
 const TERMINATED = /command terminated with exit code (\d+)\s*$/;
-// What runtimes say when the image has no such program (runc, crun, containerd).
+// The error of runtimes when the image has no such program (runc, crun, containerd).
 const NO_PROGRAM = /executable file .*not found|no such file or directory/;
 /** How the names of the chart's read policies begin (charts/templates/_helpers.tpl). */
 const READ_POLICY = "packet-capture-read.";
@@ -27,7 +27,7 @@ export class CommandFailed extends Failure {
   override readonly name = "CommandFailed";
   /**
    * @param commandCode The command's own exit code (src/spec/outcome.ts).
-   * @param trailer What it says to programs; undefined: version 0.1 says nothing, or the end of it was lost.
+   * @param trailer Its line for programs; undefined: version 0.1 has none, or it was lost.
    */
   constructor(message: string, readonly commandCode: number, readonly trailer?: Trailer | undefined) {
     super(message);
@@ -55,14 +55,18 @@ export async function ask(kubectl: Kubectl, controller: Controller, command: rea
   return { stdout, warning: remoteLines(stderr).join("; ") };
 }
 
-/** The standard output of a command that delivers much, or without end, and ends in the pod when kubectl here does, however that ends. */
+/**
+ * Returns the standard output of a command that delivers much, or without end, and ends in the pod when kubectl here
+ * does, however that ends.
+ */
 export function deliver(
   kubectl: Kubectl,
   controller: Controller,
   command: readonly string[],
   options: DeliverOptions,
 ): Delivery {
-  // Without standard input the process in the pod would not learn that kubectl is gone, or has all (src/reading/exit_with_stdin.ts).
+  // Without standard input the process in the pod would not notice that kubectl is gone, or has all
+  // (src/reading/exit_with_stdin.ts).
   const total = (line: string) => {
     const words = commandWords(line) ?? "";
     const trailer = readTrailer(words);
@@ -90,7 +94,8 @@ export async function whyFailed(
     return ours ? new ReadRefused(command, controller.release) : why;
   }
   const commandCode = Number(terminated ?? 127);
-  // 126 and 127: not executable, not found. A usage error of a command line that we have made means that it knows other words than we.
+  // 126 and 127: not executable, not found. A usage error of our own command line means that the controller has
+  // another version.
   if (commandCode === EXIT.usage || commandCode === 126 || commandCode === 127) {
     const version = await versionOf(kubectl, controller);
     if (version !== VERSION) {

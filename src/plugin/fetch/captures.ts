@@ -37,13 +37,13 @@ export interface Captures {
 /** By node: the namespaces of which it is asked; undefined: all. */
 export type Scope = ReadonlyMap<string, readonly string[] | undefined>;
 
-/** All nodes, for one namespace or for all. */
+/** Returns all nodes, for one namespace or for all. */
 export function everyNode(installation: Installation, namespace?: string): Scope {
   const namespaces = namespace === undefined ? undefined : [namespace];
   return new Map([...installation.controllers.keys()].map((node) => [node, namespaces]));
 }
 
-/** The nodes of some pods, each for the namespaces of the pods there. */
+/** Returns the nodes of some pods, each for the namespaces of the pods there. */
 export function nodesOf(
   pods: Iterable<{ readonly namespace: string; readonly node: string | undefined }>,
 ): Scope {

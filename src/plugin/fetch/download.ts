@@ -27,7 +27,7 @@ export interface DownloadOptions {
   readonly pod: { readonly namespace: string; readonly name: string };
   /** The controller's name for the capture: `NS/POD`, or the UID of one that is kept. */
   readonly capture: string;
-  /** The controller to ask; called for each attempt, since an upgrade replaces controllers. */
+  /** The controller to ask; called for each attempt, because an upgrade replaces controllers. */
   readonly controller: () => Promise<Controller>;
   /** Only packets of this last time (`5m`). */
   readonly since?: string | undefined;
@@ -96,7 +96,7 @@ const QUIET_STATES: readonly (CaptureState | undefined)[] = [
 /** The connection broke, or what came is not whole: another attempt may help. */
 class Broken extends Error {}
 
-/** Between two attempts a controller may be away for a while: that is no reason to give up. */
+/** Finds the controller. Between two attempts it may be away for a while, which is no reason to give up. */
 async function controllerFor({ controller, kubectl }: DownloadOptions, attempt: number): Promise<Controller> {
   try {
     return await controller();

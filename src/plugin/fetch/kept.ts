@@ -9,7 +9,8 @@ import type { Target, TargetOptions } from "../targets.ts";
 import { everyNode, findCaptures } from "./captures.ts";
 
 /**
- * The kept capture that is meant by the name of a pod that is not there, or by its UID; undefined if there is none.
+ * Returns the kept capture that is meant by the name of a pod that is not there, or by its UID; undefined if there is
+ * none.
  *
  * @throws {UsageFailure} several pods of that name have left one.
  * @throws {NotFound} none is found, but some controller could not be asked.

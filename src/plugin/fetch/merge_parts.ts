@@ -17,7 +17,7 @@ export interface NamedFile {
 
 /**
  * @param target The file to write.
- * @param note Told what the user of the result should know.
+ * @param note Prints what the user of the result should know.
  * @returns the path of the result: `target`'s, or the part itself if there is nothing to do.
  * @throws {Failure} `pcap` cannot hold what was captured, or the disk is full.
  */
@@ -60,7 +60,7 @@ export async function mergeParts(
   }
 }
 
-/** The link types of a capture's interfaces, which stand before its first packet. */
+/** Returns the link types of a capture's interfaces, which stand before its first packet. */
 async function linkTypesOf(path: string): Promise<number[]> {
   using file = await Deno.open(path);
   const reader = new PcapngReader(new FileSource(file));

@@ -8,7 +8,7 @@
 import { basename, dirname, join } from "node:path";
 import { Failure } from "../failure.ts";
 
-/** Errors by which a user's disk says that it takes no more: ENOSPC, EDQUOT, EFBIG (errno numbers of Linux and macOS). */
+/** Errors of a disk that takes no more: ENOSPC, EDQUOT, EFBIG (errno numbers of Linux and macOS). */
 const FULL = /os error (28|122|27|69)\b/;
 
 export interface OutputFileOptions {
@@ -24,8 +24,8 @@ export interface PartFile {
 }
 
 /**
- * A place to write to beside the file, on the same file system: a hidden folder `.NAME.XXXX.part`, removed when disposed. Only a kill that
- * cannot be caught leaves it behind.
+ * A place to write to next to the file, on the same file system: a hidden folder `.NAME.XXXX.part`, removed when
+ * disposed. Only a kill that cannot be caught leaves it there.
  */
 export class OutputFile implements AsyncDisposable {
   /** For parts and the finished file. */
@@ -54,7 +54,7 @@ export class OutputFile implements AsyncDisposable {
     }
   }
 
-  /** A file in the folder. */
+  /** Returns a file in the folder. */
   part(name: string): PartFile {
     return {
       path: join(this.folder, name),
@@ -88,7 +88,7 @@ export class OutputFile implements AsyncDisposable {
   }
 }
 
-/** An error of the file system as a sentence; anything else as it is. */
+/** Returns an error of the file system as a sentence; anything else as it is. */
 export function fileFailure(error: unknown, path: string): unknown {
   if (!(error instanceof Error) || error instanceof Failure) return error;
   if (FULL.test(error.message)) return new Failure(`No room to write ${path}: the disk is full, nothing was kept`);

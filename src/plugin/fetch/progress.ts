@@ -5,15 +5,15 @@ import { printable } from "../../base/printable.ts";
 import type { Terminal } from "../terminal.ts";
 
 export interface Progress extends Disposable {
-  /** More bytes of a pod's capture have come; negative: they were in vain and come again. */
+  /** Adds bytes of a pod's capture that have come; negative: they are discarded and come again. */
   add(bytes: number): void;
-  /** A pod's capture is there. */
+  /** Counts a pod's capture as fetched. */
   done(): void;
-  /** A line for the user. */
+  /** Prints a line for the user. */
   note(text: string): void;
 }
 
-/** @param expectedBytes What the controllers say that they hold; undefined: not known. */
+/** @param expectedBytes Bytes that the controllers report; undefined: not known. */
 export function showProgress(to: Terminal, pods: number, expectedBytes: number | undefined): Progress {
   return to.showsProgress ? new Bar(pods, expectedBytes) : new Lines(to);
 }
@@ -67,7 +67,10 @@ class Bar implements Progress {
     this.#bars.stop();
   }
 
-  /** The size is an estimate (pcapng is larger than the pcap in the ring, and the ring goes on): the bar is full only when all are done. */
+  /**
+   * Draws the bar. The size is an estimate, because pcapng is larger than pcap and the ring goes on: only when all
+   * are done is it full.
+   */
   #show(): void {
     const finished = this.#done === this.#pods;
     const total = finished ? this.#bytes : Math.max(this.#expected, this.#bytes * 1.01);

@@ -6,7 +6,7 @@ import { type MissingRight, Refused, rightText } from "../kubectl/explain.ts";
 export class ReadRefused extends Refused {
   override readonly name = "ReadRefused";
 
-  /** @param command The words behind `packet-capture`. */
+  /** @param command The words after `packet-capture`. */
   constructor(command: readonly string[], release: Release) {
     const { doing, help, ...right } = neededFor(command, release);
     super(`Cannot ${doing}: you lack ${rightText(right)}; ${help}`);

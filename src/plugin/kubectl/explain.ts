@@ -1,4 +1,4 @@
-/** kubectl's error output as one sentence that says what is missing. Pure. */
+/** kubectl's error output as one sentence that names what is missing. Pure. */
 import { Failure, UsageFailure } from "../failure.ts";
 import { NO_CREDENTIALS, NO_TERMINAL, wordsOfPlugin } from "./login.ts";
 
@@ -12,7 +12,7 @@ export interface MissingRight {
   readonly namespace: string | undefined;
 }
 
-/** The API server may be asked again, and says no again. */
+/** The API server refuses, and would refuse again. */
 export class Refused extends Failure {
   override readonly name: string = "Refused";
 }
@@ -31,7 +31,7 @@ export class Forbidden extends Refused {
   }
 }
 
-/** A right in words: `the permission "get" on "pods" in namespace default`. */
+/** Returns a right in words: `the permission "get" on "pods" in namespace default`. */
 export function rightText({ verb, resource, namespace }: Omit<MissingRight, "user">): string {
   const where = namespace === undefined ? "in the whole cluster" : `in namespace ${namespace}`;
   return `the permission "${verb}" on "${resource}" ${where}`;
@@ -62,8 +62,8 @@ const FORBIDDEN =
 const POLICY = /ValidatingAdmissionPolicy '(?<policy>[^']*)' with binding '[^']*' denied request: (?<words>.*)$/;
 
 /**
- * What kubectl wrote to stderr as an error to show. Only its last line that reads like an error counts: warnings and notes
- * ("Defaulted container …", "Unable to use a TTY") come before.
+ * Turns what kubectl wrote to stderr into an error to show. Only its last line that reads like an error counts:
+ * warnings and notes ("Defaulted container …", "Unable to use a TTY") come before.
  *
  * @param otherwise The sentence for a kubectl that ended without a word.
  */
@@ -109,7 +109,7 @@ export function explain(stderr: string, otherwise: string): Failure {
 
 const LOG_IN_FIRST = "log in first, in a terminal, for example with: kubectl get pods";
 
-/** The sentence for a credential plugin that gave nothing. */
+/** Returns the sentence for a credential plugin that gave nothing. */
 function noCredentials(why: string, stderr: string): Failure {
   const said = wordsOfPlugin(stderr);
   const help = NO_TERMINAL.test(why)
@@ -120,7 +120,7 @@ function noCredentials(why: string, stderr: string): Failure {
   return new Failure(`Cannot get credentials for the cluster: ${why}${help}`);
 }
 
-/** Adds what was said to a call that took too long: a credential plugin may wait for a login. */
+/** Adds the output of a call that took too long: a credential plugin may wait for a login. */
 export function tooLate({ message }: Error, stderr: string): Failure {
   const said = wordsOfPlugin(stderr);
   return new Failure(said === undefined ? message : `${message} (it says: ${said}); if it asks you, ${LOG_IN_FIRST}`);

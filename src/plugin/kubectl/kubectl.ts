@@ -93,7 +93,7 @@ export class Kubectl {
     this.#login = options.login ?? new Login();
   }
 
-  /** The same kubectl, whose calls another signal ends too. */
+  /** Returns the same kubectl, whose calls another signal ends too. */
   until(signal: AbortSignal): Kubectl {
     const both = AbortSignal.any([this.signal, signal]);
     return new Kubectl({ program: this.#program, globalFlags: this.#globalFlags, signal: both, login: this.#login });
@@ -147,7 +147,7 @@ export class Kubectl {
     }
   }
 
-  /** The program that gets the user's credentials; undefined: there is none, or this cannot be seen. */
+  /** Finds the program that gets the user's credentials; undefined: there is none, or the kubeconfig cannot be read. */
   async #credentialPlugin(): Promise<string | undefined> {
     const args = ["config", "view", "--minify", "-o", "jsonpath={.users[*].user.exec.command}"];
     const { stdout } = await this.#runOnce(args, { deadlineMs: 5_000 }).catch(() => ({ stdout: "" }));
@@ -165,7 +165,7 @@ export class Kubectl {
     return stdout;
   }
 
-  /** The JSON that `kubectl … -o json` prints, or undefined if it printed nothing (`--ignore-not-found`). */
+  /** Returns what `kubectl … -o json` prints, parsed; undefined if it printed nothing (`--ignore-not-found`). */
   async json(args: readonly string[], options: { readonly deadlineMs?: number } = {}): Promise<unknown> {
     const [command = "", ...rest] = args;
     const text = await this.text([command, "-o", "json", ...rest], options);
@@ -178,8 +178,9 @@ export class Kubectl {
   }
 
   /**
-   * Starts kubectl and hands on what it delivers. Its standard input stays open and empty until all has come, if that is told, or it ends. There is no deadline for
-   * the whole, since a capture may be large; `idleMs` is the time that may pass without a byte while the reader waits for one.
+   * Starts kubectl and hands on what it delivers. Its standard input stays open and empty until all has come, if a
+   * trailer gives the total, or it ends. There is no deadline for the whole, because a capture may be large; `idleMs`
+   * is the time that may pass without a byte while the reader waits for one.
    *
    * @throws {Failure} kubectl is not installed.
    */

@@ -7,11 +7,14 @@
 import { printable } from "../../base/printable.ts";
 import type { Terminal } from "../terminal.ts";
 
-/** How client-go begins the reason why a credential plugin gave nothing (plugin/pkg/client/auth/exec). */
+/**
+ * Beginning of the reason that client-go gives for a credential plugin without an answer
+ * (plugin/pkg/client/auth/exec).
+ */
 export const NO_CREDENTIALS = /getting credentials: (?<why>.*)$/m;
 /** Its reason for a plugin with `interactiveMode: Always`, whether the plugin would ask or not. */
 export const NO_TERMINAL = /cannot support interactive mode: standard input is not a terminal/;
-/** Lines on stderr that are others' to tell: of kubectl's log, and of the command that it runs in a pod. */
+/** Lines on stderr that are handled elsewhere: of kubectl's log, and of the command that it runs in a pod. */
 const LOGGED = /^([EWIF]\d{4} \d\d:\d\d:\d\d|packet-capture: )/;
 /** kubectl's output after a credential plugin's words. */
 const KUBECTLS = /([EWIF]\d{4} \d\d:\d\d:\d\d|Unable to connect to the server: ).*/;
@@ -60,8 +63,9 @@ export class Login {
 }
 
 /**
- * Returns what to give kubectl's stderr to as it comes: it hands on what a credential plugin says, a prompt without a line's end too. Of kubectl's
- * own lines the log is dropped, and what may be its last words waits until it is known that more is said.
+ * Returns what to give kubectl's stderr to as it comes: it hands on what a credential plugin writes, a prompt without
+ * a line's end too. Of kubectl's own lines the log is dropped, and what may be its last words waits until more
+ * follows.
  */
 export function handOn(show: (text: string) => void): (chunk: string) => void {
   let waiting = "", isOthers = false;
@@ -81,7 +85,7 @@ export function handOn(show: (text: string) => void): (chunk: string) => void {
   };
 }
 
-/** The last line of a stderr that is a credential plugin's, as far as can be told. */
+/** Returns the last line of a stderr that is a credential plugin's, as far as it can be recognised. */
 export function wordsOfPlugin(stderr: string): string | undefined {
   // A prompt has no line's end.
   const lines = stderr.split("\n").map((line) => line.replace(KUBECTLS, "").trim());

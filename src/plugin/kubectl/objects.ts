@@ -62,12 +62,12 @@ interface PodTemplate {
   readonly metadata?: Pick<ObjectMeta, "annotations">;
 }
 
-/** The owner that manages an object: there is one at most. */
+/** Returns the owner that manages an object: there is one at most. */
 export function managerOf({ ownerReferences }: ObjectMeta): OwnerReference | undefined {
   return ownerReferences?.find(({ controller }) => controller === true);
 }
 
-/** The objects in an answer: it is a List, a single object, or nothing. */
+/** Returns the objects in an answer: it is a List, a single object, or nothing. */
 export function itemsOf<T>(answer: unknown): T[] {
   if (answer === undefined || answer === null || typeof answer !== "object") return [];
   if ("items" in answer) return Array.isArray(answer.items) ? answer.items : [];
