@@ -63,7 +63,7 @@ public-suite: install
 soak: install
 	@tools/deno run --allow-all tests/faults/soak.ts
 
-## bench: measure, and write docs/benchmarks.md (ONLY=part,… CHECK=1 PEER="command line"): half an hour
+## bench: measure, and write docs/benchmarks.md (ONLY=part,… WRITE=1 CHECK=1 PEER="command line"): 40 minutes
 .PHONY: bench
 bench: install bundle
 	@tools/deno run --allow-all tests/bench/main.ts

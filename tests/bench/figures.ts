@@ -26,10 +26,15 @@ export interface Figure {
   readonly samples: Readonly<Record<string, readonly number[]>>;
 }
 
-/** What was measured where. */
-export interface Report {
+export interface Origin {
   readonly commit: string;
   readonly machine: string;
+}
+
+/** What was measured where. */
+export interface Report extends Origin {
+  /** The origin of parts that were measured at another time than the rest. */
+  readonly parts?: Readonly<Record<string, Origin>>;
   readonly figures: readonly Figure[];
 }
 
@@ -107,8 +112,31 @@ function wanted({ target, tolerance, unit }: Figure): string {
   return tolerance === undefined ? limit : `${limit}, ± ${short(tolerance)} of noise`;
 }
 
+/** The report with new figures of some parts in place of the old ones. @param order all parts, in the order of the page. */
+export function withParts(
+  report: Report,
+  figures: readonly Figure[],
+  origin: Origin,
+  order: readonly string[],
+): Report {
+  const fresh = new Set(figures.map(({ part }) => part));
+  const all = [...report.figures.filter(({ part }) => !fresh.has(part)), ...figures];
+  return {
+    ...report,
+    parts: { ...report.parts, ...Object.fromEntries([...fresh].map((part) => [part, origin])) },
+    figures: order.flatMap((part) => all.filter((figure) => figure.part === part)),
+  };
+}
+
+/** Where all was measured, and which parts elsewhere. */
+function originOf({ parts = {}, ...report }: Report, what: keyof Origin): string {
+  const apart = Object.entries(parts).filter(([, origin]) => origin[what] !== report[what]);
+  return [report[what], ...apart.map(([part, origin]) => `\`${part}\` ${origin[what]}`)].join("; ");
+}
+
 /** docs/benchmarks.md. */
-export function page({ commit, machine, figures }: Report): string {
+export function page(report: Report): string {
+  const { figures } = report;
   const missed = figures.filter((figure) => met(figure) === false).map(({ id }) => `\`${id}\``);
   return `# Benchmarks
 
@@ -116,8 +144,8 @@ Written by \`make bench\` from the raw samples in [tests/bench/benchmarks.json](
 Do not edit it: \`make check\` would notice. What the figures mean, what they do not cover, and where the time
 and memory go is in [performance.md](performance.md).
 
-- Commit: ${commit}
-- Machine: ${machine}
+- Commit: ${originOf(report, "commit")}
+- Machine: ${originOf(report, "machine")}
 - Targets missed: ${missed.length === 0 ? "none" : missed.join(", ")}
 
 Real API server, real containerd, real tcpdump; the controller is the image's bundle with the image's flags. Times are taken from

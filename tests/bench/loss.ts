@@ -3,9 +3,10 @@ import { join } from "@std/path";
 import { tcpdumpArgv } from "../../src/tcpdump/tcpdump.ts";
 import { run } from "../support/run.ts";
 import { waitFor } from "../support/wait.ts";
+import { ByHand, type Counters } from "./by_hand.ts";
 import { type Figure, median, range, short } from "./figures.ts";
 import { Cgroup } from "./measures.ts";
-import { type Contender, contenders, program, type Stage, type Station, until } from "./stage.ts";
+import { type Contender, contenders, program, type Stage, type Station } from "./stage.ts";
 
 const ROUNDS = 5;
 const SECONDS = 3;
@@ -22,12 +23,6 @@ const LOADS = {
 };
 type Load = keyof typeof LOADS;
 
-interface Counters {
-  readonly captured: number;
-  readonly received: number;
-  readonly dropped: number;
-}
-
 /** What one round of load gave. */
 interface Round {
   /** Percent of the packets that the kernel showed to tcpdump and that it was too slow for. */
@@ -43,10 +38,7 @@ class Road {
   constructor(readonly stage: Stage, readonly captured: Station, readonly sender: Station, readonly address: string) {}
 
   static async between(stage: Stage, captured: Station, sender: Station): Promise<Road> {
-    const text = await run(["nsenter", `--net=${captured.netns}`, "--", "ip", "-4", "-o", "addr", "show", "eth0"]);
-    const address = /inet ([0-9.]+)\//.exec(text)?.[1];
-    if (address === undefined) throw new Error(`No address in ${JSON.stringify(text)}`);
-    return new Road(stage, captured, sender, address);
+    return new Road(stage, captured, sender, await captured.address());
   }
 
   /** Sends for some seconds. @returns Gbit/s that arrived. */
@@ -99,25 +91,11 @@ async function byHand(
     file: join(dir, "by-hand.pcap"),
   });
   for (const [option, value] of Object.entries(options)) argv[argv.indexOf(option) + 1] = value;
-  const [command, ...args] = [...group.wrap, ...argv];
-  const child = new Deno.Command(command!, { args, stdin: "null", stdout: "null", stderr: "piped" }).spawn();
-  let said = "";
-  const reading = (async () => {
-    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) said += text;
-  })();
-  await until("tcpdump to listen", () => said.includes("listening on"));
+  const tcpdump = await ByHand.start(argv, group);
   const gbits = await road.load(load);
-  // What the kernel holds is handed over within its second.
-  await new Promise((resolve) => setTimeout(resolve, 1100));
-  child.kill("SIGTERM");
-  await child.status;
-  await reading;
+  const counters = await tcpdump.stop();
   await Deno.remove(dir, { recursive: true });
-  const number = (what: string) => Number(new RegExp(`([0-9]+) packets? ${what}`).exec(said)?.[1] ?? NaN);
-  return roundOf(
-    { captured: number("captured"), received: number("received by filter"), dropped: number("dropped by kernel") },
-    gbits,
-  );
+  return roundOf(counters, gbits);
 }
 
 async function ours(road: Road, load: Load): Promise<Round> {

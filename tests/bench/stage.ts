@@ -1,5 +1,6 @@
 /** A node for measurements: pods of a usual size with real sandboxes, controllers as the image runs them, and who looks from outside. */
 import { join } from "@std/path";
+import { run } from "../support/run.ts";
 import { ROOT } from "../rig/cli.ts";
 import { chunksOf } from "../../src/base/body.ts";
 import { LineSplitter } from "../../src/base/line_splitter.ts";
@@ -56,6 +57,14 @@ export class Station {
   get isOpen(): boolean {
     const table = Deno.readTextFileSync(`/proc/${this.watcher.pid}/net/packet`);
     return table.indexOf("\n") !== table.length - 1;
+  }
+
+  /** The pod's IPv4 address. */
+  async address(): Promise<string> {
+    const text = await run(["nsenter", `--net=${this.netns}`, "--", "ip", "-4", "-o", "addr", "show", "eth0"]);
+    const address = /inet ([0-9.]+)\//.exec(text)?.[1];
+    if (address === undefined) throw new Error(`No address in ${JSON.stringify(text)}`);
+    return address;
   }
 }
 

