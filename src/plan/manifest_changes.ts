@@ -180,7 +180,6 @@ export function retained(
 
 /** Drops the details of runs that have no file any more, but for the last two. */
 export function withRunsOf(manifest: Manifest, files: readonly { readonly name: string }[]): Manifest {
-  if (manifest.runs.length < 3) return manifest;
   const there = new Set(files.map(runNumber));
   const runs = manifest.runs.filter((run, i) => i >= manifest.runs.length - 2 || there.has(run.n));
   return runs.length < manifest.runs.length ? { ...manifest, runs } : manifest;

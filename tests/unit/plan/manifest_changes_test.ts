@@ -94,6 +94,37 @@ Deno.test("recounted() counts for the request, once; the same request changes no
   }));
 });
 
+/** A request for so many seconds and packets. */
+const asking = (durationSeconds?: number, packets?: number): CaptureRequest => ({
+  ...{ files: 5, fileSizeMB: 1, snaplen: 262_144, interface: "any", direction: "inout" as const },
+  ...(durationSeconds === undefined ? {} : { durationSeconds }),
+  ...(packets === undefined ? {} : { packets }),
+});
+
+Deno.test("isReached() is true from the very second and packet that the request names", () => {
+  const run = (request: CaptureRequest, captured: number, seconds: number) =>
+    changes.isReached(lived(undefined, { request, edit: undefined, seconds: 5, captured }, 1), request, seconds);
+  assertEquals([run(asking(8), 0, 2), run(asking(8), 0, 3)], [false, true]);
+  assertEquals([run(asking(undefined, 5), 4, 0), run(asking(undefined, 5), 5, 0)], [false, true]);
+  assertSame(run(asking(), 1000, 1000), false);
+});
+
+Deno.test("countsOther() says whether duration or packets are others than those that are counted for", () => {
+  const before = lived(undefined, { request: asking(8, 5), edit: undefined, seconds: 1, captured: 1 }, 1);
+  for (
+    const [request, other, otherDuration] of [
+      [asking(8, 5), false, false],
+      [asking(8, 6), true, false],
+      [asking(9, 5), true, true],
+      [asking(), true, true],
+    ] as const
+  ) {
+    assertSame(changes.countsOther(before, request), other);
+    assertSame(changes.countsOtherDuration(before, request), otherDuration);
+  }
+  assertSame(changes.countsOther(undefined, asking(8)), false);
+});
+
 Deno.test("isReached() is that nothing is left, and never of a request other than the one that was completed", () => {
   fc.assert(fc.property(manifest, request, request, fc.nat(90), (manifest, request, other, seconds) => {
     const { seconds: time = 1, packets = 1 } = changes.left(manifest, request, seconds);
@@ -131,6 +162,31 @@ Deno.test("begun() keeps the details of the 200 newest runs, and the sums of all
   }
   assertEquals(manifest!.runs.map(({ n }) => n), Array.from({ length: 201 }, (_, i) => i + 50));
   assertEquals([manifest!.capturedSeconds, manifest!.capturedPackets], [250, 500]);
+});
+
+Deno.test("begun() enters the first run where there was none", () => {
+  const first = changes.begun(undefined, pod, "node-1", asking(8), { n: 1, sandboxId });
+  assertEquals([first.runs.map(({ n }) => n), first.capturedSeconds, first.capturedPackets], [[1], 0, 0]);
+  const { namespace, node, annotations, version } = first;
+  assertEquals([namespace, first.pod, node, annotations, version], ["default", "web", "node-1", pod.annotations, 1]);
+});
+
+Deno.test("a changed manifest is the same after it was written and read", () => {
+  fc.assert(fc.property(manifest, request, fc.nat(30), (before, request, seconds) => {
+    const readBack = (manifest: Manifest) => assertEquals(JSON.parse(JSON.stringify(manifest)), manifest);
+    readBack(before);
+    readBack(changes.recounted(before, request, seconds));
+    // Of the first version, which named no budget.
+    const { budget: _, ...first } = before;
+    readBack(changes.recounted(first, request, seconds));
+    readBack(changes.ended({ ...first, request }, 1, seconds, {}));
+  }));
+});
+
+Deno.test("ended() adds to the sums also where no run is known", () => {
+  const before = lived(undefined, { request: asking(8, 5), edit: undefined, seconds: 1, captured: 2 }, 1);
+  const after = changes.ended({ ...before, runs: [] }, 3, 4, counters(3));
+  assertEquals([after.runs, after.capturedSeconds, after.capturedPackets], [[], 5, 5]);
 });
 
 Deno.test("amended() changes the last run alone, and nothing where there is none", () => {
@@ -203,6 +259,8 @@ Deno.test("withRunsOf() drops the runs without a file, but for the last two", ()
   assertEquals(after([1, 2, 3, 4, 5], [file(2)]), [2, 4, 5]);
   assertEquals(after([1, 2, 3], []), [2, 3]);
   assertEquals(after([1, 2], []), [1, 2]);
+  const all = { runs: runs([1, 2, 3]) } as unknown as Manifest;
+  assertSame(changes.withRunsOf(all, [{ name: file(1) }]), all);
   fc.assert(
     fc.property(fc.uniqueArray(fc.integer({ min: 1, max: 30 })), fc.subarray([1, 2, 3, 4, 5, 6]), (ns, there) => {
       const all = ns.toSorted((a, b) => a - b);
