@@ -1,6 +1,7 @@
 import { deepStrictEqual as assertEquals, match as assertMatch, ok as assert, throws } from "node:assert/strict";
 import fc from "fast-check";
 import { readAnnotations, requestHash, SUB_KEYS } from "../../../src/spec/annotations.ts";
+import { initialText, OPTION_NAMES, OPTIONS } from "../../../src/spec/options.ts";
 
 const KEY = "tcpdump.antrea.io";
 const LIMITS = { maxFiles: 100, maxFileSizeMB: 100, maxDurationSeconds: 86_400 };
@@ -277,4 +278,20 @@ Deno.test("readAnnotations() is not slowed down by a value of 256 KB", () => {
   for (const digit of ["9", " ", "a", "\u0000"]) problem({ [KEY]: digit.repeat(262_144) });
   problem({ [KEY]: "5", [`${KEY}/interface`]: "a".repeat(262_144) });
   assert(performance.now() - started < 1000);
+});
+
+Deno.test("each option says what the plugin's help and the annotations' table show of it", () => {
+  const shown = OPTION_NAMES.map((name) => {
+    const { type, flag } = OPTIONS[name];
+    return [name, type, initialText(name), flag.value, flag.help];
+  });
+  assertEquals(shown, [
+    ["filter", "text", "none", "<expression>", "pcap filter, such as 'tcp port 80'"],
+    ["file-size", "amount", "1", "<MB>", "size of each file in MB (10^6 bytes)"],
+    ["snaplen", "amount", "262144", "<bytes>", "bytes kept of each packet"],
+    ["interface", "text", "any", "<name>", "interface in the pod, or any"],
+    ["direction", "text", "inout", "<in|out|inout>", "of the packets, seen from the pod"],
+    ["duration", "amount", "none", "<time>", "stop after capturing for this long: 30s, 10m, 2h"],
+    ["packets", "amount", "none", "<n>", "stop after this many packets"],
+  ]);
 });
