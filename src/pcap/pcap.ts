@@ -247,7 +247,7 @@ export class PcapReader implements Packet {
         if (records >= RECORDS_TO_BELIEVE && here > beyond) return at;
         // Up to the very end: one whole record is enough. Cut at the end: as long as a whole one came before.
         if (here === end || (here > end && records > 1) || (here < end && here + PCAP_RECORD_BYTES > end)) {
-          if (here >= beyond) return at;
+          if (here > beyond) return at;
           break;
         }
         if (here > end || !this.#plausible(here)) break;

@@ -352,3 +352,57 @@ Deno.test("PcapReader leaves the headers of packets, when that is wanted, and go
   assertEquals(lengths({ headersOnly: true }), [[14, 60], [14, 60]]);
   assertEquals([lengths({}), lengths({ headersOnly: false })], [[[60, 60], [60, 60]], [[60, 60], [60, 60]]]);
 });
+
+Deno.test("PcapReader gives up looking inside a packet that is made of headers, lest it looks for ever", () => {
+  // Each header in it begins a run of all after it, which leads nowhere: n runs of up to n records.
+  const among = (n: number) => {
+    const tiny = Array.from({ length: n }, () => record({ time: START, data: Uint8Array.of(1) }));
+    const torn = record(packet(2, 400));
+    const outer = { ...packet(9), data: concat(...tiny, new Uint8Array(40).fill(0xee), torn.subarray(0, 200)) };
+    const { packets, loss } = readAll(concat(pcap([packet(1), outer]), torn.subarray(200), ...GOOD));
+    return [packets.map(({ data }) => data.length), loss.bytes];
+  };
+  const good = GOOD.map(() => 60);
+  // The packet is torn, and the whole record in it is found; or it is taken for whole, and the rest of that record is lost.
+  assertEquals(among(100), [[60, 400, ...good], 16 + 100 * 17 + 40]);
+  assertEquals(among(1500), [[60, 1500 * 17 + 40 + 200, ...good], 216]);
+});
+
+Deno.test("PcapReader is not led astray by a packet that ends with a piece of a pcap file, before a header that is cut", () => {
+  const inner = pcap([10, 11, 12, 13].map((n) => packet(n)));
+  const outer = [1, 2].map((n) => ({ ...packet(n), data: concat(Uint8Array.of(n), inner) }));
+  for (const tail of [1, 15]) {
+    const { packets, loss } = readAll(concat(pcap(outer), record(packet(3)).subarray(0, tail)));
+    assertEquals([numbers(packets), loss], [[1, 2], lost(tail)], `${tail} bytes`);
+  }
+});
+
+Deno.test("PcapReader looks as far as it must to tell a run of records from damage", () => {
+  // A torn record, and one that is longer than what was read at once.
+  const torn = concat(pcap([packet(1)]), record(packet(4, 400)).subarray(0, 100), record(packet(5, 4000)), ...GOOD);
+  const reader = new PcapReader(new MemorySource(torn), { buffer: 64 });
+  assertEquals([numbers(read(reader)), reader.loss], [[1, 5, 4, 5, 6, 7], lost(100)]);
+  // Two of the longest records are no run if damage follows.
+  const damage = new Uint8Array(100).fill(0xee);
+  const longest = [2, 3].map((n) => record(packet(n, 262_144)));
+  const { packets, loss } = readAll(concat(pcap([packet(1)]), damage, ...longest, damage, ...GOOD));
+  assertEquals([numbers(packets), loss], [[1, 4, 5, 6, 7], lost(200 + 2 * 262_160)]);
+});
+
+Deno.test("PcapReader counts long damage in a growing file once, whenever its end comes", () => {
+  const size = 1_500_000;
+  const bytes = concat(pcap([packet(1)]), new Uint8Array(size).fill(0xee), ...GOOD);
+  let available = 24 + 76, at = 0;
+  const reader = new PcapReader({
+    read(into) {
+      const n = Math.min(into.length, available - at);
+      into.set(bytes.subarray(at, at + n));
+      at += n;
+      return n;
+    },
+  }, { growing: true });
+  assertEquals(numbers(read(reader)), [1]);
+  for (available of [1_000_000, 1_200_000, 1_400_000]) assertEquals([reader.next(), reader.loss.places], [false, 0]);
+  available = bytes.length;
+  assertEquals([numbers(read(reader)), reader.loss], [[4, 5, 6, 7], lost(size)]);
+});
