@@ -45,17 +45,13 @@ export interface Merged {
  * @throws the signal's reason, when aborted.
  */
 export async function mergeCaptures(sources: readonly MergeSource[], options: MergeOptions): Promise<Merged> {
-  const { signal } = options;
+  const { signal, format = "pcapng" } = options;
   const inputs = sources.map(({ source }) => new MergeInput(source, { buffer: BUFFER_BYTES }));
   // A source's comments are before its first packet.
   const queue = new Queue(inputs.filter((input) => input.look()));
   const interfaces = inputs.flatMap(({ reader }) => reader.interfaces);
-  const mixed = options.format === "pcap" ? undefined : mixedLinkTypes(interfaces.map(({ linkType }) => linkType));
-  const output = new PacketWriter({
-    write: options.write,
-    windowBytes: WINDOW_BYTES,
-    ...(options.format === undefined ? {} : { format: options.format }),
-  });
+  const mixed = format === "pcap" ? undefined : mixedLinkTypes(interfaces.map(({ linkType }) => linkType));
+  const output = new PacketWriter({ write: options.write, windowBytes: WINDOW_BYTES, format });
   await output.begin(
     {
       application: options.application,
@@ -120,7 +116,8 @@ class Queue {
 
   #sink(at: number): void {
     const heap = this.#heap;
-    for (const input = heap[at]; input !== undefined;) {
+    const input = heap[at]!;
+    for (;;) {
       let child = 2 * at + 1;
       if (child >= heap.length) return;
       if (child + 1 < heap.length && heap[child + 1]!.isBefore(heap[child]!)) child++;

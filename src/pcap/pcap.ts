@@ -86,13 +86,7 @@ export class PcapReader implements Packet {
   open(): boolean {
     if (this.header) return true;
     const input = this.#in;
-    if (this.foreign || !input.need(PCAP_HEADER_BYTES)) {
-      if (!this.growing && !this.foreign) {
-        this.#lose(input.end - input.at, 0);
-        input.at = input.end;
-      }
-      return false;
-    }
+    if (!input.need(PCAP_HEADER_BYTES)) return this.#tail(0);
     const parsed = parsePcapHeader(input.view, input.at);
     if (!parsed) {
       this.foreign = true;
@@ -112,10 +106,10 @@ export class PcapReader implements Packet {
    * @returns false if there is none; a growing source may have one later, then call again.
    */
   next(): boolean {
-    if (!this.header && !this.open()) return false;
+    if (!this.open()) return false;
     const input = this.#in;
     for (;;) {
-      if (input.end - input.at < PCAP_RECORD_BYTES && !input.need(PCAP_RECORD_BYTES)) return this.#tail();
+      if (input.end - input.at < PCAP_RECORD_BYTES && !input.need(PCAP_RECORD_BYTES)) return this.#tail(1);
       if (!this.#checked && !this.#plausible(input.at)) {
         if (!this.#resync()) return false;
         continue;
@@ -149,13 +143,12 @@ export class PcapReader implements Packet {
     }
   }
 
-  /** Handles a source that ends between two records, or within a record's header. */
-  #tail(): boolean {
+  /** Loses what is left of a source that does not grow: less than a header. @returns false: no header follows. */
+  #tail(records: number): false {
     const input = this.#in;
-    if (!this.growing && input.end > input.at) {
-      this.#lose(input.end - input.at, 1);
-      input.at = input.end;
-    }
+    if (this.growing) return false;
+    this.#lose(input.end - input.at, records);
+    input.at = input.end;
     return false;
   }
 
@@ -240,7 +233,7 @@ export class PcapReader implements Packet {
       const { view, end } = this.#in;
       let here = at;
       let records = 0;
-      for (; hops < MAX_HOPS; hops++) {
+      for (;; hops++) {
         const seconds = view.getUint32(here, this.#littleEndian);
         here += PCAP_RECORD_BYTES + view.getUint32(here + 8, this.#littleEndian);
         records++;

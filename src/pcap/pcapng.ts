@@ -70,16 +70,15 @@ export class PcapngReader implements Packet {
   next(): boolean {
     const input = this.#in;
     for (;;) {
-      if (this.foreign) return false;
       if (input.end - input.at < 12 && !input.need(12)) {
         this.#lose(input.end - input.at);
         input.at = input.end;
         return false;
       }
-      const length = this.#blockLength(input.at);
+      const length = this.#blockLength();
       if (length === 0) {
-        if (this.#sectionBase < 0) this.foreign = true;
-        else if (!this.#resync()) return false;
+        this.foreign = this.#sectionBase < 0;
+        if (this.foreign || !this.#resync()) return false;
         continue;
       }
       const at = input.at;
@@ -88,18 +87,18 @@ export class PcapngReader implements Packet {
     }
   }
 
-  /** Returns the length of the block at an index, which it moves to `at` and wholly into the buffer; 0: there is none. */
-  #blockLength(index: number): number {
+  /** Returns the length of the block at hand, which is wholly in the buffer then; 0 if there is none. */
+  #blockLength(): number {
     const input = this.#in;
-    input.at = index;
+    const { view, at } = input;
     let little = this.#littleEndian;
-    if (input.view.getUint32(index, true) === BLOCK.section) {
-      little = input.view.getUint32(index + 8, true) === BYTE_ORDER_MAGIC;
-      if (!little && input.view.getUint32(index + 8, false) !== BYTE_ORDER_MAGIC) return 0;
+    if (view.getUint32(at, true) === BLOCK.section) {
+      little = view.getUint32(at + 8, true) === BYTE_ORDER_MAGIC;
+      if (!little && view.getUint32(at + 8, false) !== BYTE_ORDER_MAGIC) return 0;
     } else if (this.#sectionBase < 0) {
       return 0;
     }
-    const length = input.view.getUint32(index + 4, little);
+    const length = view.getUint32(at + 4, little);
     if (length < 12 || length > MAX_BLOCK || length % 4 !== 0) return 0;
     if (input.end - input.at < length && !input.need(length)) return 0;
     return input.view.getUint32(input.at + length - 4, little) === length ? length : 0;
@@ -165,7 +164,7 @@ export class PcapngReader implements Packet {
   #packet(at: number, length: number, obsolete: boolean): boolean {
     const { view } = this.#in;
     const le = this.#littleEndian;
-    const captured = length >= 32 ? view.getUint32(at + 20, le) : MAX_CAPTURED + 1;
+    const captured = length >= 32 ? view.getUint32(at + 20, le) : Infinity;
     const id = obsolete ? view.getUint16(at + 8, le) : view.getUint32(at + 8, le);
     const from = this.interfaces[this.#sectionBase + id];
     if (captured > MAX_CAPTURED || captured > length - 32 || from === undefined) {
@@ -185,7 +184,7 @@ export class PcapngReader implements Packet {
 
   #simplePacket(at: number, length: number): boolean {
     const from = this.interfaces[this.#sectionBase];
-    const original = length >= 16 ? this.#in.view.getUint32(at + 8, this.#littleEndian) : 0;
+    const original = this.#in.view.getUint32(at + 8, this.#littleEndian);
     const captured = Math.min(original, from?.snaplen || MAX_CAPTURED, length - 16);
     if (from === undefined || captured < 0 || captured > MAX_CAPTURED) {
       this.#lose(length);

@@ -120,9 +120,9 @@ export class Reorder {
       if (this.#held + CHUNK_BYTES > this.#limit) this.#release(this.#limit / 2);
       chunk = this.#append(bytes);
     }
-    if (key > this.#newest) this.#newest = key;
-    else if (key < this.#newest) this.#disordered = !this.#asTheyCome;
-    if (key > chunk.newest) chunk.newest = key;
+    if (key < this.#newest) this.#disordered = !this.#asTheyCome;
+    else this.#newest = key;
+    chunk.newest = Math.max(chunk.newest, key);
     chunk.keys[chunk.count] = key;
     chunk.starts[chunk.count++] = chunk.used;
     return chunk;
@@ -139,7 +139,11 @@ export class Reorder {
 
   /** Takes a written chunk back. */
   recycle(chunk: Chunk): void {
-    if (chunk.bytes.length === CHUNK_BYTES) this.#spare.push(chunk);
+    if (chunk.bytes.length !== CHUNK_BYTES) return;
+    chunk.used = 0;
+    chunk.count = 0;
+    chunk.newest = -Infinity;
+    this.#spare.push(chunk);
   }
 
   /** Makes all that is held back ready. */
@@ -224,9 +228,6 @@ export class Reorder {
   /** Adds a chunk to the window that takes a record of so many bytes. */
   #append(bytes: number): Chunk {
     const chunk = bytes > CHUNK_BYTES ? new Chunk(bytes) : this.#spare.pop() ?? new Chunk();
-    chunk.used = 0;
-    chunk.count = 0;
-    chunk.newest = -Infinity;
     this.#window.push(chunk);
     this.#held += chunk.bytes.length;
     return chunk;

@@ -303,6 +303,9 @@ Deno.test("PcapngReader cuts simple packets to the first interface's snaplen, an
   assertEquals(read(simple(8, 8)), [[], 24]);
   assertEquals(read(limited, block(3, true)), [[], 12]);
   assertEquals(read(limited, block(3, true, 0)), [[[0, 0, 0, 0]], 0]);
+  assertEquals(read(limited, block(3, true, 5)), [[[0, 5, 0, 0]], 0]);
+  // Longer than a packet can be, although its interface allows it.
+  assertEquals(read(block(1, true, 1, 300_000), simple(300_000, 300_000)), [[], 300_016]);
   const second = new PcapngReader(
     new MemorySource(concat(section(true), unlimited, section(true), unlimited, unlimited, simple(8, 8))),
   );
@@ -420,6 +423,13 @@ Deno.test("PcapngReader reads the counters of an interface that is known, of the
   // What stands behind the options' end mark, or is longer than its block, does not count.
   assertEquals(statistics(counted(0, word(0, true), option(4, eight(4), true))), [none, 0]);
   assertEquals(statistics(counted(0, option(4, eight(4), true).subarray(0, 8))), [none, 0]);
+});
+
+Deno.test("PcapngReader reads no option beyond the end of a block", () => {
+  // The next block begins with the number of a comment: that of an interface is the same.
+  const { reader } = readAll(section(true), description(true, 1), description(true, 1), block(5, true, 0, 0, 0), HEAD);
+  assertEquals(reader.interfaces.map(({ comments }) => comments), [[], [], []]);
+  assertEquals([reader.comments, reader.interfaces[0]!.statistics?.comments, reader.loss.bytes], [[], [], 0]);
 });
 
 Deno.test("PcapngReader says who wrote the first section, and the comments of all", () => {

@@ -1,21 +1,21 @@
 import { deepStrictEqual as assertEquals, ok as assert, strictEqual as same } from "node:assert/strict";
 import fc from "fast-check";
-import { Reorder, type Reordering } from "../../../src/pcap/reorder.ts";
+import { type Chunk, Reorder, type Reordering } from "../../../src/pcap/reorder.ts";
 
-/** Puts records of 40 bytes in, each with its index; gives them in the order in which they come out. */
-function reorder(times: readonly number[], options?: Reordering): { order: number[]; reorder: Reorder } {
+/** Puts records of so many bytes in, each with its index; gives them in the order in which they come out. */
+function reorder(times: readonly number[], options?: Reordering, size = 40): { order: number[]; reorder: Reorder } {
   const reorder = new Reorder(options);
   const order: number[] = [];
   const take = () => {
     for (let chunk; (chunk = reorder.take());) {
-      for (let at = 0; at < chunk.used; at += 40) order.push(chunk.view.getUint32(at));
+      for (let at = 0; at < chunk.used; at += size) order.push(chunk.view.getUint32(at));
       reorder.recycle(chunk);
     }
   };
   times.forEach((time, i) => {
-    const chunk = reorder.room(40, Math.floor(time), Math.round((time % 1) * 1e9));
+    const chunk = reorder.room(size, Math.floor(time), Math.round((time % 1) * 1e9));
     chunk.view.setUint32(chunk.used, i);
-    chunk.used += 40;
+    chunk.used += size;
     take();
   });
   reorder.flush();
@@ -36,20 +36,20 @@ Deno.test("Reorder sorts what is at most 2 s late, keeps equal times in the orde
 });
 
 Deno.test("Reorder sorts over many windows what is late by less than half a window", () => {
-  const times = Array.from({ length: 100_000 }, (_, i) => 1000 + i / 1000 + (i % 7 === 0 ? -0.9 : 0));
-  const { order, reorder: { disorder } } = reorder(times, { windowBytes: 1024 * 1024 });
+  const times = Array.from({ length: 10_000 }, (_, i) => 1000 + i / 1000 + (i % 7 === 0 ? -0.9 : 0));
+  const { order, reorder: { disorder } } = reorder(times, { windowBytes: 1024 * 1024 }, 400);
   same(order.length, times.length);
   for (let i = 1; i < order.length; i++) assert(times[order[i]!]! > times[order[i - 1]!]! - 1e-6, `at ${i}`);
   same(disorder.unsorted, 0);
-  assert(disorder.sorted > 14_000);
+  assert(disorder.sorted > 1400);
 });
 
 Deno.test("Reorder puts the one late packet in its place, also if it is the first of a chunk", () => {
-  // A chunk holds 13,107 records.
-  for (let late = 13_100; late < 13_115; late++) {
-    const times = Array.from({ length: 13_200 }, (_, i) => 1000 + i / 1000);
+  // A chunk holds 1310 records.
+  for (let late = 1303; late < 1318; late++) {
+    const times = Array.from({ length: 1400 }, (_, i) => 1000 + i / 1000);
     times[late] = times[late]! - 0.5005;
-    const { order } = reorder(times);
+    const { order } = reorder(times, {}, 400);
     same(order.indexOf(late), late - 500, `record ${late}`);
   }
 });
@@ -62,20 +62,18 @@ Deno.test("Reorder keeps the order of coming where the clock was set back, and s
 });
 
 Deno.test("Reorder counts what comes too late for its window", () => {
-  const times = Array.from({ length: 60_000 }, (_, i) => 1000 + i / 100_000);
-  times[59_999] = 1000;
-  const { order, reorder: { disorder } } = reorder(times, {
-    windowBytes: 1024 * 1024,
-    maxWindowBytes: 1024 * 1024,
-  });
+  const times = Array.from({ length: 6000 }, (_, i) => 1000 + i / 10_000);
+  times[5999] = 1000;
+  const MIB = 1024 * 1024;
+  const { order, reorder: { disorder } } = reorder(times, { windowBytes: MIB, maxWindowBytes: MIB }, 400);
   same(order.length, times.length);
   same(disorder.unsorted, 1);
 });
 
 Deno.test("Reorder widens its window for packets that come later than it holds, up to its limit", () => {
   // Every second packet is 1.9 s late, and 1.9 s are 4 MB.
-  const times = Array.from({ length: 400_000 }, (_, i) => 1000 + i / 50_000 - (i % 2 === 0 ? 1.9 : 0));
-  const { order, reorder: { disorder } } = reorder(times, { windowBytes: 1024 * 1024 });
+  const times = Array.from({ length: 40_000 }, (_, i) => 1000 + i / 5000 - (i % 2 === 0 ? 1.9 : 0));
+  const { order, reorder: { disorder } } = reorder(times, { windowBytes: 1024 * 1024 }, 400);
   same(disorder.unsorted, 0);
   for (let i = 1; i < order.length; i++) assert(times[order[i]!]! > times[order[i - 1]!]! - 1e-6, `at ${i}`);
 });
@@ -84,17 +82,17 @@ Deno.test("Reorder sorts without a second window, lest a late packet doubles the
   // The clock is set back by half a second every three, and half a second is 2 MB.
   const reorder = new Reorder({ windowBytes: 8 * 1024 * 1024 });
   const chunks = new Set();
-  for (let i = 0; i < 300_000; i++) {
-    const seconds = 1000 + i / 20_000 - Math.floor(i / 60_000) * 0.5;
-    const chunk = reorder.room(200, Math.floor(seconds), Math.round((seconds % 1) * 1e9));
-    chunk.used += 200;
+  for (let i = 0; i < 30_000; i++) {
+    const seconds = 1000 + i / 2000 - Math.floor(i / 6000) * 0.5;
+    const chunk = reorder.room(2000, Math.floor(seconds), Math.round((seconds % 1) * 1e9));
+    chunk.used += 2000;
     chunks.add(chunk);
     for (let ready; (ready = reorder.take());) {
       chunks.add(ready);
       reorder.recycle(ready);
     }
   }
-  assert(reorder.disorder.sorted > 30_000);
+  assert(reorder.disorder.sorted > 3000);
   // A window of 16, and those that are half read while they are sorted.
   assert(chunks.size <= 24, `${chunks.size} chunks`);
 });
@@ -102,9 +100,9 @@ Deno.test("Reorder sorts without a second window, lest a late packet doubles the
 Deno.test("Reorder holds no more than its window, however much goes through", () => {
   const reorder = new Reorder({ windowBytes: 2 * 1024 * 1024 });
   const chunks = new Set();
-  for (let i = 0; i < 2_000_000; i++) {
-    const chunk = reorder.room(100, 1000 + Math.floor(i / 1e6), i % 1e6);
-    chunk.used += 100;
+  for (let i = 0; i < 20_000; i++) {
+    const chunk = reorder.room(10_000, 1000 + Math.floor(i / 1e4), i % 1e4);
+    chunk.used += 10_000;
     chunks.add(chunk);
     for (let ready; (ready = reorder.take());) reorder.recycle(ready);
   }
@@ -221,4 +219,52 @@ Deno.test("Reorder counts what was sorted and what came too late, by what was ha
   assertEquals([reorder.disorder.sorted, reorder.disorder.unsorted], [1, 0]);
   put(reorder, 9);
   assertEquals([reorder.disorder.sorted, reorder.disorder.unsorted], [1, 1]);
+});
+
+/** So many bytes of a chunk, at these nanoseconds. */
+function put(reorder: Reorder, nanos: number, bytes = 524_288, seconds = 1_700_000_000): Chunk {
+  const chunk = reorder.room(bytes, seconds, nanos);
+  chunk.used += bytes;
+  return chunk;
+}
+
+Deno.test("Reorder tells packets of today apart by the nanosecond, and knows a clock that begins with 1970", () => {
+  const today = Array.from({ length: 100 }, (_, i) => (i * 37) % 100);
+  const reorderer = new Reorder();
+  for (const nanos of today) put(reorderer, nanos, 40);
+  reorderer.flush();
+  assertEquals(reorderer.take()!.keys.slice(0, 100), today.toSorted((a, b) => a - b));
+  assertEquals(reorder([0, 1.5, 1, 0.5]).order, [0, 3, 2, 1]);
+});
+
+Deno.test("Reorder hands a chunk on as it is while packets come in order, simultaneous ones too", () => {
+  const reorder = new Reorder();
+  const filled = [10, 10, 20, 20, 30].map((nanos) => put(reorder, nanos, 200_000));
+  reorder.flush();
+  const taken = [reorder.take(), reorder.take(), reorder.take(), reorder.take()];
+  assertEquals(taken.map((chunk) => chunk?.starts), [[0, 200_000], [0, 200_000], [0], undefined]);
+  for (const [i, chunk] of taken.slice(0, 3).entries()) assert(chunk === filled[2 * i], `chunk ${i}`);
+});
+
+Deno.test("Reorder fills chunks to the last byte also when it sorts", () => {
+  const reorder = new Reorder();
+  for (const nanos of [20, 10, 40, 30]) put(reorder, nanos, 262_144);
+  reorder.flush();
+  assertEquals([reorder.take()?.keys, reorder.take()?.keys, reorder.take()], [[10, 20], [30, 40], undefined]);
+});
+
+Deno.test("Reorder widens its window for a packet from before its newer half, and for no other", () => {
+  const MIB = 1024 * 1024;
+  /** Records taken until the first is handed on, if after four chunks one comes that is so late. */
+  const held = (late: number, maxWindowBytes = 4 * MIB) => {
+    const reorder = new Reorder({ windowBytes: 2 * MIB, maxWindowBytes });
+    for (const nanos of [10, 20, 30]) put(reorder, nanos);
+    put(reorder, 40, 500_000);
+    put(reorder, late, 40);
+    let count = 4;
+    for (; !reorder.hasReady; count++) put(reorder, 1000 + count);
+    return count;
+  };
+  assertEquals([held(35), held(25), held(20), held(15), held(5)], [5, 5, 5, 9, 9]);
+  assertEquals([held(5, 3 * MIB), held(5, 64 * MIB)], [7, 9]);
 });
