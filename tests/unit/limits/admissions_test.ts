@@ -1,14 +1,15 @@
 /** Who keeps a place, and who is enqueued because the answer is another one now. The rules of `admit` are in admission_test.ts. */
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import { Admissions, Place } from "../../../src/limits/admissions.ts";
+import type { Occupant } from "../../../src/plan/admission.ts";
 
 const MB = 1_000_000;
 
 /** Resolves after the timers that are due. */
 const turn = () => new Promise((resolve) => setTimeout(resolve));
 
-/** Admissions for one capture at a time. Each asker can be changed in place. */
-function oneAtATime(names: readonly string[]) {
+/** Admissions for one capture at a time, or for so many. Each asker can be changed in place. */
+function oneAtATime(names: readonly string[], maxCaptures = 1, retained: Occupant[] = []) {
   const askers = names.map((key, i) => {
     return {
       key,
@@ -22,11 +23,11 @@ function oneAtATime(names: readonly string[]) {
   });
   const enqueued: string[] = [];
   let passes = 0, passed = Promise.withResolvers<void>();
-  const limits = { maxCaptures: 1, diskBudgetMB: 100 };
+  const limits = { maxCaptures, diskBudgetMB: 100 };
   const admissions = new Admissions({
     limits: { ...limits, perNamespace: limits },
     askers: () => askers,
-    retained: () => [],
+    retained: () => retained,
     enqueue: (key) => enqueued.push(key),
     onPass: () => {
       passes++;
@@ -91,4 +92,38 @@ Deno.test("Place is kept while tcpdump runs, is paused or failing, and precedenc
   assertEquals(settled("waiting", false, true), [true, undefined, true]);
   assertEquals(settled("held", false, false), [true, undefined, true]);
   assertEquals(settled("held", false, true), [true, undefined, false]);
+});
+
+Deno.test("Admissions counts the files of captures that do not apply, and of deleted pods", () => {
+  const answer = (bytes: number, ofDeleted: number, namespace = "shop") => {
+    const retained = ofDeleted === 0 ? [] : [{ namespace: "", firstSeen: 9, bytes: ofDeleted }];
+    const { askers: [first, second], admissions } = oneAtATime(["a", "b"], 5, retained);
+    Object.assign(second!, { namespace, applies: false, folder: { bytes } });
+    return admissions.ask(first!);
+  };
+  assertEquals([answer(0, 0).kind, answer(90 * MB, 0).kind, answer(0, 90 * MB).kind], [
+    "granted",
+    "granted",
+    "granted",
+  ]);
+  for (const queued of [answer(90 * MB + 1, 0), answer(0, 90 * MB + 1), answer(50 * MB, 50 * MB)]) {
+    assertEquals(queued.kind, "queued", JSON.stringify(queued));
+  }
+});
+
+Deno.test("Admissions enqueues nobody who never asked, and goes on to whom the answer is the same", async () => {
+  const { askers: [first, second], admissions, enqueued, passed } = oneAtATime(["a", "b"]);
+  assertEquals(admissions.ask(first!).kind, "granted");
+  first!.place.take(first!.claim, "request");
+  // The second one waits without having asked.
+  const before = passed();
+  admissions.changed();
+  await before;
+  assertEquals([enqueued, second!.place.answer], [[], "granted"]);
+});
+
+Deno.test("Place that was never granted is none that somebody else could have", () => {
+  const place = new Place(3);
+  assertEquals([place.firstSeen, place.granted, place.isFor("a"), place.capped(7, "a")], [3, undefined, false, 7]);
+  assertEquals(place.settle({ state: "held", reason: "" }, false, true), false);
 });
