@@ -80,6 +80,26 @@ Deno.test("tcpdump reads all packets of a capture whose snaplen was edited", () 
     assert.equal(Number.parseInt(await run(["tcpdump", "--count", "-r", all.file])), all.packets);
   }));
 
+Deno.test("get says that link types are mixed, and writes a pcap file of the packets since that have one", () =>
+  withPing("mixed", async () => {
+    await start("mixed", "--filter", "icmp");
+    await waitFor("packets of any", async () => (await row("mixed")).packets >= 2);
+    const { packets } = await fetch("mixed");
+    await start("mixed", "--filter", "icmp", "--interface", "eth0");
+    await waitFor("packets of eth0", async () => (await row("mixed")).packets >= packets + 4);
+    const get = (...options: string[]) => plugin.run(["get", "-n", namespace, "mixed", "--force", ...options]);
+    const both = await get("-o", "mixed.pcapng");
+    assert.equal(both.code, 0, both.stderr);
+    assert.match(both.stderr, /the packets have the link types (LINUX_SLL2|EN10MB) and (LINUX_SLL2|EN10MB)/);
+    const pcap = ["--format", "pcap", "-o", "mixed.pcap"];
+    const refused = await get(...pcap);
+    assert.equal(refused.code, 1, refused.stderr);
+    // The pod pings once a second: two seconds hold packets, and soon none of before the edit.
+    await waitFor("seconds without packets of any", async () => (await get(...pcap, "--since", "2s")).code === 0);
+    const said = await run(["capinfos", "-E", "-c", join(plugin.dir, "mixed.pcap")]);
+    assert.match(said, /File encapsulation: +Ethernet[^]*Number of packets: +[1-9]/);
+  }));
+
 Deno.test("start says which options it drops, and the Event of a typing error in a filter that the capture has stopped", () =>
   withPing("dropped", async () => {
     await start("dropped", "--files", "3", "--filter", "icmp");

@@ -10,16 +10,23 @@ const { kube, release, namespace } = fixture("networks");
 /** Nobody else's (RFC 5737, TEST-NET-3): the pod's end of the second cable, and the node's. */
 const [POD_ADDRESS, NODE_ADDRESS] = ["203.0.113.1", "203.0.113.2"];
 
-/** Gives a pod a second interface, net1, by a cable to its node; the kernel takes it away with the pod. */
-async function addInterface(node: string, podIp: string): Promise<void> {
+/** Runs lines of shell on the node, with `$name` as the network namespace that has the pod's address, and the words as `$2` and so on. */
+async function withNetns(node: string, podIp: string, lines: readonly string[], words: string[] = []): Promise<void> {
   const script = "set -eu; for path in /run/netns/*; do name=${path##*/}; " +
     'ip -n "$name" -o addr show to "$1" 2>/dev/null | grep -q . || continue; ' +
-    'ip link add pc-net1 type veth peer name net1 netns "$name"; ' +
-    'ip -n "$name" addr add "$2/30" dev net1; ip -n "$name" link set net1 up; ' +
-    'ip addr add "$3/30" dev pc-net1; ip link set pc-net1 up; exit 0; done; ' +
+    `${lines.join("; ")}; exit 0; done; ` +
     'echo "no network namespace has the address $1" >&2; exit 1';
-  const { code, stderr } = await kube.nodeExec(node, ["sh", "-c", script, "sh", podIp, POD_ADDRESS!, NODE_ADDRESS!]);
+  const { code, stderr } = await kube.nodeExec(node, ["sh", "-c", script, "sh", podIp, ...words]);
   assert.equal(code, 0, stderr);
+}
+
+/** Gives a pod a second interface, net1, by a cable to its node; the kernel takes it away with the pod. */
+function addInterface(node: string, podIp: string): Promise<void> {
+  return withNetns(node, podIp, [
+    'ip link add pc-net1 type veth peer name net1 netns "$name"',
+    'ip -n "$name" addr add "$2/30" dev net1; ip -n "$name" link set net1 up',
+    'ip addr add "$3/30" dev pc-net1; ip link set pc-net1 up',
+  ], [POD_ADDRESS!, NODE_ADDRESS!]);
 }
 
 function has(node: string, pod: string, token: string): Promise<void> {
@@ -65,6 +72,25 @@ Deno.test("a pod with two interfaces is captured on both by default, and on net1
   );
   // What the earlier run has captured is still there.
   await has(node, "two", any.eth0);
+});
+
+Deno.test("a filter that a tunnel's packets cannot have is rejected by name, and another one is captured", async () => {
+  const [node] = await kube.workers() as [string];
+  await using _pod = await kube.having(testPod({ name: "tunnel", namespace, node }));
+  const { status } = await kube.ready(namespace, "tunnel");
+  const tunnel = ['ip -n "$name" tuntap add dev wg0 mode tun', 'ip -n "$name" link set wg0 up'];
+  await withNetns(node, status.podIP!, tunnel);
+  await kube.annotate(namespace, "tunnel", { [KEY]: "2", [`${KEY}/interface`]: "wg0", [`${KEY}/filter`]: "vlan" });
+  const note = await waitFor("its Event", async () => {
+    const selector = "involvedObject.name=tunnel,reason=CaptureRejected";
+    const { items } = await kube.get<{ items: { message: string }[] }>(
+      ...["events", "-n", namespace, "--field-selector", selector],
+    );
+    return items[0]?.message;
+  });
+  assert.match(note, /no VLAN support for Raw IP.*interface wg0 is RAW/);
+  await kube.annotate(namespace, "tunnel", { [`${KEY}/filter`]: "icmp" });
+  await captures(node, "tunnel", "-i wg0");
 });
 
 Deno.test("a pod with a user namespace of its own (hostUsers: false) is captured, and cleaned up", async () => {

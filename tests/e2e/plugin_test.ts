@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { run } from "../support/run.ts";
+import { tool } from "../support/tool.ts";
 import { fixture } from "./fixture.ts";
 import { InstalledPlugin } from "./installed_plugin.ts";
 import { type KubeObject, waitFor } from "./kube.ts";
@@ -437,6 +438,37 @@ Deno.test("list and start say that the quota refuses all controllers of an insta
   assert.deepEqual([started.code, started.stdout, started.stderr], [
     ...[1, "", `${namespace}/${pod!.name}: not annotated: ${words}`],
   ]);
+});
+
+Deno.test("get and list name the node whose exec kubectl's own proxy refuses, after one attempt", async () => {
+  const [pod] = await pods();
+  await kube.annotate(namespace, pod!.name, { "tcpdump.antrea.io": "2" });
+  const proxy = new Deno.Command(tool("kubectl"), {
+    args: ["proxy", "--port=0"],
+    env: kube.env,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  try {
+    let said = "";
+    for await (const text of proxy.stdout.pipeThrough(new TextDecoderStream())) {
+      if ((said += text).includes("\n")) break;
+    }
+    const server = `http://${/127\.0\.0\.1:\d+/.exec(said)![0]}`;
+    for (const words of [["get", pod!.name, "-o", "refused.pcapng"], ["list"]]) {
+      const { code, stderr } = await plugin([...words, "-n", namespace, "-s", server]);
+      assert.equal(code, 1, stderr);
+      const refusals = stderr.match(/kubectl exec to node \S+ is refused on its way: unable to upgrade connection: /g);
+      // list asks both nodes, get the pod's.
+      assert.equal(refusals?.length, words[0] === "get" ? 1 : 2, stderr);
+      assert.equal(stderr.trimEnd().split("\n").length, refusals!.length, stderr);
+    }
+  } finally {
+    proxy.kill();
+    await proxy.status;
+    await kube.annotate(namespace, pod!.name, { "tcpdump.antrea.io": null });
+  }
 });
 
 Deno.test("what a user may not do is said with verb and resource, by the real API server", async () => {
