@@ -2,70 +2,81 @@
  * One `namespace/name`: observes, asks the plan, and carries out one step, until it is settled. The queue calls what changes
  * something, one at a time for a key.
  */
+import { Backoff } from "../base/backoff.ts";
 import { messageOf } from "../base/errors.ts";
 import { Interrupt } from "../base/interrupt.ts";
+import { type Admissions, Place } from "../limits/admissions.ts";
+import type { Retention } from "../limits/retention.ts";
 import { type Log, withFields } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
+import { type Desired, plan, type Step } from "../plan/plan.ts";
+import { failed, filesDeleted, servedOn } from "../plan/told.ts";
+import type { Recorder } from "../pods/events.ts";
 import { type Pod, podKey } from "../pods/pod.ts";
-import type { Sandbox } from "../sandboxes/sandbox.ts";
+import type { PodSandboxes } from "../sandboxes/pod_sandboxes.ts";
+import type { Settings } from "../settings.ts";
 import type { CaptureRequest } from "../spec/request.ts";
-import { type Asker, Place } from "../limits/admissions.ts";
-import { Backoff } from "../base/backoff.ts";
-import { applies, bytesAskedFor } from "./claim.ts";
-import { PodFilter } from "../tcpdump/filter_checks.ts";
-import { Folder } from "./folder.ts";
-import { observe } from "./observation.ts";
-import { type Observed, plan, type Step } from "../plan/plan.ts";
-import { Report } from "./report.ts";
-import { RequestTracker } from "./request_tracker.ts";
+import type { CaptureDir } from "../store/capture_dir.ts";
+import { type FilterChecks, PodFilter } from "../tcpdump/filter_checks.ts";
 import type { Run } from "../tcpdump/run.ts";
-import { type Ended, Runs } from "./runs.ts";
-import type { Shared } from "./shared.ts";
-import { rearm, settle } from "./steps.ts";
-import { failed, filesDeleted } from "../plan/told.ts";
 import { checkRequest } from "../tcpdump/verdict.ts";
+import type { CaptureTiming } from "../timing.ts";
+import { Folder } from "./folder.ts";
+import { type NodeState, Observer } from "./observer.ts";
+import { type Ended, Runs } from "./runs.ts";
+import { Subject } from "./subject.ts";
 
-/** The plan never needs more steps to come to rest; more would be a defect, and must not spin. */
+/** The plan never needs more steps to settle; more would be a defect, and must not spin. */
 const MAX_STEPS = 20;
 
-export class Capture implements Asker {
-  readonly key: string;
+export interface CaptureOptions {
   readonly namespace: string;
   readonly name: string;
-  /** Each line says which capture it is about. */
+  /** Order of first sight among all captures. */
+  readonly firstSeen: number;
+  readonly settings: Settings;
+  readonly timing: CaptureTiming;
+  readonly directory: CaptureDir;
+  readonly filters: FilterChecks;
+  readonly sandboxes: PodSandboxes;
+  readonly metrics: Metrics;
   readonly log: Log;
-  readonly place: Place;
+  readonly record: Recorder;
+  readonly admissions: Admissions;
+  readonly retention: Retention;
+  readonly node: () => NodeState;
+  /** Enqueues this capture. */
+  readonly enqueue: () => void;
+}
+
+export class Capture {
+  readonly subject: Subject;
   readonly folder: Folder;
   readonly runs: Runs;
-  readonly shared: Shared;
+  readonly observer: Observer;
+  readonly #options: CaptureOptions;
+  readonly #place: Place;
   readonly #filter: PodFilter;
-  readonly backoff: Backoff;
+  readonly #backoff: Backoff;
   readonly #interrupt = new Interrupt();
-  /** What the pod of this name asks for; undefined: none was seen, or it is gone. */
-  #tracker: RequestTracker | undefined;
-  #report: Report;
-  #isGone = false;
 
   /** @throws RangeError for names that Kubernetes does not allow. */
-  constructor(shared: Shared, namespace: string, name: string, firstSeen: number) {
-    const { directory, settings, filters, timing } = shared;
-    this.shared = shared;
-    this.namespace = namespace;
-    this.name = name;
-    this.key = podKey({ namespace, name });
-    this.place = new Place(firstSeen);
-    const log = this.log = withFields(shared.log, () => ({ pod: this.key, uid: this.uid }));
-    this.folder = new Folder({ directory, namespace, name, node: settings.nodeName, log });
-    this.#filter = new PodFilter(filters, namespace);
-    const enqueue = () => shared.enqueue(this.key);
-    this.backoff = new Backoff(enqueue, { firstMs: timing.retry.first, mostMs: timing.retry.most });
-    this.runs = new Runs({
-      ...{ ...shared, namespace, name, log, folder: this.folder, interrupt: this.#interrupt, onEnd: enqueue },
-      tell: (run, event) => {
-        const { pod } = this;
-        if (pod?.uid === run.uid) this.report.tellOfRun(pod, run.requestHash, event);
-      },
+  constructor(options: CaptureOptions) {
+    const { namespace, name, settings, timing, directory, filters, sandboxes, metrics, record, enqueue } = options;
+    this.#options = options;
+    const key = podKey(options);
+    // Each line says which capture it is about.
+    const log = withFields(options.log, () => ({ pod: key, uid: this.observer.uid }));
+    const place = this.#place = new Place(options.firstSeen);
+    const filter = this.#filter = new PodFilter(filters, namespace);
+    const folder = this.folder = new Folder({ directory, namespace, name, node: settings.nodeName, log });
+    const subject = this.subject = new Subject({ namespace, name, log, record, sandboxes, settings, filter, timing });
+    const backoff = this.#backoff = new Backoff(enqueue, { firstMs: timing.retry.first, mostMs: timing.retry.most });
+    const runs = this.runs = new Runs({
+      ...{ namespace, name, settings, metrics, timing, log, folder, filters, sandboxes },
+      ...{ interrupt: this.#interrupt, onEnd: enqueue, tell: (run, event) => subject.tellOfRun(run, event) },
     });
-    this.#report = new Report({ log, record: shared.record });
+    this.observer = new Observer({ place, subject, folder, runs, backoff, settings, node: options.node });
   }
 
   /** Takes over what a former controller left here. */
@@ -73,88 +84,37 @@ export class Capture implements Asker {
     this.runs.restartedBy("the controller was restarted");
     await this.folder.adopt();
     const { manifest } = this.folder;
-    const isRestored = manifest !== undefined && this.report.restore(manifest);
-    this.place.ranBefore = !isRestored || manifest.state === "paused";
+    const isRestored = manifest !== undefined && this.subject.report.restore(manifest);
+    this.#place.ranBefore = !isRestored || manifest.state === "paused";
   }
 
   /** Takes over a new pod object, or a change of it. */
   podUpdated(pod: Pod): void {
-    const isOther = this.uid !== pod.uid;
-    if (isOther) {
-      this.#report = new Report({ log: this.log, record: this.shared.record });
-      this.runs.recount();
-    }
-    let asksAnew = true;
-    if (this.tracker?.uid === pod.uid) asksAnew = this.tracker.update(pod);
-    else this.#tracker = new RequestTracker(pod, { ...this.shared, filter: this.#filter });
-    this.#isGone = false;
-    if (!isOther && !asksAnew) return;
-    this.backoff.clear();
+    const isOther = this.observer.uid !== pod.uid;
+    if (isOther) this.runs.recount();
+    if (!this.subject.update(pod, isOther)) return;
+    this.#backoff.clear();
     this.#interrupt.fire();
   }
 
   /** Notes that the pod object is proven to be gone. @param uid undefined where nobody knows whose the folder is. */
   podDeleted(uid: string | undefined): void {
-    if (uid !== this.uid) return;
-    this.#tracker = undefined;
-    this.#filter.drop();
-    this.#isGone = true;
+    if (uid !== this.observer.uid) return;
+    this.subject.gone();
     this.#interrupt.fire();
-  }
-
-  get applies(): boolean {
-    return applies(this);
-  }
-
-  get claim(): number {
-    return bytesAskedFor(this);
-  }
-
-  get tracker(): RequestTracker | undefined {
-    return this.#tracker;
-  }
-
-  get running(): Run | undefined {
-    return this.runs.running;
-  }
-
-  get report(): Report {
-    return this.#report;
-  }
-
-  /** It is proven that there is no pod. */
-  get isGone(): boolean {
-    return this.#isGone;
-  }
-
-  get pod(): Pod | undefined {
-    return this.#tracker?.pod;
-  }
-
-  /** The UID of the pod, or where none is known, of the one whose folder it is, as far as that is known. */
-  get uid(): string | undefined {
-    return this.pod?.uid ?? this.folder.manifest?.uid;
-  }
-
-  get sandbox(): Sandbox | undefined {
-    return this.pod && this.shared.sandboxes.of(this.pod);
-  }
-
-  /** Nothing is there and nothing is asked: it can be forgotten. */
-  get isNothing(): boolean {
-    return !this.runs.running && !this.folder.exists && (this.tracker?.asked.kind ?? "nothing") === "nothing";
   }
 
   /** Observes, asks the plan and carries out its step, until the capture is settled. */
   async reconcile(): Promise<void> {
     for (let steps = 0; steps < MAX_STEPS;) {
-      const step = plan(this.#observe());
+      this.subject.observeSandbox();
+      const step = plan(this.observer.observe(this.#options.admissions.ask(this.observer)));
       if (step.do !== "start") this.runs.giveTurnBack();
       // An edit interrupts what waits for the request before it: then all begins again, however many edits there are.
       steps = await this.#carryOut(step) === "interrupted" ? 0 : steps + 1;
       if (step.do === "settle") return;
     }
-    throw new Error(`Cannot settle ${this.key} in ${MAX_STEPS} steps`);
+    throw new Error(`Cannot settle ${this.observer.key} in ${MAX_STEPS} steps`);
   }
 
   async #carryOut(step: Step): Promise<"interrupted" | void> {
@@ -166,13 +126,13 @@ export class Capture implements Asker {
         await runs.running?.kill(step.why);
         return;
       case "flush": {
-        const exit = runs.running?.flush(step.why, this.shared.timing.block);
+        const exit = runs.running?.flush(step.why, this.#options.timing.block);
         return exit && await this.#interrupt.race(exit) === undefined ? "interrupted" : undefined;
       }
       case "retire":
         return await this.#retire(step.podGone);
       case "rearm":
-        return rearm(this);
+        return this.#rearm();
       case "check":
         return await this.#check(step.request);
       case "complete":
@@ -183,104 +143,139 @@ export class Capture implements Asker {
         if (step.request.filter !== undefined && !runs.hasTurn) return await runs.takeTurn();
         return await this.#start(step.request);
       case "settle":
-        return await settle(this, step.desired);
+        return await this.#settle(step.desired);
     }
-  }
-
-  #observe(): Observed {
-    const hasSandbox = this.sandbox !== undefined;
-    this.tracker?.observeSandbox(hasSandbox);
-    if (hasSandbox) this.report.found();
-    return observe(this, this.shared.admissions.ask(this));
   }
 
   /** Asks for tcpdump's verdict on a request, before anything starts. */
   async #check(request: CaptureRequest): Promise<"interrupted" | undefined> {
-    const { sandbox, tracker } = this;
+    const { sandbox, tracker } = this.subject;
     if (!sandbox || !tracker) return;
     const { fingerprint, hash } = tracker;
     const placed = { request, sandboxId: sandbox.id, netnsPath: sandbox.netnsPath };
     const verdict = await this.#interrupt.race(
-      checkRequest(placed, this.#filter, this.shared.settings).catch((error) => ({ failure: messageOf(error) })),
+      checkRequest(placed, this.#filter, this.#options.settings).catch((error) => ({ failure: messageOf(error) })),
     );
-    if (this.shared.node.isStopping) return;
-    if (!verdict || this.tracker !== tracker || tracker.fingerprint !== fingerprint) return "interrupted";
+    if (this.#options.node().isStopping) return;
+    if (!verdict || this.subject.tracker !== tracker || tracker.fingerprint !== fingerprint) return "interrupted";
     if ("failure" in verdict) this.#failed(hash, "check", verdict.failure, 0);
     else tracker.judge(verdict);
   }
 
   async #start(request: CaptureRequest): Promise<void> {
-    const { sandbox, tracker } = this;
+    const { sandbox, tracker } = this.subject;
     if (!sandbox || !tracker) return;
     this.#takePlace();
     const { pod, hash } = tracker;
     const onListening = (run: Run, linkType: string) => this.#listens(run, linkType);
     await this.runs.start({ pod, request, hash, sandbox, onListening }).catch((error) => {
       // A pod that has taken the name meanwhile has failed at nothing.
-      if (this.pod?.uid === pod.uid) this.#failed(hash, "start", messageOf(error), 0);
+      if (this.subject.pod?.uid === pod.uid) this.#failed(hash, "start", messageOf(error), 0);
     });
   }
 
   #listens(run: Run, linkType: string): void {
-    const tracker = this.tracker;
+    const { tracker, report } = this.subject;
     if (this.runs.running !== run || tracker?.uid !== run.uid) return;
     // Only what was asked for: a start after a pause or in another sandbox has no such beginning.
     const seconds = tracker.started();
-    if (seconds !== undefined) this.shared.metrics.startDuration.observe(seconds);
-    this.report.tell(tracker.pod, run.requestHash, this.runs.listens(run, linkType));
-    this.shared.enqueue(this.key);
+    if (seconds !== undefined) this.#options.metrics.startDuration.observe(seconds);
+    report.tell(tracker.pod, run.requestHash, this.runs.listens(run, linkType));
+    this.#options.enqueue();
   }
 
   /** Accounts for the end of the process, and finds out why it came where nobody asked for it. */
   async #reap(): Promise<void> {
     const ended = await this.#account();
     if (!ended || ended.stop?.by === "flush") return;
-    const present = () => ({ request: this.tracker?.request, sandbox: this.sandbox });
+    const { subject } = this;
+    const present = () => ({ request: subject.tracker?.request, sandbox: subject.sandbox });
     const cause = await this.runs.causeOf(ended, this.#filter, present);
     const { run } = ended;
     // Another pod may have the name meanwhile: nothing failed of its capture.
-    if (this.tracker?.uid !== run.uid) return;
-    if (cause.is === "refused") this.tracker.judge(cause.verdict);
+    if (subject.tracker?.uid !== run.uid) return;
+    if (cause.is === "refused") subject.tracker.judge(cause.verdict);
     if (cause.is === "failed") this.#failed(run.requestHash, cause.reason, cause.problem, run.seconds * 1000);
   }
 
   async #retire(podGone: boolean): Promise<void> {
-    const { settings, retention } = this.shared;
+    const { settings, retention, namespace } = this.#options;
     // Another request, or another pod, may take the place of this one meanwhile: neither is told of these files.
-    const { namespace, report, place: { firstSeen }, tracker: { hash } = { hash: "" } } = this;
+    const { report, tracker: { hash } = { hash: "" } } = this.subject;
     const { uid, files, bytes, isRetained } = await this.folder.retire(podGone, settings.retentionSeconds);
-    if (isRetained && uid !== undefined) retention.add(uid, { namespace, firstSeen, bytes });
-    else if (!podGone && (uid !== undefined || files > 0) && this.report === report) {
-      report.tell(this.pod, hash, filesDeleted(files, bytes));
+    if (isRetained && uid !== undefined) retention.add(uid, { namespace, firstSeen: this.#place.firstSeen, bytes });
+    else if (!podGone && (uid !== undefined || files > 0) && this.subject.report === report) {
+      report.tell(this.subject.pod, hash, filesDeleted(files, bytes));
     }
-    this.place.ranBefore = false;
+    this.#place.ranBefore = false;
     this.runs.forget();
+  }
+
+  /** Says, once, that the capture is settled: in its manifest, in the log and as an Event. */
+  async #settle(desired: Desired): Promise<void> {
+    const { folder, subject: { tracker, report, pod, isGone }, runs: { running } } = this;
+    const { admissions, node } = this.#options;
+    const hash = tracker?.hash ?? "", request = tracker?.request;
+    const hasLeft = this.#place.settle(desired, running !== undefined, this.observer.isKnown);
+    await folder.repair();
+    const { news, isFound } = report.settle(desired, hash, pod !== undefined || isGone, pod);
+    if (!news) {
+      if (hasLeft || isFound) admissions.changed();
+      return;
+    }
+    if (pod && folder.isOf(pod.uid)) {
+      folder.settle(pod, request, desired, report.since);
+      await folder.trySave();
+    }
+    await this.measure();
+    const isSaid = report.say(news, hash, pod, pod?.terminating === true || node().isStopping);
+    // The tcpdump that runs may serve another request too, which nothing has told it.
+    if (!isSaid && desired.state === "capturing" && running && running.requestHash !== hash) {
+      running.requestHash = hash;
+      // Before it listens there is nothing to say; then it is said.
+      if (running.phase.is === "listening" && request) report.tell(pod, hash, servedOn(request));
+    }
+    admissions.changed();
+  }
+
+  /** Counts for the present request from now, and forgets a removed annotation, whose capture is gone as far as it can go. */
+  #rearm(): void {
+    const { folder, subject: { tracker, report }, runs: { running } } = this;
+    if (!tracker) return;
+    if (tracker.isRemoved) report.forgetState();
+    if (tracker.isEdited) folder.rearm();
+    tracker.rearm();
+    if (!tracker.request || !folder.isOf(tracker.uid)) return;
+    // tcpdump itself does not count the duration.
+    const left = folder.recount(tracker.request, running?.seconds ?? 0);
+    if (left) running?.endAfter(left.seconds);
   }
 
   /** Notes a failure that may pass. @param livedMs for how long it had worked. */
   #failed(request: string, reason: string, problem: string, livedMs: number): void {
-    const ms = this.backoff.failed(this.sandbox?.id, problem, livedMs);
-    this.shared.metrics.failures.inc({ reason });
-    this.log.warn("capture failed", { problem, retryInMs: Math.round(ms) });
-    this.report.tell(this.pod, request, failed(problem));
+    const { sandbox, report, pod, log } = this.subject;
+    const ms = this.#backoff.failed(sandbox?.id, problem, livedMs);
+    this.#options.metrics.failures.inc({ reason });
+    log.warn("capture failed", { problem, retryInMs: Math.round(ms) });
+    report.tell(pod, request, failed(problem));
   }
 
   /** Looks at the files: how much they take, and no more of them than N, whether it runs or not. */
   async measure(): Promise<void> {
-    await this.folder.measure((this.tracker?.request ?? this.folder.manifest?.request)?.files);
+    await this.folder.measure((this.subject.tracker?.request ?? this.folder.manifest?.request)?.files);
     // What an earlier, larger request has left may be gone.
-    if (this.place.isFor(this.tracker?.fingerprint ?? "")) this.#takePlace();
+    if (this.#place.isFor(this.subject.tracker?.fingerprint ?? "")) this.#takePlace();
   }
 
   /** Ends what still runs, with its last packets: the controller stops, and the queue has no turn for it. */
   async end(): Promise<void> {
-    await this.runs.running?.flush("the controller is stopping", this.shared.timing.block);
+    await this.runs.running?.flush("the controller is stopping", this.#options.timing.block);
     await this.#account();
   }
 
   /** Accounts for the end of the process. @returns the run, if its files stay. */
   async #account(): Promise<Ended | undefined> {
-    const ended = await this.runs.reap(this.pod?.uid, this.shared.node.paused !== undefined);
+    const ended = await this.runs.reap(this.subject.pod?.uid, this.#options.node().paused !== undefined);
     if (!ended) return undefined;
     await this.measure();
     await this.folder.trySave();
@@ -290,11 +285,12 @@ export class Capture implements Asker {
   close(): void {
     this.#filter.drop();
     this.runs.giveTurnBack();
-    this.backoff.clear();
+    this.#backoff.clear();
   }
 
   /** Takes its place as large as its claim is now. */
   #takePlace(): void {
-    if (this.place.take(this.claim, this.tracker?.fingerprint ?? "")) this.shared.admissions.changed();
+    const { observer, subject: { tracker } } = this;
+    if (this.#place.take(observer.claim, tracker?.fingerprint ?? "")) this.#options.admissions.changed();
   }
 }

@@ -18,6 +18,7 @@ import { Ticker } from "../base/ticker.ts";
 import { Admissions } from "../limits/admissions.ts";
 import { Capture } from "./capture.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
+import { NotCapturingReport } from "../store/not_capturing.ts";
 import { DiskFloor } from "../limits/disk.ts";
 import { FilterChecks } from "../tcpdump/filter_checks.ts";
 import type { CaptureState } from "../spec/state.ts";
@@ -25,9 +26,7 @@ import { needsRuntime, tick } from "./every_second.ts";
 import { PodLooks } from "./pod_looks.ts";
 import { PodSandboxes, type SandboxSource } from "../sandboxes/pod_sandboxes.ts";
 import { Retention } from "../limits/retention.ts";
-import { NotCapturingReport, rowOf } from "./not_capturing_report.ts";
 import type { Recorder } from "../pods/events.ts";
-import { Node, type Shared } from "./shared.ts";
 import { settledWithin } from "../base/timeout.ts";
 import { CAPTURE_TIMING, type CaptureTiming } from "../timing.ts";
 
@@ -57,9 +56,10 @@ export interface CapturesOptions {
 
 export class Captures {
   readonly #options: CapturesOptions;
-  readonly #shared: Shared;
+  readonly #timing: CaptureTiming;
+  readonly #sandboxes: PodSandboxes;
+  readonly #filters: FilterChecks;
   readonly #looks: PodLooks;
-  readonly #node: Node;
   readonly #captures = new Map<string, Capture>();
   readonly #queue: KeyedQueue;
   readonly #disk: DiskFloor;
@@ -70,15 +70,19 @@ export class Captures {
   readonly #clock = new ClockSteps();
   #seen = 0;
   #ticks = 0;
-  /** The first list of pods is complete. */
+  /** Set once the first list of pods is complete. */
   #podsSynced = false;
+  /** Set once the runtime has answered after that. */
+  #isSynced = false;
+  #isStopping = false;
 
   constructor(options: CapturesOptions) {
     this.#options = options;
-    const { settings, directory, metrics, log, signal, sandboxes, record } = options;
-    const timing = options.timing ?? CAPTURE_TIMING;
+    const { settings, directory, metrics, log, signal, sandboxes } = options;
+    const timing = this.#timing = options.timing ?? CAPTURE_TIMING;
     this.#disk = options.disk ?? new DiskFloor(directory.path, settings.limits.minFreePercent);
-    this.#node = new Node(this.#disk);
+    this.#sandboxes = new PodSandboxes(sandboxes);
+    this.#filters = new FilterChecks({ tcpdump: settings.tcpdump, signal });
     this.#queue = new KeyedQueue((key) => this.#reconcile(key), (key, error, retryInMs) => {
       metrics.failures.inc({ reason: "internal" });
       log.error("reconcile failed", { pod: key, error, retryInMs: Math.round(retryInMs) });
@@ -88,31 +92,24 @@ export class Captures {
     this.#retention = new Retention({ directory, seconds: settings.retentionSeconds, log, onLess });
     this.#admissions = new Admissions({
       limits: settings.limits,
-      askers: () => this.#captures.values(),
+      askers: () => this.#captures.values().map(({ observer }) => observer),
       retained: () => this.#retention.kept,
       enqueue,
       onPass: () => this.#publish(),
     });
-    this.#shared = {
-      ...{ settings, directory, metrics, log, record, enqueue, timing, node: this.#node },
-      ...{ admissions: this.#admissions, retention: this.#retention },
-      filters: new FilterChecks({ tcpdump: settings.tcpdump, signal }),
-      sandboxes: new PodSandboxes(sandboxes),
-    };
     this.#looks = new PodLooks({
-      ...{ nodeName: settings.nodeName, enqueue },
-      isStopping: () => this.#node.isStopping,
+      ...{ nodeName: settings.nodeName, enqueue, isStopping: () => this.#isStopping },
       refreshSandboxes: () => sandboxes.refresh(),
       statusOf: (pod) => options.statusOf(pod, signal),
     });
     this.#ticker = new Ticker({
       everyMs: timing.tick,
       onError: (whose, what, error) => {
-        if (!this.#node.isStopping) (whose instanceof Capture ? whose.log : log).warn(`${what} failed`, { error });
+        if (!this.#isStopping) (whose instanceof Capture ? whose.subject.log : log).warn(`${what} failed`, { error });
       },
     });
-    const rows = () => [...this.#captures.values()].flatMap((capture) => rowOf(capture) ?? []);
-    this.#report = new NotCapturingReport(directory.path, log, rows);
+    const rows = () => [...this.#captures.values()].flatMap(({ observer: { row } }) => row ?? []);
+    this.#report = new NotCapturingReport(directory.path, rows, (error) => log.warn("report not written", { error }));
   }
 
   /** Takes over what an earlier life of the controller left in the directory. A folder that resists is no reason not to start. */
@@ -122,12 +119,12 @@ export class Captures {
     await directory.tidy();
     const captures = (await directory.folders()).map(({ namespace, pod }) => this.#captureOf(namespace, pod));
     await mapConcurrent(captures, ADOPTED_AT_ONCE, async (capture) => {
-      await capture.adopt().catch((error) => capture.log.error("cannot adopt folder", { error }));
+      await capture.adopt().catch((error) => capture.subject.log.error("cannot adopt folder", { error }));
     });
     // In the order in which they once began, as far as it is known; not in the directory's.
     const began = ({ folder }: Capture) => folder.manifest?.runs[0]?.startedAt ?? "";
     captures.sort((a, b) => began(a) < began(b) ? -1 : began(a) > began(b) ? 1 : 0);
-    for (const [i, capture] of captures.entries()) capture.place.firstSeen = i;
+    for (const [i, capture] of captures.entries()) capture.observer.place.firstSeen = i;
     await this.#retention.adopt().catch((error) => log.error("cannot adopt retained files", { error }));
   }
 
@@ -143,16 +140,18 @@ export class Captures {
       this.#options.log.error("pod ignored", { error, uid: pod.uid });
       return;
     }
-    if (wanted && this.#shared.sandboxes.of(pod) === undefined) {
+    if (wanted && this.#sandboxes.of(pod) === undefined) {
       // Not known yet, or on the node's network, which makes no netns file that would tell: ask at once.
-      void this.#shared.sandboxes.refresh().then(() => this.#queue.add(key));
+      void this.#sandboxes.refresh().then(() => this.#queue.add(key));
     }
     this.#changed(key);
   }
 
   /** The pods of which there is a capture, or a folder. */
   *kept(): Generator<KeptPod> {
-    for (const { namespace, name, uid } of this.#captures.values()) yield { namespace, name, uid };
+    for (const { subject: { namespace, name }, observer: { uid } } of this.#captures.values()) {
+      yield { namespace, name, uid };
+    }
   }
 
   /** Takes over the proof that a pod object is gone: a DELETED event, or the API server's answer to a question about it. */
@@ -171,8 +170,8 @@ export class Captures {
   /** Once the runtime, too, has said all that it knows, the places of captures that do not come back are free. */
   async #sync(): Promise<void> {
     // If it does not answer, the next tick tries again.
-    if (!await this.#shared.sandboxes.refresh()) return;
-    this.#node.isSynced = true;
+    if (!await this.#sandboxes.refresh()) return;
+    this.#isSynced = true;
     this.#admissions.changed();
   }
 
@@ -205,7 +204,7 @@ export class Captures {
 
   /** Stops all captures with their last packets; their files stay. */
   async stop(): Promise<void> {
-    this.#node.isStopping = true;
+    this.#isStopping = true;
     for (const key of this.#captures.keys()) this.#queue.add(key);
     const idle = await this.#queue.idle(STOP_MS);
     this.#queue.close();
@@ -222,7 +221,14 @@ export class Captures {
     const key = podKey({ namespace, name });
     const known = this.#captures.get(key);
     if (known) return known;
-    const capture = new Capture(this.#shared, namespace, name, this.#seen++);
+    const { settings, directory, metrics, log, record } = this.#options;
+    const capture = new Capture({
+      ...{ namespace, name, firstSeen: this.#seen++, settings, timing: this.#timing, directory, metrics, log, record },
+      ...{ filters: this.#filters, sandboxes: this.#sandboxes },
+      ...{ admissions: this.#admissions, retention: this.#retention },
+      node: () => ({ isSynced: this.#isSynced, isStopping: this.#isStopping, paused: this.#disk.paused }),
+      enqueue: () => this.#queue.add(key),
+    });
     this.#captures.set(key, capture);
     return capture;
   }
@@ -236,7 +242,7 @@ export class Captures {
     const capture = this.#captures.get(key);
     if (!capture) return;
     await capture.reconcile();
-    if (capture.isNothing) {
+    if (capture.observer.isNothing) {
       capture.close();
       this.#captures.delete(key);
       this.#admissions.changed();
@@ -248,21 +254,21 @@ export class Captures {
   #publish(): void {
     const states: Partial<Record<CaptureState, number>> = {};
     let active = 0;
-    for (const { runs, report: { desired: { state } } } of this.#captures.values()) {
+    for (const { runs, subject: { report: { desired: { state } } } } of this.#captures.values()) {
       if (runs.running) active++;
       if (state !== "none") states[state] = (states[state] ?? 0) + 1;
     }
     if (this.#retention.count > 0) states.retained = this.#retention.count;
     this.#options.metrics.setRequests(states);
     this.#options.metrics.active.set(active);
-    if (!this.#node.isStopping) this.#report.write();
+    if (!this.#isStopping) this.#report.write();
   }
 
   /** Begins what has to be done every second. Nothing is waited for: a disk may hang. */
   #tick(): void {
     this.#ticker.begin(this, "disk check", () => this.#lookAtDisk());
     this.#ticker.begin(this, "retention", () => this.#retention.tick());
-    if (this.#podsSynced && !this.#node.isSynced) this.#ticker.begin(this, "sandbox look-up", () => this.#sync());
+    if (this.#podsSynced && !this.#isSynced) this.#ticker.begin(this, "sandbox look-up", () => this.#sync());
     const n = this.#ticks++, seconds = this.#clock.look();
     const clockStep = seconds === undefined ? undefined : { at: new Date().toISOString(), seconds };
     if (clockStep) {
@@ -275,14 +281,14 @@ export class Captures {
       tick(capture, this.#looks, { n, clockStep, begin });
     }
     this.#options.sandboxes.setUrgent(urgent);
-    if (this.#report.isOld && !this.#node.isStopping) this.#report.write();
+    if (this.#report.isOld && !this.#isStopping) this.#report.write();
   }
 
   async #lookAtDisk(): Promise<void> {
     const { directory, metrics, log } = this.#options;
     if (!await directory.isIntact()) {
       // At the end it is given up.
-      if (!this.#node.isStopping) this.#options.onDirectoryLost();
+      if (!this.#isStopping) this.#options.onDirectoryLost();
       return;
     }
     const turned = await this.#disk.look();

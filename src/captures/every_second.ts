@@ -19,9 +19,9 @@ export interface Tick {
 
 /** Begins what is to be done for a capture now. */
 export function tick(capture: Capture, looks: PodLooks, { n, clockStep, begin }: Tick): void {
-  const { folder, runs } = capture;
+  const { folder, runs, subject } = capture;
   const phase = n % COUNTER_TICKS;
-  if (looks.isDue(capture)) begin("pod look-up", () => looks.look(capture));
+  if (!runs.running && looks.isDue(subject)) begin("pod look-up", () => looks.look(subject));
   if (!runs.running && !folder.hasSurplus) return;
   begin("file check", async () => {
     if (phase === 0 || folder.hasSurplus || await folder.hasEarlier()) await capture.measure();
@@ -33,7 +33,7 @@ export function tick(capture: Capture, looks: PodLooks, { n, clockStep, begin }:
 }
 
 /** Returns whether the runtime is to be asked often: tcpdump runs, or a sandbox is awaited that may come any moment. */
-export function needsRuntime({ runs, tracker, sandbox }: Capture): boolean {
+export function needsRuntime({ runs, subject: { tracker, sandbox } }: Capture): boolean {
   return runs.running !== undefined ||
     (tracker?.request !== undefined && !sandbox && tracker.lacksSandboxMs < SANDBOX_AWAITED_MS);
 }

@@ -1,11 +1,8 @@
 /** Asks the API, a few at a time, for pods that have no sandbox: whether they are this node's, and what they wait for. */
 import { Semaphore } from "../base/semaphore.ts";
-import type { Log } from "../log.ts";
 import type { Pod } from "../pods/pod.ts";
 import type { PodStatus } from "../pods/status.ts";
-import type { Sandbox } from "../sandboxes/sandbox.ts";
-import type { Report } from "./report.ts";
-import type { RequestTracker } from "./request_tracker.ts";
+import type { Subject } from "./subject.ts";
 
 /** So many pods are looked at in the API at a time. */
 const LOOKS_AT_ONCE = 4;
@@ -21,16 +18,6 @@ export interface PodLooksOptions {
   readonly enqueue: (key: string) => void;
 }
 
-/** A capture as it is at the moment. */
-export interface Seeker {
-  readonly key: string;
-  readonly log: Log;
-  readonly tracker: RequestTracker | undefined;
-  readonly report: Report;
-  readonly running: unknown;
-  readonly sandbox: Sandbox | undefined;
-}
-
 export class PodLooks {
   readonly #options: PodLooksOptions;
   readonly #turns = new Semaphore(LOOKS_AT_ONCE);
@@ -40,15 +27,15 @@ export class PodLooks {
   }
 
   /** Returns whether to ask for the pod: it has no sandbox, and perhaps is another node's, or waits for something. */
-  isDue({ running, tracker, sandbox, report }: Seeker): boolean {
-    if (this.#options.isStopping() || running || sandbox) return false;
+  isDue({ tracker, sandbox, report }: Subject): boolean {
+    if (this.#options.isStopping() || sandbox) return false;
     return tracker !== undefined && tracker.asked.kind !== "nothing" && tracker.look.isDue &&
       (!report.isHere || report.desired.state === "pending");
   }
 
   /** Asks the API for the pod, and enqueues the capture with what was found. */
-  async look(seeker: Seeker): Promise<void> {
-    const { tracker, report, log } = seeker;
+  async look(subject: Subject): Promise<void> {
+    const { tracker, report, log } = subject;
     if (!tracker) return;
     const { look, pod, uid } = tracker;
     const { nodeName, isStopping, enqueue } = this.#options;
@@ -65,14 +52,14 @@ export class PodLooks {
       return;
     }
     // Of one that is gone, or has a sandbox meanwhile, others tell.
-    if (seeker.tracker !== tracker || status?.uid !== uid || seeker.sandbox) return;
+    if (subject.tracker !== tracker || status?.uid !== uid || subject.sandbox) return;
     if (status.nodeName !== nodeName) {
       if (status.nodeName !== undefined) look.end();
       return;
     }
     look.found = status;
     report.found();
-    enqueue(seeker.key);
+    enqueue(subject.key);
   }
 
   #statusOf(pod: Pod): Promise<PodStatus | undefined> {

@@ -25,3 +25,49 @@ export async function writeNotCapturing(directory: string, text: string): Promis
     throw error;
   }
 }
+
+/** The report, written whenever it has changed, one write after another. */
+export class NotCapturingReport {
+  readonly #directory: string;
+  readonly #rows: () => readonly unknown[];
+  readonly #onError: (error: unknown) => void;
+  #written = "";
+  #isOld = false;
+  #writing: Promise<void> | undefined;
+
+  /** @param rows returns what is to be reported now. @param onError is called when it cannot be written. */
+  constructor(directory: string, rows: () => readonly unknown[], onError: (error: unknown) => void) {
+    this.#directory = directory;
+    this.#rows = rows;
+    this.#onError = onError;
+  }
+
+  /** Whether it could not be written last time. */
+  get isOld(): boolean {
+    return this.#isOld;
+  }
+
+  /** Resolves when nothing is being written. */
+  get written(): Promise<void> {
+    return this.#writing ?? Promise.resolve();
+  }
+
+  /** Writes it; where that is under way, what has changed meanwhile is written too. */
+  write(): void {
+    if (this.#writing) return;
+    this.#isOld = false;
+    this.#writing = this.#write().catch((error) => {
+      this.#isOld = true;
+      this.#onError(error);
+    }).finally(() => this.#writing = undefined);
+  }
+
+  async #write(): Promise<void> {
+    for (;;) {
+      const text = JSON.stringify(this.#rows());
+      if (text === this.#written) return;
+      await writeNotCapturing(this.#directory, text);
+      this.#written = text;
+    }
+  }
+}

@@ -94,13 +94,13 @@ Deno.test("a controller that was killed cuts the file that tcpdump wrote to, als
       join(dir.path, "capture.json"),
       JSON.stringify(manifest({ state: "capturing", runs: [run(1, { endedAt: "x" }), run(2)] })),
     );
-    const context = {
-      settings: { nodeName: "worker1" },
+    const options = {
+      ...{ namespace: "default", name: "web-0", firstSeen: 0, settings: { nodeName: "worker1" } },
       timing: CAPTURE_TIMING,
       directory: { folderOf: () => dir.path },
       log: { info() {}, warn() {} },
     };
-    await new Capture(context as never, "default", "web-0", 0).adopt();
+    await new Capture(options as never).adopt();
     const size = async (name: string) => (await Deno.stat(join(dir.path, name))).size;
     assertEquals([await size(earlier), await size(last)], [torn.length, cut ? torn.length - 30 : torn.length], last);
   }
