@@ -1,4 +1,4 @@
-/** When what failed is tried again. */
+/** Waits after failures. */
 
 /** The one back-off: the first wait, doubled with each further failure, up to the longest. */
 export interface BackoffSteps {
@@ -18,7 +18,7 @@ export function backoffMs(failures: number, { firstMs, mostMs }: BackoffSteps, r
   return Math.min(firstMs * 2 ** (failures - 1), mostMs) * (0.5 + random() / 2);
 }
 
-/** What worked for so long was a good start: when it fails, it is tried again at once. */
+/** Time of work that is a good start: what fails after it is tried again at once. */
 const HEALTHY_MS = 10_000;
 
 /** Work that is tried again after each failure in one place: later and later, as long as it fails there. */
@@ -42,11 +42,11 @@ export class Backoff {
     return last && last.place === place && last.until > performance.now() ? last.why : undefined;
   }
 
-  /** Enters a failure. @param livedMs for how long it had worked. @returns in how many milliseconds it may be tried again. */
-  failed(place: string | undefined, why: string, livedMs: number): number {
-    const before = this.#last?.place === place && livedMs < HEALTHY_MS ? this.#last?.failures ?? 0 : 0;
+  /** Enters a failure. @param workedMs for how long it had worked. @returns in how many milliseconds it may be tried again. */
+  failed(place: string | undefined, why: string, workedMs: number): number {
+    const before = this.#last?.place === place && workedMs < HEALTHY_MS ? this.#last?.failures ?? 0 : 0;
     this.clear();
-    const ms = livedMs >= HEALTHY_MS ? 0 : backoffMs(before + 1, this.#steps);
+    const ms = workedMs >= HEALTHY_MS ? 0 : backoffMs(before + 1, this.#steps);
     this.#last = { place, failures: before + 1, until: performance.now() + ms, why };
     this.#timer = setTimeout(this.#again, ms + 1);
     return ms;

@@ -1,6 +1,6 @@
 /** Notices when the wall clock is set: it then runs apart from the monotonic one, which nothing sets. */
 
-/** Less is what a clock is slewed by, or what passes between the two looks at it on a busy machine. */
+/** The smallest step: a clock is slewed by less, and less passes between reading the two clocks on a busy machine. */
 const LEAST_SECONDS = 1;
 
 export class ClockSteps {

@@ -1,4 +1,4 @@
-/** Work by key: serial for one key, parallel for different ones. A key is worked on until it was not added meanwhile. */
+/** Work by key: serial for one key, parallel for different ones. Work on a key is repeated as long as it was added meanwhile. */
 import { backoffMs } from "./backoff.ts";
 import { settledWithin } from "./timeout.ts";
 

@@ -65,7 +65,7 @@ export class Capture {
     const { namespace, name, settings, timing, directory, filters, sandboxes, metrics, record, enqueue } = options;
     this.#options = options;
     const key = podKey(options);
-    // Each line says which capture it is about.
+    // Each line names its capture.
     const log = withFields(options.log, () => ({ pod: key, uid: this.observer.uid }));
     const place = this.#place = new Place(options.firstSeen);
     const filter = this.#filter = new PodFilter(filters, namespace);
@@ -97,7 +97,7 @@ export class Capture {
     this.#interrupt.fire();
   }
 
-  /** Notes that the pod object is proven to be gone. @param uid undefined where nobody knows whose the folder is. */
+  /** Notes that the pod object is proven to be gone. @param uid undefined where it is not known whose the folder is. */
   podDeleted(uid: string | undefined): void {
     if (uid !== this.observer.uid) return;
     this.subject.gone();
@@ -184,7 +184,7 @@ export class Capture {
     this.#options.enqueue();
   }
 
-  /** Accounts for the end of the process, and finds out why it came where nobody asked for it. */
+  /** Accounts for the end of the process, and finds its cause if it ended by itself. */
   async #reap(): Promise<void> {
     const ended = await this.#account();
     if (!ended || ended.stop?.by === "flush") return;
@@ -211,7 +211,7 @@ export class Capture {
     this.runs.forget();
   }
 
-  /** Says, once, that the capture is settled: in its manifest, in the log and as an Event. */
+  /** Reports, once, where the capture is settled: in its manifest, in the log and as an Event. */
   async #settle(desired: Desired): Promise<void> {
     const { folder, subject: { tracker, report, pod, isGone }, runs: { running } } = this;
     const { admissions, node } = this.#options;
@@ -229,10 +229,10 @@ export class Capture {
     }
     await this.measure();
     const isSaid = report.say(news, hash, pod, pod?.terminating === true || node().isStopping);
-    // The tcpdump that runs may serve another request too, which nothing has told it.
+    // The tcpdump that runs serves the new request too, without a restart.
     if (!isSaid && desired.state === "capturing" && running && running.requestHash !== hash) {
       running.requestHash = hash;
-      // Before it listens there is nothing to say; then it is said.
+      // Before it listens the Event would be too early; it is recorded then.
       if (running.phase.is === "listening" && request) report.tell(pod, hash, servedOn(request));
     }
     admissions.changed();
@@ -251,23 +251,23 @@ export class Capture {
     if (left) running?.endAfter(left.seconds);
   }
 
-  /** Notes a failure that may pass. @param livedMs for how long it had worked. */
-  #failed(request: string, reason: string, problem: string, livedMs: number): void {
+  /** Notes a failure that may pass. @param workedMs for how long it had worked. */
+  #failed(request: string, reason: string, problem: string, workedMs: number): void {
     const { sandbox, report, pod, log } = this.subject;
-    const ms = this.#backoff.failed(sandbox?.id, problem, livedMs);
+    const ms = this.#backoff.failed(sandbox?.id, problem, workedMs);
     this.#options.metrics.failures.inc({ reason });
     log.warn("capture failed", { problem, retryInMs: Math.round(ms) });
     report.tell(pod, request, failed(problem));
   }
 
-  /** Looks at the files: how much they take, and no more of them than N, whether it runs or not. */
+  /** Measures the files, and trims them to N, whether tcpdump runs or not. */
   async measure(): Promise<void> {
     await this.folder.measure((this.subject.tracker?.request ?? this.folder.manifest?.request)?.files);
     // What an earlier, larger request has left may be gone.
     if (this.#place.isFor(this.subject.tracker?.fingerprint ?? "")) this.#takePlace();
   }
 
-  /** Ends what still runs, with its last packets: the controller stops, and the queue has no turn for it. */
+  /** Flushes the tcpdump that still runs, outside of the queue, because the controller stops. */
   async end(): Promise<void> {
     await this.runs.running?.flush("the controller is stopping", this.#options.timing.block);
     await this.#account();

@@ -1,7 +1,7 @@
 /**
  * All captures of the node: takes what is new of pods and sandboxes, keeps the captures by their keys, and owns the queue.
  *
- * Pods and sandboxes only put keys on the queue; what is done for a key follows from what is then there (plan.ts).
+ * News of pods and sandboxes only enqueues keys; what is done for a key follows from what is observed then (plan.ts).
  */
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
@@ -30,11 +30,11 @@ import type { Recorder } from "../pods/events.ts";
 import { settledWithin } from "../base/timeout.ts";
 import { CAPTURE_TIMING, type CaptureTiming } from "../timing.ts";
 
-/** At the end each capture's work has so long to come to an end (a flush takes 1.1 s, 6.1 s if tcpdump hangs). */
+/** Time that each capture's work has to end when the controller stops (a flush takes 1.1 s, 6.1 s if tcpdump hangs). */
 const STOP_MS = 10_000;
-/** After that whoever still runs is flushed beside it; with this the pod's grace period of 30 s is not used up. */
+/** Time after that to flush each tcpdump that still runs; both together do not use up the pod's grace period of 30 s. */
 const STOP_FLUSH_MS = 8000;
-/** So many folders are taken over at a time: of each a file is read whole, if it ended in the middle of a run. */
+/** Folders that are taken over at a time: one file of each is read whole, if its last run has no end. */
 const ADOPTED_AT_ONCE = 8;
 export interface CapturesOptions {
   readonly settings: Settings;
@@ -45,10 +45,10 @@ export interface CapturesOptions {
   readonly sandboxes: SandboxSource;
   /** Asks the API for the pod's status; undefined: there is no such pod. */
   readonly statusOf: (pod: Pod, signal: AbortSignal) => Promise<PodStatus | undefined>;
-  /** For tests. @default CAPTURE_TIMING */
+  /** Times that only tests set. @default CAPTURE_TIMING */
   readonly timing?: CaptureTiming;
   readonly signal: AbortSignal;
-  /** Called once when the directory is no longer the one that is held: nothing can be right any more. */
+  /** Called once when the directory is no longer the one that is held: all further work would be wrong. */
   readonly onDirectoryLost: () => void;
   /** @default the real file system's */
   readonly disk?: DiskFloor;
@@ -112,7 +112,7 @@ export class Captures {
     this.#report = new NotCapturingReport(directory.path, rows, (error) => log.warn("report not written", { error }));
   }
 
-  /** Takes over what an earlier life of the controller left in the directory. A folder that resists is no reason not to start. */
+  /** Takes over what a former controller left in the directory, except for folders that cannot be adopted. */
   async adopt(): Promise<void> {
     const { directory, log } = this.#options;
     await this.#disk.look().catch((error) => log.warn("disk check failed", { error }));
@@ -141,13 +141,13 @@ export class Captures {
       return;
     }
     if (wanted && this.#sandboxes.of(pod) === undefined) {
-      // Not known yet, or on the node's network, which makes no netns file that would tell: ask at once.
+      // It is not known yet, or the pod is on the node's network, for which no netns file appears: ask at once.
       void this.#sandboxes.refresh().then(() => this.#queue.add(key));
     }
     this.#changed(key);
   }
 
-  /** The pods of which there is a capture, or a folder. */
+  /** Yields the pods that have a capture or a folder. */
   *kept(): Generator<KeptPod> {
     for (const { subject: { namespace, name }, observer: { uid } } of this.#captures.values()) {
       yield { namespace, name, uid };
@@ -167,7 +167,7 @@ export class Captures {
     void this.#sync();
   }
 
-  /** Once the runtime, too, has said all that it knows, the places of captures that do not come back are free. */
+  /** Waits for the runtime's answer too; then the places of captures that do not come back are free. */
   async #sync(): Promise<void> {
     // If it does not answer, the next tick tries again.
     if (!await this.#sandboxes.refresh()) return;
@@ -180,14 +180,14 @@ export class Captures {
     this.#changed(podKey(owner));
   }
 
-  /** Has the tcpdump of a pod write what it has buffered. @throws if there is none, or it does not in time. */
+  /** Makes the tcpdump of a pod write what it has buffered. @throws if there is none, or it does not in time. */
   async flushBuffer(namespace: string, name: string): Promise<void> {
     const running = this.#captures.get(podKey({ namespace, name }))?.runs.running;
     if (!running) throw new Error(`Cannot flush ${namespace}/${name}: no tcpdump captures it now`);
     await running.flushBuffer();
   }
 
-  /** Has counters and sizes of now written for all captures, as far as their tcpdumps answer. */
+  /** Writes the present counters and sizes of all captures, as far as their tcpdumps answer. */
   async countNow(): Promise<void> {
     await Promise.allSettled([...this.#captures.values()].map(({ runs }) => runs.countNow()));
   }
@@ -197,7 +197,7 @@ export class Captures {
     return this.#ticker.lastTick;
   }
 
-  /** Does, until `signal` is aborted, what has to be done every second. */
+  /** Does the periodic work, every second, until `signal` is aborted. */
   run(signal: AbortSignal): Promise<void> {
     return this.#ticker.run(() => this.#tick(), signal);
   }
@@ -208,8 +208,8 @@ export class Captures {
     for (const key of this.#captures.keys()) this.#queue.add(key);
     const idle = await this.#queue.idle(STOP_MS);
     this.#queue.close();
-    if (!idle) this.#options.log.warn("some captures' work hangs: they are stopped beside it");
-    // Its work may hang (a disk, a lock that a stopped reader holds), or have failed: its packets are not lost for that.
+    if (!idle) this.#options.log.warn("some captures are still being reconciled: flushing their tcpdumps now");
+    // Work may hang (a disk, a lock that a stopped reader holds) or have failed: the packets are saved all the same.
     const left = [...this.#captures.values()].filter((capture) => capture.runs.running);
     await settledWithin(STOP_FLUSH_MS, Promise.allSettled(left.map((capture) => capture.end())));
     for (const capture of this.#captures.values()) capture.close();
@@ -264,7 +264,7 @@ export class Captures {
     if (!this.#isStopping) this.#report.write();
   }
 
-  /** Begins what has to be done every second. Nothing is waited for: a disk may hang. */
+  /** Begins the work of one second. Nothing waits for it: a disk may hang. */
   #tick(): void {
     this.#ticker.begin(this, "disk check", () => this.#lookAtDisk());
     this.#ticker.begin(this, "retention", () => this.#retention.tick());

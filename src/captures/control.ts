@@ -1,5 +1,5 @@
 /**
- * What readers, which have no right to tcpdump, can ask of the controller: a unix socket in captureDir, one JSON line each way.
+ * Answers readers, which have no right to tcpdump, at a unix socket in captureDir, with one JSON line each way.
  *
  *     {"flush":"default/web-0"}  →  {"ok":true}                  tcpdump has written what it had processed
  *     {"count":"all"}            →  {"ok":true}                  each capture.json has the counters and sizes of now
@@ -18,19 +18,19 @@ import { isDnsLabel, isDnsName } from "../base/names.ts";
 
 /** Connections at a time; one more is closed at once. */
 const MOST_CONNECTIONS = 16;
-/** From connecting to the answer; a flush gives up before. */
+/** Time from connecting to the answer; a flush gives up before. */
 const CONNECTION_MS = 2000;
-/** From the end of one count of all captures to the next. */
+/** Time from the end of one count of all captures to the next. */
 const COUNT_AGAIN_MS = 200;
-/** A namespace and a pod have at most 317 characters. */
+/** Longest request: a namespace and a pod have at most 317 characters. */
 const MOST_BYTES = 1024;
 
 export interface ControlOptions {
-  /** captureDir, held by us. */
+  /** The captureDir that this controller holds. */
   readonly directory: string;
-  /** Has the tcpdump of a pod write what it has buffered. @throws if that cannot be done. */
+  /** Makes the tcpdump of a pod write what it has buffered. @throws if that cannot be done. */
   readonly flush: (namespace: string, pod: string) => Promise<void>;
-  /** Has the counters and sizes of all captures of now written. */
+  /** Writes the present counters and sizes of all captures. */
   readonly count: () => Promise<void>;
   readonly log: Log;
 }
@@ -51,17 +51,17 @@ export class Control implements AsyncDisposable {
     this.#serving = this.#serve();
   }
 
-  /** Opens the socket, in the place of one that an earlier controller has left. @returns undefined, and says so, if it cannot. */
+  /** Opens the socket, in place of one that a former controller has left. @returns undefined, and logs why, if it cannot. */
   static async open(options: ControlOptions): Promise<Control | undefined> {
     const path = join(options.directory, CONTROL);
     try {
       await Deno.remove(path).catch(ignoreGone);
       const listener = atControlPath(options.directory, (path) => Deno.listen({ transport: "unix", path }));
-      // The directory is ours alone too (0700).
+      // The directory is the controller's alone too (0700).
       await Deno.chmod(path, 0o600);
       return new Control(options, listener);
     } catch (error) {
-      options.log.warn("readers cannot ask for a flush: they read what tcpdump has written", { path, error });
+      options.log.warn("cannot open the control socket: readers get only what tcpdump has written", { path, error });
       return undefined;
     }
   }

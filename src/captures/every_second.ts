@@ -1,15 +1,15 @@
-/** What is begun for one capture every second: a look at its pod, its files, its tcpdump and its counters. */
+/** Begins the work of one second for one capture: looks at its pod, its files, its tcpdump and its counters. */
 import type { ClockStep } from "../store/manifest.ts";
 import type { Capture } from "./capture.ts";
 import type { PodLooks } from "./pod_looks.ts";
 
-/** A pod that has had no sandbox for so long may never have one again: it has finished, or cannot be started. */
+/** Time after which a pod without a sandbox may never have one again: it has finished, or cannot be started. */
 const SANDBOX_AWAITED_MS = 60_000;
-/** Every so many ticks tcpdump is asked for its counters, and they are written: at most 5 s old when read. */
+/** Ticks from one question for tcpdump's counters, which are then written, to the next: at most 5 s old when read. */
 const COUNTER_TICKS = 3;
 
 export interface Tick {
-  /** How many there were before. */
+  /** Number of ticks before this one. */
   readonly n: number;
   /** The step of the wall clock since the last one. */
   readonly clockStep: ClockStep | undefined;

@@ -4,13 +4,13 @@ import type { CaptureRequest } from "../spec/request.ts";
 import { lastRunNumber, lastWritten, listRing, promote, type RingFile, runNumber, trim } from "../store/ring.ts";
 import { cutTornRecord } from "../store/repair.ts";
 
-/** tcpdump begins a new file when one has its size or more: up to a packet of the largest snaplen with its header. */
+/** The most by which a file exceeds its size: tcpdump begins a new one only after a packet, here of the largest snaplen. */
 const LARGEST_RECORD = 262_144 + 16;
 
 export class CaptureFiles {
   /** Bytes of all, as of the last look. */
   bytes = 0;
-  /** There are more than N, since a reader is at them: they are to be trimmed as soon as it is not. */
+  /** Set while there are more than N files because a reader has them open: they are trimmed as soon as it has not. */
   hasSurplus = false;
   readonly #folder: string;
   readonly #pod: string;
@@ -52,13 +52,13 @@ export class CaptureFiles {
     this.#earlier = newestSums(earlier);
   }
 
-  /** Bytes of the newest N files that a run of the request does not overwrite. @param isRunning it is what tcpdump writes now. */
+  /** Returns bytes of the newest N files that a run of the request does not overwrite. @param isRunning tcpdump writes for it now. */
   notOverwrittenBy({ files }: CaptureRequest, isRunning: boolean): number {
     const sums = isRunning ? this.#earlier : this.#all;
     return sums[Math.min(files, sums.length - 1)] ?? 0;
   }
 
-  /** Sets those of the last run aside for a new one. @param last the last run's number, as it was noted. @returns the new run's. */
+  /** Sets the last run's files aside for a new one. @param last the last run's number, as it was noted. @returns the new one's. */
   async makeRoomForRun(last: number): Promise<number> {
     const files = await listRing(this.#folder, this.#pod);
     const highest = Math.max(lastRunNumber(files), last);
@@ -68,7 +68,7 @@ export class CaptureFiles {
     return run + 1;
   }
 
-  /** Whether there are any of earlier runs, or set aside for a reader: then they may have to be trimmed. */
+  /** Returns whether there are files of earlier runs, or set aside for a reader: they may have to be trimmed. */
   async haveEarlier(): Promise<boolean> {
     try {
       for await (const { name } of Deno.readDir(this.#folder)) if (runNumber({ name }) !== undefined) return true;
@@ -79,10 +79,10 @@ export class CaptureFiles {
   }
 
   /**
-   * Has the file that a run wrote to when it ended, or all that it wrote, end with a whole record again.
+   * Cuts a torn last record off the file that a run wrote to when it ended, or off all that it wrote.
    *
    * @param run its number; undefined: the last there is.
-   * @param say is told, in a log line, what was done.
+   * @param say logs what was done.
    */
   async cutTorn(
     run: number | undefined,
@@ -96,18 +96,18 @@ export class CaptureFiles {
         const bytes = await cutTornRecord(path);
         if (bytes > 0) say("torn record cut off", { file: name, bytes });
       } catch (error) {
-        say("torn record not cut off", { file: name, error });
+        say("cannot cut off a torn record", { file: name, error });
       }
     }
   }
 }
 
-/** Bytes of all these files. */
+/** Returns the bytes of all these files. */
 export function bytesOf(files: readonly RingFile[]): number {
   return files.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
-/** Sums of the newest 0, 1, 2 … files. What a file has beyond its nominal size, a packet at most, is no reason to ask for more room. */
+/** Returns the sums of the newest 0, 1, 2 … files, without the packet by which a file may exceed its nominal size. */
 function newestSums(files: readonly RingFile[]): number[] {
   const sums = [0];
   for (const { bytes } of files.toReversed()) sums.push(sums.at(-1)! + Math.max(0, bytes - LARGEST_RECORD));

@@ -1,6 +1,6 @@
 /**
  * The folder of one `namespace/name`: its manifest, in memory and on disk, and its capture files. All that waits for a disk is here.
- * A folder outlives its pod where files are retained or the controller was restarted; `uid` tells whose it is.
+ * A folder outlives its pod where files are retained or the controller was restarted; `uid` names its pod.
  */
 import { join } from "@std/path";
 import { formatDuration } from "../base/duration.ts";
@@ -38,9 +38,9 @@ export class Folder {
   readonly path: string;
   readonly #options: FolderOptions;
   readonly #files: CaptureFiles;
-  /** One object from when the folder is made until it is taken away; undefined: there is no folder. */
+  /** One object from when the folder is made until it is deleted or moved; undefined: there is no folder. */
   #life: object | undefined;
-  /** Undefined also for a folder whose manifest is damaged, until a capture starts in it. */
+  /** The manifest; undefined also for a folder whose manifest is damaged, until a capture starts in it. */
   #manifest: Manifest | undefined;
   /** The last write that was asked for. */
   #written: Promise<void> = Promise.resolve();
@@ -70,7 +70,7 @@ export class Folder {
     return this.#files.bytes;
   }
 
-  /** Whether there are more files than N, because a reader has them open: they are trimmed as soon as it has not. */
+  /** Set while there are more files than N because a reader has them open: they are trimmed as soon as it has not. */
   get hasSurplus(): boolean {
     return this.#files.hasSurplus;
   }
@@ -217,7 +217,7 @@ export class Folder {
 
   /** Writes the manifest as far as the disk allows: here it is a report, and must not stop the work. */
   async trySave(options?: { durable?: boolean; seconds?: number }): Promise<void> {
-    await this.save(options).catch((error) => this.#options.log.warn("manifest not written", { error }));
+    await this.save(options).catch((error) => this.#options.log.warn("cannot write manifest", { error }));
   }
 
   /** Looks at the files, and trims them to N, whether tcpdump runs or not. @param n undefined: not known, all are kept. */
@@ -225,7 +225,7 @@ export class Folder {
     const life = this.#life;
     if (!life) return;
     const files = await this.#files.look(n);
-    // It may have been taken away meanwhile.
+    // It may have been deleted or moved meanwhile.
     if (!files || this.#life !== life) return;
     this.#files.count(files, n);
     this.#change((manifest) => changes.withRunsOf(manifest, files));
@@ -259,7 +259,7 @@ export class Folder {
     await this.#files.cutTorn(this.lastRun?.n, all, (message, fields) => this.#options.log.warn(message, fields));
   }
 
-  /** Deletes the folder, or moves it to where it is retained. @param retainSeconds how long a deleted pod's files are; 0: they are not. */
+  /** Deletes the folder, or moves it to where it is retained. @param retainSeconds how long a deleted pod's files are kept; 0: not at all. */
   async retire(podGone: boolean, retainSeconds: number): Promise<Retired> {
     const { directory, namespace, name, node, log } = this.#options;
     const listed = await this.#files.size().catch((error) => log.warn("cannot list files", { error }));

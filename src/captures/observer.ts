@@ -13,7 +13,7 @@ export interface NodeState {
   /** The first list of pods is complete, and the runtime has answered since. */
   readonly isSynced: boolean;
   readonly isStopping: boolean;
-  /** Why no capture may write now; undefined: they may. */
+  /** The reason why no capture may write now; undefined: they may. */
   readonly paused: string | undefined;
 }
 
@@ -49,7 +49,7 @@ export class Observer implements Asker {
     return this.#options.subject.pod?.uid ?? this.folder.manifest?.uid;
   }
 
-  /** Whether it is known that there is a pod, or none, and whether it has a sandbox. */
+  /** Set when it is known whether there is a pod, and whether it has a sandbox. */
   get isKnown(): boolean {
     const { node, subject: { tracker, isGone } } = this.#options;
     return node().isSynced && (tracker !== undefined || isGone);
@@ -80,7 +80,7 @@ export class Observer implements Asker {
     };
   }
 
-  /** Whether it asks for a place: all else that it needs is there. */
+  /** Set when the capture asks for a place: all else that it needs is there. */
   get applies(): boolean {
     if (this.#options.runs.running) return true;
     const { state } = desiredOf(this.observe(GRANTED));
@@ -99,7 +99,7 @@ export class Observer implements Asker {
     return this.place.capped(claim, asked && tracker ? tracker.fingerprint : fingerprint(request));
   }
 
-  /** Whether nothing is there and nothing is asked for, so that it can be forgotten. */
+  /** Set when nothing is there and nothing is asked for, so that it can be forgotten. */
   get isNothing(): boolean {
     const { runs, subject: { tracker } } = this.#options;
     return !runs.running && !this.folder.exists && (tracker?.asked.kind ?? "nothing") === "nothing";
@@ -110,7 +110,7 @@ export class Observer implements Asker {
     return this.folder.manifest || this.folder.bytes > 0 ? undefined : this.#options.subject.row;
   }
 
-  /** Whether it ran before the controller was started, and it is not yet known whether it will again. */
+  /** Set while it is not yet known whether a capture that ran before the controller was started goes on. */
   get #mayGoOn(): boolean {
     return this.place.ranBefore && !this.isKnown;
   }

@@ -1,14 +1,14 @@
-/** When a pod without a sandbox is looked at in the API, and what was found. */
+/** The times at which a pod without a sandbox is looked at in the API, and what was found. */
 import type { PodStatus } from "../pods/status.ts";
 import { backoffMs } from "../base/backoff.ts";
 import type { CaptureTiming } from "../timing.ts";
 
 export class PodLook {
   readonly #timing: CaptureTiming["look"];
-  /** What was found last; undefined: nothing yet, or there has been a sandbox since. */
+  /** The last status that was found; undefined: none yet, or none after the pod had a sandbox. */
   found: PodStatus | undefined;
-  /** Whether the log has told that it could not be looked at. */
-  saidFailed = false;
+  /** Set when a failed look was logged, until a look succeeds. */
+  isFailureLogged = false;
   /** performance.now() of the next look; undefined while there is a sandbox. */
   #due: number | undefined;
   #lookedAt = -Infinity;
@@ -22,32 +22,32 @@ export class PodLook {
     return this.#due !== undefined && performance.now() >= this.#due && !this.found?.hasFinished;
   }
 
-  /** The pod has no sandbox. */
+  /** Notes that the pod has no sandbox. */
   lacksSandbox(): void {
     this.#due ??= performance.now() + this.#timing.first;
   }
 
-  /** The pod has a sandbox, or is another pod. */
+  /** Notes that the pod has a sandbox. */
   clear(): void {
     this.#due = undefined;
     this.#looks = 0;
     this.found = undefined;
   }
 
-  /** Somebody asks anew: what was found may be old. */
+  /** Brings the next look forward for a new request, because what was found may be old. */
   soon(): void {
     if (this.#due === undefined || this.#due === Infinity) return;
     this.#due = Math.min(this.#due, Math.max(performance.now(), this.#lookedAt + this.#timing.first));
   }
 
-  /** A look begins: the next one comes later than the one before. */
+  /** Notes that a look begins; the wait for the next one is longer each time. */
   begin(): void {
     const { again, most } = this.#timing;
     this.#lookedAt = performance.now();
     this.#due = this.#lookedAt + backoffMs(++this.#looks, { firstMs: again, mostMs: most });
   }
 
-  /** There is nothing to be looked at: the pod is another node's. */
+  /** Ends the looks, because the pod is another node's. */
   end(): void {
     this.#due = Infinity;
   }

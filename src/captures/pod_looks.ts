@@ -4,7 +4,7 @@ import type { Pod } from "../pods/pod.ts";
 import type { PodStatus } from "../pods/status.ts";
 import type { Subject } from "./subject.ts";
 
-/** So many pods are looked at in the API at a time. */
+/** Pods that are looked at in the API at a time. */
 const LOOKS_AT_ONCE = 4;
 
 export interface PodLooksOptions {
@@ -43,15 +43,15 @@ export class PodLooks {
     let status: PodStatus | undefined;
     try {
       status = await this.#statusOf(pod);
-      look.saidFailed = false;
+      look.isFailureLogged = false;
     } catch (error) {
       if (isStopping()) return;
-      const say = look.saidFailed ? log.debug : log.warn;
-      look.saidFailed = true;
-      say("Cannot find out why a pod has no sandbox; it is tried again later", { error });
+      const write = look.isFailureLogged ? log.debug : log.warn;
+      look.isFailureLogged = true;
+      write("cannot find out why the pod has no sandbox: retrying later", { error });
       return;
     }
-    // Of one that is gone, or has a sandbox meanwhile, others tell.
+    // A pod that is gone, or has a sandbox meanwhile, is no matter of this look.
     if (subject.tracker !== tracker || status?.uid !== uid || subject.sandbox) return;
     if (status.nodeName !== nodeName) {
       if (status.nodeName !== undefined) look.end();
@@ -64,7 +64,7 @@ export class PodLooks {
 
   #statusOf(pod: Pod): Promise<PodStatus | undefined> {
     return this.#turns.take(async () => {
-      // A runtime that does not answer says of no pod that it has no sandbox.
+      // Only an answer of the runtime shows that the pod has no sandbox.
       await this.#options.refreshSandboxes();
       return await this.#options.statusOf(pod);
     });

@@ -1,6 +1,6 @@
 /**
- * What is said of one pod's capture: the log line and the Event for what is new, each once. Of one pod UID: where another pod has
- * the name, another report takes its place, which has said nothing yet.
+ * Reports on one pod's capture: writes the log line and the Event for what is new, each once. It is of one pod UID: another pod
+ * that takes the name gets another report, which has reported nothing yet.
  */
 import type { PodEvent, Recorder } from "../pods/events.ts";
 import type { Pod } from "../pods/pod.ts";
@@ -15,12 +15,12 @@ export interface ReportOptions {
   readonly record: Recorder;
 }
 
-/** What is new where a capture is settled. */
+/** News of a capture that is settled. */
 export interface News {
   readonly before: Desired;
-  /** Nothing was said of the request yet. */
+  /** Set if nothing was reported of the request yet. */
   readonly isAnswer: boolean;
-  /** A former controller has said the same in other words, as another version does. */
+  /** Set if a former controller, perhaps of another version, has reported the same in other words. */
   readonly isReworded: boolean;
 }
 
@@ -32,24 +32,24 @@ export class Report {
   #desired: Desired = { state: "none", reason: "" };
   #since = new Date();
   #isHere = false;
-  /** It has been found since it was settled last that the pod is this node's. */
+  /** Set when the pod is found to be this node's, until the capture is settled. */
   #isFound = false;
   /** An Event that waits until it is known that the pod is this node's. */
   #untold: { readonly event: PodEvent; readonly request: string } | undefined;
-  /** The hash for which something was said last. */
+  /** The hash of the request that was answered last. */
   #answered = "";
-  /** The hash for which it was said that the pod has no sandbox: that is no answer yet, and holds back none. */
+  /** The hash of the request that was reported as pending last: that is no answer yet, and replaces none. */
   #pendingToldFor = "";
   /** The hash with which it was settled last. */
   #settledFor = "";
-  /** What was said is a former controller's: it has not been settled since. */
+  /** Set while all that was reported is a former controller's. */
   #isRestored = false;
 
   constructor(options: ReportOptions) {
     this.#options = options;
   }
 
-  /** Restores what a former controller has said. A restart is no news. @returns whether the state is one that is restored. */
+  /** Restores what a former controller has reported, because a restart is no news. @returns whether the state is one that is restored. */
   restore({ state, reason, since, annotations }: Manifest): boolean {
     const hash = requestHash(annotations);
     const restored = RESTORED.find((one) => one === state);
@@ -63,17 +63,17 @@ export class Report {
     return restored !== undefined;
   }
 
-  /** Where the capture is settled. */
+  /** The state in which the capture is settled. */
   get desired(): Desired {
     return this.#desired;
   }
 
-  /** Since when it is. */
+  /** The time at which it came into that state. */
   get since(): Date {
     return this.#since;
   }
 
-  /** The pod is proven to be this node's: by a READY sandbox here, or by the API's word of its node. */
+  /** Set when the pod is proven to be this node's: by a READY sandbox here, or by its node's name in the API. */
   get isHere(): boolean {
     return this.#isHere;
   }
@@ -83,7 +83,7 @@ export class Report {
     if (!this.#isHere) this.#isHere = this.#isFound = true;
   }
 
-  /** Notes that a removed annotation's capture is gone as far as it can go: whatever comes is new. */
+  /** Forgets the state, because a removed annotation's capture is gone as far as it can go: all that follows is new. */
   forgetState(): void {
     this.#desired = { state: "none", reason: "" };
   }
@@ -113,21 +113,21 @@ export class Report {
     const isSame = desired.state === before.state && desired.reason === before.reason && !isOther &&
       !(isFound && isPending && isAnswer);
     if (!isKnown || isSame) return { news: undefined, isFound };
-    // A pod that waits does so since it began, whatever is found out about it.
+    // A pending capture keeps its time, whatever is found out about the pod.
     const isSince = isPending || isReworded || desired.reason === before.reason;
     if (desired.state !== before.state || !isSince) this.#since = new Date();
     this.#desired = desired;
     return { news: { before, isAnswer, isReworded }, isFound };
   }
 
-  /** Says what is new. @param podIsGoing the pod is being deleted, or the controller stops. @returns whether an Event says it. */
+  /** Reports news. @param podIsGoing the pod is being deleted, or the controller stops. @returns whether the request is answered. */
   say({ before, isAnswer, isReworded }: News, request: string, pod: Pod | undefined, podIsGoing: boolean): boolean {
     const { state, reason } = this.#desired;
     const { log } = this.#options;
     const fields = { state, ...(reason ? { reason } : {}) };
     if (state === "rejected") log.warn("capture rejected", fields);
     else if (state !== "none") log.info(`capture ${state}`, fields);
-    // Other reasons for the same state are numbers that have changed: no news, but for what is wrong with a request.
+    // Another reason for the same state only has other numbers, which is no news, except for a rejection.
     const isNews = state !== before.state || (state === "rejected" && !isReworded) || isAnswer;
     const event = isNews ? eventFor(this.#desired, before.state, { podIsGoing, isAnswer }) : undefined;
     this.#untold = undefined;

@@ -1,6 +1,6 @@
 /**
- * What one pod asks for, and what has been learnt of the request. Of one pod UID: where another pod has the name, another tracker
- * takes its place.
+ * Tracks the request of one pod, and what is found out about it. It is of one pod UID: another pod that takes the name gets another
+ * tracker.
  */
 import { type ParsedAnnotations, readAnnotations, requestHash } from "../spec/annotations.ts";
 import { type CaptureRequest, fingerprint } from "../spec/request.ts";
@@ -21,7 +21,7 @@ export interface RequestTrackerOptions {
 
 export class RequestTracker {
   readonly uid: string;
-  /** When the API is asked for the pod, and what it said. */
+  /** The looks at the pod in the API. */
   readonly look: PodLook;
   readonly #options: RequestTrackerOptions;
   #pod: Pod;
@@ -35,7 +35,7 @@ export class RequestTracker {
   #isRemoved = false;
   #isEdited = false;
   #verdict: Verdict & { readonly fingerprint: string } | undefined;
-  /** performance.now() since when the pod has had no sandbox. */
+  /** performance.now() when the pod was first observed without a sandbox. */
   #lacksSandboxSince: number | undefined;
 
   constructor(pod: Pod, options: RequestTrackerOptions) {
@@ -74,7 +74,7 @@ export class RequestTracker {
     return this.#isRemoved;
   }
 
-  /** The request has been another one since {@linkcode rearm}: it does not count as completed. */
+  /** Set when the request is edited, until {@linkcode rearm}: it does not count as completed. */
   get isEdited(): boolean {
     return this.#isEdited;
   }
@@ -137,7 +137,7 @@ export class RequestTracker {
     sandboxId: string | undefined,
   ): Pick<Observed, "pod" | "checked" | "refused" | "awaits" | "hasFinished" | "removed"> {
     const checked = this.isChecked(sandboxId);
-    // What was found of another request says nothing of this one.
+    // A verdict on another request does not count.
     const refused = this.#request && checked ? this.#verdict?.problem : undefined;
     const { found } = this.look;
     return {
@@ -161,7 +161,7 @@ export class RequestTracker {
     this.#request = asked.kind === "valid" ? asked.request : undefined;
     this.#fingerprint = this.#request ? fingerprint(this.#request) : "";
     this.#lacksSandboxSince = undefined;
-    // Ahead of need: where a sandbox is still to come, what tcpdump says of the filter is there before it.
+    // The check begins at once, so that the verdict is there before the sandbox is.
     if (this.#request) void filter.problemOf(this.#request).catch(() => {});
     else filter.drop();
     return true;

@@ -21,7 +21,7 @@ import type { CaptureTiming } from "../timing.ts";
 import { noPackets, PACKETS_DROPPED, started } from "../plan/told.ts";
 import { explainFailedStart, type Verdict } from "../tcpdump/verdict.ts";
 
-/** How long the runtime is waited for where tcpdump has ended by itself; it answers within some milliseconds. */
+/** Time that the runtime has to answer when tcpdump has ended by itself; it takes some milliseconds. */
 const RUNTIME_MS = 500;
 
 export interface RunsOptions {
@@ -37,11 +37,11 @@ export interface RunsOptions {
   readonly sandboxes: Pick<PodSandboxes, "refresh">;
   /** Called when the process has exited, or its time is up. */
   readonly onEnd: () => void;
-  /** Tells something about a run on its pod. */
+  /** Records an Event about a run on its pod. */
   readonly tell: (run: Run, event: PodEvent) => void;
 }
 
-/** What a start needs. */
+/** Parameters of a start. */
 export interface Start {
   readonly pod: Pod;
   readonly request: CaptureRequest;
@@ -58,13 +58,13 @@ export interface Ended {
   readonly stop: Stop | undefined;
 }
 
-/** What the capture is asked for now, and where. */
+/** The request and the sandbox of the pod at the moment. */
 export interface Present {
   readonly request: CaptureRequest | undefined;
   readonly sandbox: Sandbox | undefined;
 }
 
-/** Why a run has ended by itself. */
+/** The cause for which a run has ended by itself. */
 export type Cause =
   /** The request is used up, or the pod's sandbox has ended. */
   | { readonly is: "over" }
@@ -74,9 +74,9 @@ export type Cause =
 export class Runs {
   readonly #options: RunsOptions;
   #running: Run | undefined;
-  /** Packets written and dropped by runs of this pod that have ended, since the controller was started. */
+  /** Packets written and dropped by this pod's runs of this controller that have ended. */
   #before = { packets: 0, dropped: 0 };
-  /** Why the next start is not the first; empty where it is. */
+  /** The reason why the next start is not the first; empty where it is. */
   #restartedBy = "";
   /** Gives back the turn to start with a filter, which it has. */
   #turn: (() => void) | undefined;
@@ -163,13 +163,13 @@ export class Runs {
     }
   }
 
-  /** Enters that the run listens. @returns the Event that says so. */
+  /** Enters that the run listens. @returns the Event for it. */
   listens(run: Run, linkType: string): PodEvent {
     const { folder, log } = this.#options;
     const event = started(run.request, folder.manifest?.runs.at(-2)?.endedAt, this.#restartedBy);
     this.#restartedBy = "";
     folder.amend({ linkType });
-    // Not waited for: list is to know at once that it listens.
+    // Nothing waits for it, but list shows at once that it listens.
     void this.saveProgress();
     log.info("capture listening", { pid: run.pid, run: folder.lastRun?.n });
     return event;
@@ -207,7 +207,7 @@ export class Runs {
       this.restartedBy("completed");
       return { is: "over" };
     }
-    // A pod that goes takes its interfaces with it: no failure, if the runtime says so too. If it does not answer, what is known stays.
+    // A pod's interfaces go with its sandbox: no failure, if the runtime no longer lists it. Without an answer nothing changes.
     await interrupt.race(settledWithin(RUNTIME_MS, sandboxes.refresh()));
     if (present().sandbox?.id !== run.sandboxId) {
       this.restartedBy("sandbox ended");
@@ -230,11 +230,11 @@ export class Runs {
     return { is: "failed", reason: exit.signal ? "killed" : "exit", problem };
   }
 
-  /** Looks at the run: its series, and what is wrong with it. @param ask whether tcpdump is about to be asked for its counters. */
+  /** Looks at the run: updates its series, and acts on what is wrong with it. @param ask whether tcpdump is about to be asked for its counters. */
   async watch(ask: boolean): Promise<void> {
     const run = this.#running;
     const findings = await run?.health.look(run, ask);
-    // Ended meanwhile, and perhaps forgotten, with its series: nobody would take them away again.
+    // It has ended meanwhile, and its series are removed: set now, they would stay for ever.
     if (!run || !findings || this.#running !== run) return;
     const { counters } = run;
     if (counters && !findings.some(({ is }) => is === "hopeless")) {
@@ -285,7 +285,7 @@ export class Runs {
         break;
       }
       case "silent":
-        // Not waited for: other captures are to be looked after.
+        // Nothing waits for it: other captures come next.
         void this.#tellNoPackets(run, finding.seconds);
     }
   }

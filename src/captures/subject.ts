@@ -1,5 +1,5 @@
 /**
- * The pod that has one `namespace/name` now: what it asks for, where it runs, and what was said of its capture. Another pod that
+ * The pod that has one `namespace/name` now: what it asks for, where it runs, and what was reported of its capture. Another pod that
  * takes the name gets a tracker and a report of its own.
  */
 import type { Log } from "../log.ts";
@@ -62,7 +62,7 @@ export class Subject {
   /**
    * Takes over a new pod object, or a change of it.
    *
-   * @param isOther whether all that was said is about another pod.
+   * @param isOther whether all that was reported is about another pod.
    * @returns whether it asks for something else.
    */
   update(pod: Pod, isOther: boolean): boolean {

@@ -42,7 +42,7 @@ export class NotCapturingReport {
     this.#onError = onError;
   }
 
-  /** Whether it could not be written last time. */
+  /** Set when it could not be written last time. */
   get isOld(): boolean {
     return this.#isOld;
   }

@@ -113,7 +113,7 @@ Deno.test("cat and stream hold what tcpdump had processed, and the socket is the
     same((await Deno.lstat(socket)).mode! & 0o777, 0o600);
     await sendUnseen("first");
     same(await told(await written(node, pod, dir), "first"), sent);
-    // Killed, it leaves the socket's file behind.
+    // After a kill the socket's file stays.
     await controller.end("SIGKILL");
     await Deno.lstat(socket);
   }

@@ -150,19 +150,22 @@ Deno.test("the controller", async (t) => {
     await node.clean(pod);
   });
 
-  await t.step("starts anew for a pod of the same name with another UID, without the earlier one's files", async () => {
-    const first = await node.startPod("db-0", { annotations: { [KEY]: "5" } });
-    await node.capturing(first);
-    await node.sees(first, "first");
-    await node.deletePod(first);
-    const second = await node.startPod("db-0", { annotations: { [KEY]: "5" } });
-    await node.capturing(second);
-    await node.sees(second, "second");
-    assertEquals(await node.received(second, "first"), []);
-    assertEquals((await node.manifest(second)).uid, second.uid);
-    await node.deletePod(second);
-    await node.clean(second);
-  });
+  await t.step(
+    "starts again for a pod of the same name with another UID, without the earlier one's files",
+    async () => {
+      const first = await node.startPod("db-0", { annotations: { [KEY]: "5" } });
+      await node.capturing(first);
+      await node.sees(first, "first");
+      await node.deletePod(first);
+      const second = await node.startPod("db-0", { annotations: { [KEY]: "5" } });
+      await node.capturing(second);
+      await node.sees(second, "second");
+      assertEquals(await node.received(second, "first"), []);
+      assertEquals((await node.manifest(second)).uid, second.uid);
+      await node.deletePod(second);
+      await node.clean(second);
+    },
+  );
 
   await t.step("keeps the files of a pod that has finished, while it is annotated", async () => {
     const pod = await node.startPod("job", { annotations: { [KEY]: "5" } });

@@ -259,7 +259,7 @@ Deno.test("the controller carries out annotations", async (t) => {
     },
   );
 
-  await t.step("hold: stops and flushes, keeps the files; removed, a new run goes on beside them", async () => {
+  await t.step("hold: stops and flushes, keeps the files; removed, a new run keeps them too", async () => {
     const pod = await node.startPod("held", { annotations: { [KEY]: "5" } });
     await node.capturing(pod);
     await node.sees(pod, "warm");
@@ -286,7 +286,7 @@ Deno.test("the controller carries out annotations", async (t) => {
       await node.send(pod, "m", 123);
       const series = `packet_capture_packets_total{namespace="default",pod="metered"}`;
       const since = performance.now();
-      // Nobody listens: each datagram is answered by an ICMP error that quotes it.
+      // No process listens: each datagram is answered by an ICMP error that quotes it.
       await waitFor("246 packets counted", async () => await controller.metric(series) === 246);
       await waitFor("246 packets noted", async () => (await node.manifest(pod))?.runs[0].captured === 246);
       const seconds = (performance.now() - since) / 1000;

@@ -1,4 +1,4 @@
-/** Folders whose pod the first list lacks: nothing of them goes, and nobody takes their room, until it is proven that the pod is gone. */
+/** Folders whose pod the first list lacks: they stay and keep their room until the pod is proven to be gone. */
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import { exists, World, type WorldOptions } from "./world.ts";
 
@@ -35,7 +35,7 @@ Deno.test("a folder whose pod the list lacks stays until that pod is proven to b
     await world.told(/^uid-a CaptureRestarted: .*the controller was restarted/);
     assertEquals((await world.manifest("a"))?.runs.length, 2);
   });
-  await t.step("nobody knows whose", async () => {
+  await t.step("of an unknown pod", async () => {
     const first = await World.start();
     first.sandbox("a");
     first.annotate("a", { "": "3" });
@@ -52,7 +52,7 @@ Deno.test("a folder whose pod the list lacks stays until that pod is proven to b
   });
 });
 
-Deno.test("nobody takes the room of a capture that ran before a restart while its pod is in doubt", async () => {
+Deno.test("no other capture takes the room of one that ran before a restart while its pod is in doubt", async () => {
   await using world = await doubted({ env: { DISK_BUDGET_MB: "10", DISK_BUDGET_MB_PER_NAMESPACE: "10" } });
   world.sandbox("b");
   world.annotate("b", { "": "3" });

@@ -1,4 +1,4 @@
-/** One capture through its life, with a script for tcpdump: what it does, tells and writes. */
+/** One capture from its first request to its last file, with a script for tcpdump: its steps, Events and manifests. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import { waitFor } from "../../support/wait.ts";
@@ -182,7 +182,7 @@ Deno.test("a pod of the same name with the same fault is told so too, and its nu
   );
 });
 
-Deno.test("an annotation that was removed and is there again begins anew, however quickly", async () => {
+Deno.test("an annotation that is removed and set again starts a new capture, however quickly", async () => {
   await using world = await capturing({ "": "3", packets: "7" });
   await world.inState("web", "completed");
   world.annotate("web", {});
@@ -211,7 +211,7 @@ Deno.test("a removed annotation is answered with what was deleted, one file as o
   }
 });
 
-Deno.test("a completed request that has been another one meanwhile begins anew, though the other never began", async () => {
+Deno.test("a completed request that was edited and restored starts again, though the edit never started", async () => {
   await using world = await capturing({ "": "3", packets: "7" });
   await world.inState("web", "completed");
   world.annotate("web", { "": "3", packets: "8", hold: "true" });
@@ -221,7 +221,7 @@ Deno.test("a completed request that has been another one meanwhile begins anew, 
   await world.told(/CaptureCompleted/, 2);
 });
 
-Deno.test("what is killed in vain is mended: its run has an end, and its last record is whole", async () => {
+Deno.test("files of a killed run that stay after all are repaired: the run has an end, and its last record is whole", async () => {
   await using world = await capturing();
   await waitFor("counters", async () => (await world.manifest("web"))?.runs[0]?.captured === 7);
   const newest = join(world.folder("web"), "capture-web.pcap2");
@@ -320,7 +320,7 @@ Deno.test("a torn record is cut off in the file that was written to, also if a r
   assertEquals(sizes(), [48, 41, 41]);
 });
 
-Deno.test("a folder that could not be made is taken away with the annotation", async () => {
+Deno.test("a folder that could not be made is deleted with the annotation", async () => {
   await using world = await World.start();
   const { makeFolder } = world.directory;
   world.directory.makeFolder = async (namespace, pod) => {
@@ -336,7 +336,7 @@ Deno.test("a folder that could not be made is taken away with the annotation", a
   await world.clean("web");
 });
 
-Deno.test("a folder is taken away only when the counters that are being written are", async () => {
+Deno.test("a folder is deleted only after the counters that are being written", async () => {
   await using world = await capturing();
   const { open } = Deno;
   const [writing, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
@@ -383,7 +383,7 @@ Deno.test("the runtime is asked often while something runs or is about to, and n
   }
 });
 
-Deno.test("after a restart a folder that cannot be taken over is no reason not to start, and the first to begin is the first to go on", async () => {
+Deno.test("the controller starts though a folder cannot be adopted, and captures go on in the order in which they began", async () => {
   await using world = await World.start();
   const names = ["d", "b", "c", "a"];
   for (const name of names) {

@@ -5,7 +5,7 @@ import { waitFor } from "../../support/wait.ts";
 import { CaptureDir } from "../../../src/store/capture_dir.ts";
 import { exists, World } from "./world.ts";
 
-Deno.test("Captures.run() hangs one listener on its signal, however often it turns", async () => {
+Deno.test("Captures.run() adds one listener to its signal, however often it ticks", async () => {
   let looks = 0;
   const look = () => {
     looks++;
@@ -102,7 +102,7 @@ Deno.test("Captures starts a killed tcpdump again, also while the runtime does n
   await world.told(/CaptureRestarted: .*tcpdump ended by SIGKILL/);
 });
 
-Deno.test("Captures lets an edit that asks for more wait, and not those who run", async () => {
+Deno.test("Captures lets an edit that asks for more wait, and not the captures that run", async () => {
   await using world = await World.start({ env: { DISK_BUDGET_MB: "100" } });
   for (const name of ["a", "b"]) world.sandbox(name);
   world.annotate("a", { "": "5" });

@@ -65,7 +65,7 @@ async function say(directory: string, text: string): Promise<string> {
   return answer;
 }
 
-Deno.test("Control answers a flush and a count, and only that, and is there for nobody else", async () => {
+Deno.test("Control answers a flush and a count, and nothing else, and nobody else may connect", async () => {
   await using served = await serve();
   const path = join(served.directory, ".control");
   same((await Deno.lstat(path)).mode! & 0o7777, 0o600);
@@ -93,12 +93,12 @@ Deno.test("Control answers a flush and a count, and only that, and is there for 
   same(served.asked.length, 2);
 });
 
-Deno.test("Control takes the place of what an earlier controller has left, and leaves nothing", async () => {
+Deno.test("Control takes the place of what a former controller has left, and leaves nothing", async () => {
   await using served = await serve();
   const path = join(served.directory, ".control");
   await served.control![Symbol.asyncDispose]();
   await rejects(Deno.lstat(path), Deno.errors.NotFound);
-  // Killed: the socket's file stays, and nobody listens.
+  // After a kill the socket's file stays, and no process listens.
   const old = Deno.listen({ transport: "unix", path: `${path}.old` });
   await Deno.rename(`${path}.old`, path);
   old.close();
@@ -123,7 +123,7 @@ Deno.test("Control is found in a directory whose path is longer than a socket's 
   same(Deno.cwd(), before);
 });
 
-Deno.test("Control says why it cannot flush, and when it cannot be there at all", async () => {
+Deno.test("Control reports why it cannot flush, and when it cannot open its socket", async () => {
   await using served = await serve(() => Promise.reject(new Error("no tcpdump\u001b[2J")));
   assertEquals(JSON.parse(await say(served.directory, '{"flush":"a/b"}\n')), {
     ok: false,
@@ -193,7 +193,7 @@ Deno.test("flushBuffer() never signals a process that does not stand where tcpdu
   }
 });
 
-Deno.test("Tcpdump.flushBuffer() sends nothing before tcpdump listens: it would die of it", async () => {
+Deno.test("Tcpdump.flushBuffer() sends nothing before tcpdump listens, because it would be killed by it", async () => {
   const dir = await Deno.makeTempDir();
   await Deno.writeTextFile(join(dir, "tcpdump"), `#!/bin/bash\nwhile :; do sleep 0.02; done`, { mode: 0o755 });
   const tcpdump = new Tcpdump({

@@ -135,7 +135,7 @@ Deno.test("a duration and a packet count count from the request that names them,
     await one.adopt();
     assertEquals(await begin(one, 4, of({ durationSeconds: 8, packets: 10 })), { seconds: 4, packets: 5 });
     one.end(captured(0), 0, "annotation changed");
-    // Only the changed one begins again, and nobody loses what list shows of the capture so far.
+    // Only the changed one begins again, and list still shows all that was captured so far.
     assertEquals(one.recount(of({ durationSeconds: 8, packets: 7 }), 0), undefined);
     assertEquals(await begin(one, 5, of({ durationSeconds: 8, packets: 7 })), { seconds: 4, packets: 7 });
     assertEquals([one.manifest?.capturedPackets, one.manifest?.capturedSeconds], [505, 64]);

@@ -64,7 +64,7 @@ function pcap(lengths: number[], bigEndian = false): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-Deno.test("cutTornRecord() cuts behind the last whole record, wherever the file was torn", async () => {
+Deno.test("cutTornRecord() cuts after the last whole record, wherever the file was torn", async () => {
   const directory = await Deno.makeTempDir({ prefix: "pc-torn-" });
   try {
     const path = join(directory, "x.pcap");
@@ -99,7 +99,7 @@ Deno.test("cutTornRecord() cuts behind the last whole record, wherever the file 
   }
 });
 
-Deno.test("tcpdumpArgv() is the promised command, with the filter as the one argument behind --", () => {
+Deno.test("tcpdumpArgv() is the promised command, with the filter as the one argument after --", () => {
   const argv = (filter?: string) =>
     tcpdumpArgv({
       tcpdump: "/usr/local/bin/tcpdump",

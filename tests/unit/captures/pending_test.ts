@@ -141,7 +141,7 @@ Deno.test("pods are asked for a few at a time, later and later, and what fails i
   assertEquals(most, 4);
   assert(world.looks.length <= 36, `${world.looks.length} looks`);
   assertEquals(world.events, []);
-  assert(world.lines.some((line) => line.startsWith("Cannot find out why a pod has no sandbox")));
+  assert(world.lines.some((line) => line.startsWith("cannot find out why the pod has no sandbox")));
 });
 
 Deno.test("while the runtime does not answer, no pod is said to have no sandbox", async () => {
@@ -152,7 +152,7 @@ Deno.test("while the runtime does not answer, no pod is said to have no sandbox"
     },
   });
   world.annotate("web", { "": "3" });
-  await waitFor("the first try", () => world.lines.some((line) => /why a pod has no sandbox.*not answer/.test(line)));
+  await waitFor("the first try", () => world.lines.some((line) => /why the pod has no sandbox.*not answer/.test(line)));
   assertEquals([world.looks, world.events, await world.listed()], [[], [], []]);
   world.looking = Promise.resolve();
   await world.told(/uid-web CapturePending/);

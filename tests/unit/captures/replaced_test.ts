@@ -56,7 +56,7 @@ Deno.test("an annotation that is back while files are deleted gets an answer of 
 });
 
 Deno.test("a pod that takes the name while a start fails is started at once, and told of no failure", async () => {
-  // Whoever waits for a back-off waits for longer than the test.
+  // The back-off is longer than the test.
   await using world = await World.start({ timing: { retry: { first: 600_000, most: 600_000 } } });
   const { directory } = world;
   const making = Promise.withResolvers<void>(), go = Promise.withResolvers<void>();

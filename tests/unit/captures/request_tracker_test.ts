@@ -43,7 +43,7 @@ Deno.test("RequestTracker notes an edit and a removal until it is rearmed, and n
   assertEquals(noted(), [false, false]);
 });
 
-Deno.test("RequestTracker believes a verdict of the same request only, and of the sandbox that it was about", () => {
+Deno.test("RequestTracker applies a verdict to its own request only, and in the sandbox that it was about", () => {
   const request = tracker({ "": "3", filter: "udp" });
   const seen = (sandboxId?: string) => {
     const { checked, refused } = request.observed(sandboxId);

@@ -5,7 +5,7 @@ import { widened } from "../../../src/tcpdump/counters.ts";
 import { Tcpdump } from "../../../src/tcpdump/tcpdump.ts";
 import { waitFor } from "../../support/wait.ts";
 
-Deno.test("Tcpdump.askCounters() sends SIGUSR1 only once tcpdump listens: before, it would die of it", async () => {
+Deno.test("Tcpdump.askCounters() sends SIGUSR1 only once tcpdump listens, because it would be killed by it before", async () => {
   const dir = await Deno.makeTempDir();
   const path = (name: string) => join(dir, name);
   const there = (name: string) => Deno.lstat(path(name)).then(() => true, () => false);

@@ -19,7 +19,7 @@ import { readSettings } from "../../../src/settings.ts";
 export const KEY = "tcpdump.antrea.io";
 
 /**
- * Files beside the script steer it: `fail` (it says what is in it and ends), `mute` (it does not say that it listens), `check` (run by
+ * Files next to the script steer it: `fail` (printed before it ends), `mute` (it does not report that it listens), `check` (run by
  * `-d`), `devices` (run by `-D`), `link` (the link type of every named interface). Of its calls it makes a line in `starts` and `checks`.
  */
 const TCPDUMP = `#!/bin/bash
