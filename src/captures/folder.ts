@@ -2,7 +2,6 @@
  * The folder of one `namespace/name`: its manifest, in memory and on disk, and its capture files. All that waits for a disk is here.
  * A folder outlives its pod where files are retained or the controller was restarted; `uid` names its pod.
  */
-import { join } from "@std/path";
 import { formatDuration } from "../base/duration.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Log } from "../log.ts";
@@ -10,7 +9,7 @@ import type { Pod } from "../pods/pod.ts";
 import { type CaptureRequest, fingerprint } from "../spec/request.ts";
 import type { CaptureDir } from "../store/capture_dir.ts";
 import type { ClockStep, Manifest, Run } from "../store/manifest.ts";
-import { MANIFEST, readManifest, writeManifest } from "../store/manifest_file.ts";
+import { readOrSetAside, writeManifest } from "../store/manifest_file.ts";
 import { CaptureFiles } from "./files.ts";
 import * as changes from "../plan/manifest_changes.ts";
 import type { Counters, Left } from "../plan/manifest_changes.ts";
@@ -93,22 +92,11 @@ export class Folder {
    */
   async adopt(): Promise<void> {
     this.#life = {};
-    try {
-      this.#manifest = await readManifest(this.path);
-    } catch (error) {
-      const path = join(this.path, MANIFEST);
-      // If that fails too, the next run's manifest takes its place.
-      await setAside(path, `${path}.damaged`).catch(() => {});
+    const found = await readOrSetAside(this.path, (error) => {
       this.#options.log.warn("manifest set aside", { problem: messageOf(error) });
-    }
-    const last = this.lastRun;
-    const isInterrupted = !this.#manifest || (last !== undefined && last.endedAt === undefined);
-    if (this.#manifest && last && isInterrupted) {
-      const { updatedAt } = this.#manifest;
-      const end = { endedAt: updatedAt, ended: "the controller was killed" };
-      this.#manifest = changes.ended(this.#manifest, last.captured, 0, end);
-    }
-    if (isInterrupted) await this.cutTorn();
+    });
+    this.#manifest = found && changes.endedByKill(found);
+    if (!found || this.#manifest !== found) await this.cutTorn();
     await this.measure(this.#manifest?.request?.files);
   }
 
@@ -289,12 +277,4 @@ export class Folder {
   #change(change: (manifest: Manifest) => Manifest): void {
     if (this.#manifest) this.#manifest = change(this.#manifest);
   }
-}
-
-/** Renames, in place of whatever has that name. */
-async function setAside(path: string, aside: string): Promise<void> {
-  await Deno.rename(path, aside).catch(async () => {
-    await Deno.remove(aside, { recursive: true });
-    await Deno.rename(path, aside);
-  });
 }

@@ -178,6 +178,14 @@ export function retained(
   };
 }
 
+/** Ends a run that the controller was killed in, at the last write of the manifest; changes nothing if there is none. */
+export function endedByKill(manifest: Manifest): Manifest {
+  const { runs, updatedAt } = manifest;
+  const last = runs.at(-1);
+  if (!last || last.endedAt !== undefined) return manifest;
+  return ended(manifest, last.captured, 0, { endedAt: updatedAt, ended: "the controller was killed" });
+}
+
 /** Drops the details of runs that have no file any more, but for the last two. */
 export function withRunsOf(manifest: Manifest, files: readonly { readonly name: string }[]): Manifest {
   const there = new Set(files.map(runNumber));

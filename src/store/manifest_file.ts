@@ -52,6 +52,30 @@ export async function readManifest(folder: string): Promise<Manifest | undefined
   return value as Manifest;
 }
 
+/** Reads a folder's manifest, and sets aside one that cannot be read. @param onProblem is called with the reason. */
+export async function readOrSetAside(
+  folder: string,
+  onProblem: (error: unknown) => void,
+): Promise<Manifest | undefined> {
+  try {
+    return await readManifest(folder);
+  } catch (error) {
+    const path = join(folder, MANIFEST);
+    // If that fails too, the next run's manifest takes its place.
+    await setAside(path, `${path}.damaged`).catch(() => {});
+    onProblem(error);
+    return undefined;
+  }
+}
+
+/** Renames, in place of whatever has that name. */
+async function setAside(path: string, aside: string): Promise<void> {
+  await Deno.rename(path, aside).catch(async () => {
+    await Deno.remove(aside, { recursive: true });
+    await Deno.rename(path, aside);
+  });
+}
+
 /** Returns whether all that the program relies on is there; the UID becomes part of a path. */
 function isWhole(value: Partial<Manifest>): boolean {
   const { uid, namespace, pod, node, state, reason, since, annotations, request, runs, retainedSeconds = 0 } = value;

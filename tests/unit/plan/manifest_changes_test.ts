@@ -210,6 +210,23 @@ Deno.test("withClockStep() keeps the last run's twenty newest steps", () => {
   }));
 });
 
+Deno.test("endedByKill() ends a run without an end at the last write, with what it had counted, and changes no other", () => {
+  fc.assert(fc.property(manifest, request, fc.nat(), (before, asked, captured) => {
+    assertSame(changes.endedByKill(before), before);
+    const begun = changes.begun(before, pod, "node-1", asked, { n: 9, sandboxId });
+    const running = { ...changes.amended(begun, counters(captured)), updatedAt: "later" };
+    const after = changes.endedByKill(frozen(running));
+    const { endedAt, ended, captured: counted } = after.runs.at(-1)!;
+    assertEquals({ endedAt, ended, counted }, {
+      endedAt: "later",
+      ended: "the controller was killed",
+      counted: captured,
+    });
+    assertSame(after.capturedPackets, running.capturedPackets + captured);
+    assertSame(after.capturedSeconds, running.capturedSeconds);
+  }));
+});
+
 Deno.test("rearmed() counts from zero where a request was completed, and changes nothing where none was", () => {
   fc.assert(fc.property(manifest, request, (manifest, done) => {
     assertSame(changes.rearmed(manifest), manifest);
