@@ -57,6 +57,12 @@ const TABLE = {
   logFormat: setting("LOG_FORMAT", oneOf(LOG_FORMATS), "logfmt", "how lines are written"),
   maxFiles: setting("MAX_FILES", whole(1, 10_000), "100", "largest N a pod may ask for"),
   maxFileSizeMB: setting("MAX_FILE_SIZE_MB", whole(1, 2_000), "100", "largest file a pod may ask for, in MB"),
+  maxBufferMB: setting(
+    "MAX_BUFFER_MB",
+    whole(4, 1024),
+    "32",
+    "largest packet buffer a pod may ask for, in MB of the kernel's memory",
+  ),
   maxCaptures: setting("MAX_CAPTURES", whole(1, 10_000), "64", "how many captures may run at once"),
   diskBudgetMB: setting("DISK_BUDGET_MB", whole(2, 100_000_000), "1500", "MB that all captures together may claim"),
   maxCapturesPerNamespace: setting(
@@ -87,7 +93,7 @@ const TABLE = {
 type Key = keyof typeof TABLE;
 type Values = { readonly [K in Key]: Exclude<ReturnType<(typeof TABLE)[K]["parse"]>, undefined> };
 type Scope = "namespacesAllow" | "namespacesDeny";
-type Limited = "maxFiles" | "maxFileSizeMB" | "maxCaptures" | "diskBudgetMB" | "minFreePercent";
+type Limited = "maxFiles" | "maxFileSizeMB" | "maxBufferMB" | "maxCaptures" | "diskBudgetMB" | "minFreePercent";
 type LimitedPerNamespace = "maxCapturesPerNamespace" | "diskBudgetMBPerNamespace";
 
 /** The settings as the rest of the program reads them; the table above describes each. */
@@ -133,6 +139,7 @@ export function readSettings(sources: Sources, needed: readonly Key[] = ["nodeNa
   const {
     maxFiles,
     maxFileSizeMB,
+    maxBufferMB,
     maxCaptures,
     diskBudgetMB,
     maxCapturesPerNamespace,
@@ -154,6 +161,7 @@ export function readSettings(sources: Sources, needed: readonly Key[] = ["nodeNa
     limits: {
       maxFiles,
       maxFileSizeMB,
+      maxBufferMB,
       maxCaptures,
       diskBudgetMB,
       perNamespace: {

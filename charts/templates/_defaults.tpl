@@ -7,7 +7,8 @@ takes those in the place of this chart's defaults. What is there stays, also whe
   (list $v "namespaces" (dict "allow" list "deny" list))
   (list $v "readPolicy" dict)
   (list $v "reader" $reader)
-  (list $v.limits "perNamespace" dict) -}}
+  (list $v.limits "perNamespace" dict)
+  (list $v.limits "maxBufferMB" 32) -}}
 {{- if not (hasKey (index . 0) (index . 1)) }}{{ $_ := set (index . 0) (index . 1) (index . 2) }}{{ end -}}
 {{- end -}}
 {{- if not (hasKey $v.readPolicy "enabled") }}{{ $_ := set $v.readPolicy "enabled" true }}{{ end -}}

@@ -14,6 +14,7 @@ LOG_LEVEL: {{ .Values.logLevel | quote }}
 LOG_FORMAT: {{ .Values.logFormat | quote }}
 MAX_FILES: {{ .Values.limits.maxFiles | int64 | quote }}
 MAX_FILE_SIZE_MB: {{ .Values.limits.maxFileSizeMB | int64 | quote }}
+MAX_BUFFER_MB: {{ .Values.limits.maxBufferMB | int64 | quote }}
 MAX_CAPTURES: {{ .Values.limits.maxCaptures | int64 | quote }}
 DISK_BUDGET_MB: {{ .Values.limits.diskBudgetMB | int64 | quote }}
 {{- /* "" is half of the node's, for the controller too. */}}

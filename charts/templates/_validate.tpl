@@ -19,6 +19,7 @@ and `enabled` (a parent's `condition` needs it). `required` names what may not b
   (list "limits.maxCaptures" $v.limits.maxCaptures 1 10000)
   (list "limits.diskBudgetMB" $v.limits.diskBudgetMB 2 100000000)
   (list "limits.minFreePercent" $v.limits.minFreePercent 0 99)
+  (list "limits.maxBufferMB" $v.limits.maxBufferMB 4 1024)
   (list "metrics.port" $v.metrics.port 1024 65535)
   (list "terminationGracePeriodSeconds" $v.terminationGracePeriodSeconds 15 3600) -}}
 {{- range list (list "maxCaptures" 1 10000) (list "diskBudgetMB" 2 100000000) -}}

@@ -13,6 +13,8 @@ export interface AnnotationLimits {
   readonly maxFiles: number;
   /** Largest file, in MB (10^6 bytes). */
   readonly maxFileSizeMB: number;
+  /** Largest buffer of the kernel for a capture, in MB (2^20 bytes). */
+  readonly maxBufferMB: number;
   /** Longest duration, in seconds. */
   readonly maxDurationSeconds: number;
 }
@@ -32,6 +34,8 @@ export interface CaptureOptions {
   readonly durationSeconds?: number;
   /** Packets, summed over runs; undefined: until removed. */
   readonly packets?: number;
+  /** Megabytes (2^20 bytes) of the kernel's buffer: tcpdump's -B; undefined: `DEFAULT_BUFFER_MB`. */
+  readonly bufferMB?: number;
 }
 
 type Field = keyof CaptureOptions;
@@ -51,6 +55,8 @@ interface Option<F extends Field> extends Reader<ValueOf<F>> {
   readonly type: "text" | "amount";
   /** The value where no annotation gives one; undefined: none. */
   readonly initial: CaptureOptions[F];
+  /** What a user reads where there is no such value. @default "none" */
+  readonly otherwise?: string;
   /** Returns the value as a user writes it. @default String */
   text?(value: ValueOf<F>): string;
   /**
@@ -69,6 +75,8 @@ interface Option<F extends Field> extends Reader<ValueOf<F>> {
 export const DEFAULT_SNAPLEN = 262_144;
 /** Megabytes of each file where an annotation gives none. */
 export const DEFAULT_FILE_SIZE_MB = 1;
+/** Megabytes of the kernel's buffer where an annotation gives none: no loss in bursts where tcpdump's own 2 MiB lose. */
+export const DEFAULT_BUFFER_MB = 4;
 
 const MIN_SNAPLEN = 64;
 /** tcpdump reads -c into an int. */
@@ -148,6 +156,15 @@ const ROWS = {
     clause: (packets) => `for ${count(packets, "packet")}`,
     flag: { value: "<n>", help: "stop after this many packets" },
   }),
+  "buffer-size": option({
+    field: "bufferMB",
+    type: "amount",
+    initial: undefined,
+    otherwise: String(DEFAULT_BUFFER_MB),
+    ...buffer(),
+    clause: (megabytes) => `buffer of ${megabytes} MB`,
+    flag: { value: "<MB>", help: "size of the kernel's packet buffer in MB" },
+  }),
 };
 
 export type OptionName = keyof typeof ROWS;
@@ -159,8 +176,8 @@ export const OPTION_NAMES = Object.keys(ROWS) as readonly OptionName[];
 
 /** Returns the value of an option that no annotation gives, as a user reads it. */
 export function initialText(name: OptionName): string {
-  const { initial, text = String } = OPTIONS[name];
-  return initial === undefined ? "none" : text(initial);
+  const { initial, text = String, otherwise = "none" } = OPTIONS[name];
+  return initial === undefined ? otherwise : text(initial);
 }
 
 /** Reads a decimal whole number of ASCII digits; blanks around it are allowed. */
@@ -171,6 +188,18 @@ export function whole(least: number, most: (limits: AnnotationLimits) => number)
       const digits = /^[ \t\r\n]*([0-9]{1,15})[ \t\r\n]*$/.exec(text)?.[1];
       const number = Number(digits ?? NaN);
       return number >= least && number <= most(limits) ? number : undefined;
+    },
+  };
+}
+
+/** Reads the size of a buffer. The default asks for nothing, so that requests of the version before, which knew none, are the same. */
+function buffer(): Reader<number> {
+  const { mustBe, read } = whole(1, ({ maxBufferMB }) => maxBufferMB);
+  return {
+    mustBe,
+    read(text, limits) {
+      const megabytes = read(text, limits);
+      return megabytes === DEFAULT_BUFFER_MB ? "" : megabytes;
     },
   };
 }

@@ -3,6 +3,7 @@
  * that this relies on is of 4.99 (measured): it reads its signals only once it says `listening on`, SIGUSR1 prints its counters,
  * SIGTERM loses what the kernel has not handed over yet, which is at most the last second.
  */
+import { DEFAULT_BUFFER_MB } from "../spec/options.ts";
 import { type CaptureRequest, tcpdumpFlags } from "../spec/request.ts";
 import { confined, enterNetns, ENV } from "./confine.ts";
 import { type Counters, countersIn, isCounter } from "./counters.ts";
@@ -13,8 +14,6 @@ import { flushBuffer } from "./tcpdump_buffer.ts";
 import { settledWithin } from "../base/timeout.ts";
 import { CAPTURE_TIMING } from "../timing.ts";
 
-/** KiB of kernel buffer (-B): without loss in bursts where the 2 MiB default loses; tcpdump maps as much memory. */
-const BUFFER_KIB = 4096;
 /** How much of what tcpdump says is read at once: it says some lines of some 80 bytes. */
 const STDERR_BYTES = 1024;
 /** After SIGTERM tcpdump writes its last counters and exits; if it has not by then, it hangs. */
@@ -47,7 +46,7 @@ export function tcpdumpArgv(options: Omit<TcpdumpOptions, "onLine">): string[] {
   return confined(tcpdumpWords(options), {
     enter: enterNetns(options),
     capabilities: ["cap_net_raw", "cap_setgid", "cap_setuid"],
-    memoryMB: FILTER_MEMORY_MB + OWN_MEMORY_MB + Math.ceil(BUFFER_KIB / 1000),
+    memoryMB: FILTER_MEMORY_MB + OWN_MEMORY_MB + Math.ceil(bufferKiB(options.request) * 1024 / 1e6),
   });
 }
 
@@ -60,11 +59,16 @@ export function tcpdumpWords(options: Omit<TcpdumpOptions, "onLine" | "nsenter" 
     ...["-n", "-p"],
     ...["-C", String(request.fileSizeMB), "-W", String(request.files)],
     ...tcpdumpFlags(request),
-    ...["-Z", "root", "-U", "-B", String(BUFFER_KIB)],
+    ...["-Z", "root", "-U", "-B", String(bufferKiB(request))],
     ...(options.packets === undefined ? [] : ["-c", String(options.packets)]),
     ...["-w", options.file],
     ...(request.filter === undefined ? [] : ["--", request.filter]),
   ];
+}
+
+/** Returns the KiB of the kernel's buffer (-B), which tcpdump maps: it is the node's memory, not the container's. */
+function bufferKiB({ bufferMB = DEFAULT_BUFFER_MB }: CaptureRequest): number {
+  return bufferMB * 1024;
 }
 
 /** A running tcpdump. It must be ended by `kill` or `flush`, or end by itself: `exited` then resolves. */

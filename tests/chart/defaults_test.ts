@@ -27,6 +27,7 @@ Deno.test("the chart's defaults are what is promised", async () => {
       diskBudgetMB: 1500,
       perNamespace: { maxCaptures: "", diskBudgetMB: "" },
       minFreePercent: 16,
+      maxBufferMB: 32,
       maxDuration: "24h",
     },
     namespaces: { allow: [], deny: [] },

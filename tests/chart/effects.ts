@@ -159,6 +159,7 @@ export const EFFECTS: readonly Effect[] = [
   setting("limits.perNamespace.maxCaptures", 2, "MAX_CAPTURES_PER_NAMESPACE"),
   setting("limits.perNamespace.diskBudgetMB", 300, "DISK_BUDGET_MB_PER_NAMESPACE"),
   setting("limits.minFreePercent", 20, "MIN_FREE_PERCENT"),
+  setting("limits.maxBufferMB", 64, "MAX_BUFFER_MB"),
   setting("limits.maxDuration", "90m", "MAX_DURATION"),
   setting("namespaces.allow", ["shop", "team-a"], "NAMESPACES_ALLOW"),
   setting("namespaces.deny", ["kube-system"], "NAMESPACES_DENY"),

@@ -49,6 +49,7 @@ Deno.test("the controller takes the least and the most that the chart lets throu
     diskBudgetMB: 2,
     perNamespace: { maxCaptures: 1, diskBudgetMB: 2 },
     minFreePercent: 0,
+    maxBufferMB: 4,
     maxDuration: "1s",
   };
   const most = {
@@ -58,6 +59,7 @@ Deno.test("the controller takes the least and the most that the chart lets throu
     diskBudgetMB: 100_000_000,
     perNamespace: { maxCaptures: 10_000, diskBudgetMB: 100_000_000 },
     minFreePercent: 99,
+    maxBufferMB: 1_024,
     maxDuration: "8760h",
   };
   const both: Values[] = [

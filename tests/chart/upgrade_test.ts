@@ -7,7 +7,7 @@ import { ApiServer } from "../rig/apiserver.ts";
 import { ROOT } from "../rig/cli.ts";
 import { type Any, CHART, HELM, render, Rendered, type Values } from "./helm.ts";
 
-/** The last commit of chart 0.1.0 that lacks namespaces, readPolicy, reader and limits.perNamespace. */
+/** The last commit of chart 0.1.0 that lacks namespaces, readPolicy, reader, limits.perNamespace and limits.maxBufferMB. */
 const EARLIER = "cba36af";
 
 /** Objects in one order, whatever helm's. */

@@ -25,6 +25,7 @@ Deno.test("readSettings() needs the node's name only", () => {
     limits: {
       maxFiles: 100,
       maxFileSizeMB: 100,
+      maxBufferMB: 32,
       maxCaptures: 64,
       diskBudgetMB: 1500,
       perNamespace: { maxCaptures: 32, diskBudgetMB: 750 },
@@ -88,6 +89,7 @@ Deno.test("readSettings() refuses a bad value and names the setting, what it mus
     ["MAX_FILES", ["0", "10001", "5x", "1.5"], /a whole number from 1 to 10000/],
     ["MAX_CAPTURES_PER_NAMESPACE", ["0", "half", " "], /a whole number from 1 to 10000, or nothing/],
     ["DISK_BUDGET_MB_PER_NAMESPACE", ["1", "50%"], /a whole number from 2 to 100000000, or nothing/],
+    ["MAX_BUFFER_MB", ["3", "1025", "8MB"], /a whole number from 4 to 1024/],
     ["MIN_FREE_PERCENT", ["100", "16%"], /a whole number from 0 to 99/],
     ["METRICS_ENABLED", ["yes", "TRUE", "1", ""], /true or false/],
     ["LOG_LEVEL", ["INFO", "trace"], /one of debug, info, warn, error/],

@@ -38,6 +38,7 @@ export function requestChanges(key: string, options: RequestOptions, env: Readon
   const asked = readAnnotations(set, key, {
     maxFiles: Number(env.MAX_FILES ?? 100),
     maxFileSizeMB: Number(env.MAX_FILE_SIZE_MB ?? 100),
+    maxBufferMB: Number(env.MAX_BUFFER_MB ?? 32),
     maxDurationSeconds: parseDuration(env.MAX_DURATION ?? "") ?? 86_400,
   });
   if (asked.kind !== "valid") {

@@ -15,7 +15,7 @@ Deno.test("the controller carries out annotations", async (t) => {
   await using node = await NodeRig.start();
   let controller = await node.startController({ DISK_BUDGET_MB: "5000" });
 
-  await t.step("filter, snaplen, interface, direction, file-size become tcpdump's options", async () => {
+  await t.step("filter, snaplen, interface, direction, file-size, buffer-size become tcpdump's options", async () => {
     const pod = await node.startPod("options", {
       annotations: {
         [KEY]: "3",
@@ -24,13 +24,14 @@ Deno.test("the controller carries out annotations", async (t) => {
         [`${KEY}/interface`]: "lo",
         [`${KEY}/direction`]: "in",
         [`${KEY}/file-size`]: "2",
+        [`${KEY}/buffer-size`]: "32",
       },
     });
     const { argv } = await node.capturing(pod);
     const words = argv.slice(1).join(" ");
     assertEquals(
       words,
-      `-n -p -C 2 -W 3 -s 64 -i lo -Q in -Z root -U -B 4096 -w ${
+      `-n -p -C 2 -W 3 -s 64 -i lo -Q in -Z root -U -B 32768 -w ${
         node.folderOf(pod)
       }/capture-options.pcap -- udp port 9`,
     );

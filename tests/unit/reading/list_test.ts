@@ -62,6 +62,7 @@ const requests = fc.record<Record<keyof CaptureRequest, unknown>>({
   filter: option(fc.constantFrom("udp", "tcp port 80")),
   durationSeconds: option(fc.constantFrom(1, 60, 5400)),
   packets: option(fc.constantFrom(1, 1000)),
+  bufferMB: option(fc.constantFrom(1, 32)),
 }).map((request) => JSON.parse(JSON.stringify(request)) as CaptureRequest);
 
 Deno.test("list() shows every option that is not the default, and no other, with and without a folder", async () => {
@@ -86,7 +87,7 @@ Deno.test("list() shows every option that is not the default, and no other, with
           const all = { files: String(request.files), ...shown, ...(filter === null ? {} : { filter }) };
           const annotations = Object.entries(all).map(([name, value]) => [name === "files" ? "k" : `k/${name}`, value]);
           return readAnnotations(Object.fromEntries(annotations), "k", {
-            ...{ maxFiles: 100, maxFileSizeMB: 100, maxDurationSeconds: 86_400 },
+            ...{ maxFiles: 100, maxFileSizeMB: 100, maxBufferMB: 32, maxDurationSeconds: 86_400 },
           });
         };
         assertEquals(asked(options), { kind: "valid", request, hold: false });

@@ -4,7 +4,7 @@ import { readAnnotations, requestHash, SUB_KEYS } from "../../../src/spec/annota
 import { initialText, OPTION_NAMES, OPTIONS } from "../../../src/spec/options.ts";
 
 const KEY = "tcpdump.antrea.io";
-const LIMITS = { maxFiles: 100, maxFileSizeMB: 100, maxDurationSeconds: 86_400 };
+const LIMITS = { maxFiles: 100, maxFileSizeMB: 100, maxBufferMB: 32, maxDurationSeconds: 86_400 };
 const read = (annotations: Record<string, string>) => readAnnotations(annotations, KEY, LIMITS);
 const sub = (name: string, value: string) => read({ [KEY]: "5", [`${KEY}/${name}`]: value });
 
@@ -70,6 +70,7 @@ Deno.test("readAnnotations() reads each sub-key", () => {
     [`${KEY}/direction`]: "in",
     [`${KEY}/duration`]: "10m",
     [`${KEY}/packets`]: "1000",
+    [`${KEY}/buffer-size`]: "16",
     [`${KEY}/hold`]: "true",
   });
   assertEquals(asked, {
@@ -83,6 +84,7 @@ Deno.test("readAnnotations() reads each sub-key", () => {
       filter: "tcp port 80",
       durationSeconds: 600,
       packets: 1000,
+      bufferMB: 16,
     },
     hold: true,
   });
@@ -103,6 +105,8 @@ Deno.test("readAnnotations() refuses values of sub-keys that are out of bounds",
     ["duration", "-5s"],
     ["packets", "0"],
     ["packets", "2147483648"],
+    ["buffer-size", "0"],
+    ["buffer-size", "33"],
     ["hold", "yes"],
     ["filter", "tcp\u0000port"],
     ["filter", "host \u009b31m"],
@@ -180,6 +184,9 @@ Deno.test("readAnnotations() takes each sub-key up to its bounds, with blanks ar
     ["duration", "24h", "durationSeconds", 86_400],
     ["packets", "1", "packets", 1],
     ["packets", "2147483647", "packets", 2_147_483_647],
+    ["buffer-size", "1", "bufferMB", 1],
+    ["buffer-size", " 4 ", "bufferMB", undefined],
+    ["buffer-size", "32", "bufferMB", 32],
     ["filter", `\t${"x".repeat(8191)}`, "filter", "x".repeat(8191)],
     ["filter", "  ", "filter", undefined],
   ];
@@ -203,6 +210,7 @@ Deno.test("readAnnotations() says what each sub-key must be, and what it is", ()
     ["direction", "in, out or inout"],
     ["duration", "a duration such as 30s, 10m or 2h, from 1s to 24h"],
     ["packets", "a whole number from 1 to 2147483647"],
+    ["buffer-size", "a whole number from 1 to 32"],
     ["hold", "true or false"],
   ];
   for (const [name, range] of mustBe) {
@@ -248,6 +256,7 @@ Deno.test("readAnnotations() answers anything with a request within the limits o
     "/direction",
     "/duration",
     "/packets",
+    "/buffer-size",
     "/hold",
     "/other",
   ];
@@ -261,10 +270,10 @@ Deno.test("readAnnotations() answers anything with a request within the limits o
         assert(asked.problem.length < 500);
       }
       if (asked.kind === "valid") {
-        const { files, fileSizeMB, snaplen, durationSeconds = 1, interface: name } = asked.request;
+        const { files, fileSizeMB, snaplen, durationSeconds = 1, bufferMB = 1, interface: name } = asked.request;
         assert(
           files >= 1 && files <= 100 && fileSizeMB >= 1 && fileSizeMB <= 100 && snaplen >= 64 &&
-            durationSeconds <= 86_400,
+            durationSeconds <= 86_400 && bufferMB >= 1 && bufferMB <= 32,
         );
         assert(!name.startsWith("-") && !name.includes("/"));
       }
@@ -293,5 +302,6 @@ Deno.test("each option says what the plugin's help and the annotations' table sh
     ["direction", "text", "inout", "<in|out|inout>", "of the packets, seen from the pod"],
     ["duration", "amount", "none", "<time>", "stop after capturing for this long: 30s, 10m, 2h"],
     ["packets", "amount", "none", "<n>", "stop after this many packets"],
+    ["buffer-size", "amount", "4", "<MB>", "size of the kernel's packet buffer in MB"],
   ]);
 });

@@ -20,6 +20,7 @@ const OPTIONS: [change: Partial<CaptureRequest>, words: string, option: Record<s
   [{ filter: "tcp port 80" }, "5 files of 1 MB, filter tcp port 80", {}],
   [{ durationSeconds: 600 }, "5 files of 1 MB, for 10m", { duration: "10m" }],
   [{ packets: 1 }, "5 files of 1 MB, for 1 packet", { packets: "1" }],
+  [{ bufferMB: 16 }, "5 files of 1 MB, buffer of 16 MB", { "buffer-size": "16" }],
 ];
 
 Deno.test("describe() and optionsOf() tell what is not the default, and nothing else", () => {
@@ -32,7 +33,7 @@ Deno.test("describe() and optionsOf() tell what is not the default, and nothing 
   const all = Object.assign({}, PLAIN, ...OPTIONS.map(([change]) => change)) as CaptureRequest;
   strictEqual(
     describe(all),
-    "1 file of 20 MB, filter tcp port 80, 96 bytes of each packet, interface eth0, direction in, for 10m, for 1 packet",
+    "1 file of 20 MB, filter tcp port 80, 96 bytes of each packet, interface eth0, direction in, for 10m, for 1 packet, buffer of 16 MB",
   );
   assertEquals(optionsOf(all), Object.assign({}, ...OPTIONS.map(([, , option]) => option)));
 });
@@ -51,6 +52,7 @@ Deno.test("fingerprint() is another for each option, and stays readable by the v
   strictEqual(fingerprint(newer), '[5,1,262144,"any","inout",null,null,null,["later",true],["latest",5]]');
   const full = { ...PLAIN, filter: "tcp", durationSeconds: 60, packets: 7 };
   strictEqual(fingerprint(full), '[5,1,262144,"any","inout","tcp",60,7]');
+  strictEqual(fingerprint({ ...PLAIN, bufferMB: 8 }), '[5,1,262144,"any","inout",null,null,null,["bufferMB",8]]');
 });
 
 Deno.test("processFingerprint() leaves out the duration, which only the controller counts", () => {

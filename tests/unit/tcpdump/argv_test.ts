@@ -1,9 +1,9 @@
-import { deepStrictEqual as assertEquals } from "node:assert/strict";
+import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import fc from "fast-check";
 import { tcpdumpArgv } from "../../../src/tcpdump/tcpdump.ts";
 
 Deno.test("tcpdumpArgv() is the promised command, with the filter as the one argument after --", () => {
-  const argv = (filter?: string) =>
+  const argv = (filter?: string, bufferMB?: number) =>
     tcpdumpArgv({
       tcpdump: "/usr/local/bin/tcpdump",
       nsenter: "/usr/bin/nsenter",
@@ -14,6 +14,7 @@ Deno.test("tcpdumpArgv() is the promised command, with the filter as the one arg
         interface: "any",
         direction: "inout",
         ...(filter === undefined ? {} : { filter }),
+        ...(bufferMB === undefined ? {} : { bufferMB }),
       },
       netnsPath: "/run/netns/cni-1",
       file: "/captures/default/web/capture-web.pcap",
@@ -26,6 +27,8 @@ Deno.test("tcpdumpArgv() is the promised command, with the filter as the one arg
       "/usr/local/bin/tcpdump -n -p -C 1 -W 5 -s 262144 -i any -Z root -U -B 4096 " +
       "-w /captures/default/web/capture-web.pcap",
   );
+  assert(argv(undefined, 32).join(" ").includes(" --as=114000000 "), "it maps its buffer");
+  assert(argv(undefined, 32).join(" ").includes(" -B 32768 "));
   fc.assert(
     fc.property(fc.oneof(fc.string(), fc.constantFrom("-z sh", "-w /etc/passwd", "; id", "$(id)", "--")), (filter) => {
       const vector = argv(filter);

@@ -28,6 +28,7 @@ Deno.test("requestChanges() sets what is asked for and removes what an earlier r
     [`${KEY}/direction`]: null,
     [`${KEY}/duration`]: "10m",
     [`${KEY}/packets`]: null,
+    [`${KEY}/buffer-size`]: null,
     [`${KEY}/hold`]: null,
   });
   strictEqual(describe(request), "7 files of 1 MB, filter tcp port 80, for 10m");
@@ -53,11 +54,14 @@ Deno.test("requestChanges() refuses a value by the name of its flag, and says wh
 Deno.test("requestChanges() keeps to the limits that the controller was installed with", () => {
   ok(requestChanges(KEY, { files: "150", values: {} }, { MAX_FILES: "200" }));
   throws(() => requestChanges(KEY, { files: "150", values: {} }, {}), /from 1 to 100/);
+  const buffer = { files: "5", values: { "buffer-size": "40" } };
+  ok(requestChanges(KEY, buffer, { MAX_BUFFER_MB: "64" }));
+  throws(() => requestChanges(KEY, buffer, {}), /--buffer-size must be a whole number from 1 to 32: got "40"/);
   throws(() => requestChanges(KEY, { files: "5", values: { duration: "2h" } }, { MAX_DURATION: "1h" }), UsageFailure);
 });
 
 Deno.test("requestChanges() asks for what the controller reads, whatever the values, or refuses", () => {
-  const limits = { maxFiles: 100, maxFileSizeMB: 100, maxDurationSeconds: 86_400 };
+  const limits = { maxFiles: 100, maxFileSizeMB: 100, maxBufferMB: 32, maxDurationSeconds: 86_400 };
   fc.assert(fc.property(
     fc.oneof(fc.string(), fc.nat(200).map(String)),
     fc.record({ filter: fc.string(), snaplen: fc.oneof(fc.string(), fc.nat().map(String)) }, { requiredKeys: [] }),
@@ -93,7 +97,7 @@ Deno.test("changesNothing() is true only when every annotation is as it would be
   ok(!changesNothing({ [KEY]: "5" }, changes));
 });
 
-const LIMITS = { maxFiles: 100, maxFileSizeMB: 100, maxDurationSeconds: 86_400 };
+const LIMITS = { maxFiles: 100, maxFileSizeMB: 100, maxBufferMB: 32, maxDurationSeconds: 86_400 };
 /** Two values of each option, as annotations have them, neither the default. */
 const OPTIONS = {
   filter: ["udp", "tcp port 80"],
@@ -103,6 +107,7 @@ const OPTIONS = {
   direction: ["in", "out"],
   duration: ["30s", "10m"],
   packets: ["10", "100"],
+  "buffer-size": ["1", "32"],
   hold: ["true", "true"],
 } as const;
 
