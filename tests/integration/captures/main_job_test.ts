@@ -181,7 +181,7 @@ Deno.test("the controller", async (t) => {
     await node.server.deletePod(pod.name);
   });
 
-  await t.step("refuses a pod on the node's network, and says why", async () => {
+  await t.step("refuses a pod on the node's network, and reports why", async () => {
     const pod = await node.startPod("host", { annotations: { [KEY]: "5" }, hostNetwork: true });
     const { note } = await node.hasEvent(pod, "CaptureRejected");
     assert(note.includes("allowHostNetworkPods"), note);

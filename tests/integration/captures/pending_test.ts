@@ -32,7 +32,7 @@ Deno.test("pods without a sandbox", async (t) => {
     node.proxy.requests.filter(({ method, url }) => method === "GET" && url.pathname.endsWith(`/pods/${name}`)).length;
 
   await t.step(
-    "one of this node is listed and told what it waits for, in 5 s, then captured when its sandbox comes",
+    "one of this node is listed with what it waits for, in 5 s, then captured when its sandbox comes",
     async () => {
       const pod = await node.createPod("waits", { annotations: { [KEY]: "3" } });
       await setStatus("waits", CREATING);
@@ -55,7 +55,7 @@ Deno.test("pods without a sandbox", async (t) => {
     },
   );
 
-  await t.step("one that has finished is told and listed as finished", async () => {
+  await t.step("one that has finished is reported and listed as finished", async () => {
     const pod = await node.createPod("done", { annotations: { [KEY]: "3" } });
     await setStatus("done", { phase: "Succeeded" });
     const { note } = await node.hasEvent(pod, "CaptureStopped");
@@ -68,7 +68,7 @@ Deno.test("pods without a sandbox", async (t) => {
   });
 
   await t.step(
-    "one of another node, which a server shows that ignores the selector, is neither told nor listed",
+    "one of another node, which a server shows that ignores the selector, is neither reported nor listed",
     async () => {
       node.proxy.rewrite = (url) => url.searchParams.delete("fieldSelector");
       node.proxy.cutWatches();

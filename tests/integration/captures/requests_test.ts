@@ -140,7 +140,7 @@ Deno.test("the controller carries out annotations", async (t) => {
   );
 
   await t.step(
-    "an edit with a filter that does not compile stops the capture, says so and keeps the files",
+    "an edit with a filter that does not compile stops the capture, reports it and keeps the files",
     async () => {
       const pod = await node.startPod("mistyped", { annotations: { [KEY]: "3" } });
       await node.capturing(pod);

@@ -29,7 +29,7 @@ async function tear(path: string): Promise<void> {
   await file.write(new Uint8Array(7));
 }
 
-Deno.test("a restart of the controller tells nothing again, and keeps the time since when it is so", async () => {
+Deno.test("a restart of the controller reports nothing again, and keeps the time of the state", async () => {
   await using world = await World.start();
   for (const [name, annotations] of [["done", { "": "3", packets: "7" }], ["bad", { "": "3" }]] as const) {
     world.sandbox(name);
@@ -118,7 +118,7 @@ Deno.test("start_duration_seconds is of what was asked for, not of each tcpdump 
   assertEquals(await count(), 2);
 });
 
-Deno.test("what failed in one sandbox does not keep another waiting", async () => {
+Deno.test("a failure in one sandbox causes no back-off in another", async () => {
   // Longer than anything here is waited for.
   await using world = await World.start({ timing: { retry: { first: 60_000, most: 60_000 } } });
   world.steer("fail", "boom");
@@ -130,7 +130,7 @@ Deno.test("what failed in one sandbox does not keep another waiting", async () =
   await world.capturing("web");
 });
 
-Deno.test("what is asked for and has no folder is listed, also if its sandbox comes later", async () => {
+Deno.test("a request without a folder is listed, also if its sandbox comes later", async () => {
   await using world = await World.start();
   world.annotate("bad", { "": "x" });
   world.annotate("held", { "": "3", hold: "true" });
@@ -144,7 +144,7 @@ Deno.test("what is asked for and has no folder is listed, also if its sandbox co
   assertEquals(await world.listed(), ["bad:rejected", "held:held"]);
 });
 
-Deno.test("the list is written again when that did not work", async () => {
+Deno.test("the list is written again after a write that failed", async () => {
   await using world = await World.start();
   await waitFor("the first list", () => exists(join(world.directory.path, ".not-capturing.json")), { everyMs: 5 });
   const { rename } = Deno;
@@ -164,7 +164,7 @@ Deno.test("the list is written again when that did not work", async () => {
   }
 });
 
-Deno.test("a pod of the same name with the same fault is told so too, and its numbers begin with nothing", async () => {
+Deno.test("a pod of the same name with the same fault gets an Event of its own, and its numbers begin at zero", async () => {
   await using world = await capturing();
   world.annotate("web", { "": "x" });
   await world.told(/^uid-web CaptureRejected/);
@@ -250,7 +250,7 @@ Deno.test("a pod that is deleted while its sandbox lives is flushed where its fi
   assertEquals([manifest.state, manifest.runs[0].captured, manifest.runs[0].ended], ["retained", 7, "pod deleted"]);
 });
 
-Deno.test("no flush is waited for once the files are to go, nor by the next pod of the name", async () => {
+Deno.test("nothing waits for a flush once the files are to be deleted, nor does the next pod of the name", async () => {
   const { flush } = Run.prototype;
   try {
     for (const next of ["un-annotated", "gone", "replaced"]) {
@@ -279,7 +279,7 @@ Deno.test("no flush is waited for once the files are to go, nor by the next pod 
   }
 });
 
-Deno.test("a pod is not told of the start of an earlier one's tcpdump", async () => {
+Deno.test("a pod gets no Event about the start of an earlier one's tcpdump", async () => {
   await using world = await World.start();
   const { kill } = Run.prototype;
   world.steer("mute", "");

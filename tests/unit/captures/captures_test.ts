@@ -180,7 +180,7 @@ Deno.test("Captures never takes a place away for files that have appeared, and g
   assertEquals(world.events.filter((event) => /uid-b Capture(Rejected|Stopped)/.test(event)), []);
 });
 
-Deno.test("Captures keeps no more than N files also when a run ends at once, but for a reader", async () => {
+Deno.test("Captures keeps no more than N files also when a run ends at once, except for a reader", async () => {
   await using world = await World.start();
   world.sandbox("web");
   world.annotate("web", { "": "3" });
@@ -264,7 +264,7 @@ Deno.test("Captures gives the room of retained files away that a purge has delet
   await world.capturing("b");
 });
 
-Deno.test("Captures looks after the others, and goes on turning, while a disk hangs", async () => {
+Deno.test("Captures serves the other captures, and goes on ticking, while a disk hangs", async () => {
   let looks = 0;
   const hang = <T>() => new Promise<T>(() => {});
   const look = () => looks++ === 0 ? Promise.resolve(false) : hang<boolean>();
@@ -294,7 +294,7 @@ Deno.test("Captures looks after the others, and goes on turning, while a disk ha
   }
 });
 
-Deno.test("Captures goes on turning while a disk lists a folder, but does not say how large its files are", async () => {
+Deno.test("Captures goes on ticking while a disk lists a folder, but not the sizes of its files", async () => {
   await using world = await World.start();
   for (const name of ["a", "b"]) {
     world.sandbox(name);

@@ -73,7 +73,7 @@ async function isRight(world: World, name: string, pod: Pod | undefined): Promis
   return state;
 }
 
-Deno.test("Captures ends up right, whatever happens, in whatever order", async () => {
+Deno.test("Captures settles as the invariant demands, whatever happens, in whatever order", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(happening, { minLength: 30, maxLength: 30 }),

@@ -25,7 +25,7 @@ function start(nodeName: string | undefined, options: WorldOptions & { why?: str
 const reason = async (world: World) =>
   JSON.parse(await Deno.readTextFile(`${world.directory.path}/.not-capturing.json`));
 
-Deno.test("a pod of this node that waits for its sandbox is listed and told why, once a request, and then captured", async () => {
+Deno.test("a pod of this node that waits for its sandbox is listed, gets one Event for each request, and is then captured", async () => {
   await using world = await start("node-1");
   world.annotate("web", { "": "3" });
   assertEquals(await world.told(/CapturePending/), `uid-web CapturePending: T${WAITS.slice(1)}`);
@@ -54,7 +54,7 @@ Deno.test("a pod of this node that waits for its sandbox is listed and told why,
   assertEquals(world.looks.length, looks);
 });
 
-Deno.test("a pod that is created again under its name gets its own words and first answers, though it asks for the same", async () => {
+Deno.test("a pod that is created again under its name gets Events and first answers of its own, though it asks for the same", async () => {
   await using world = await start("node-1");
   for (const uid of ["u1", "u2"]) {
     world.annotate("web", { "": "3" }, { uid });
@@ -69,7 +69,7 @@ Deno.test("a pod that is created again under its name gets its own words and fir
   assertEquals(world.answers, [...answers, ...answers]);
 });
 
-Deno.test("a pod that has its sandbox soon, or is another node's, is neither told nor listed nor asked for again", async () => {
+Deno.test("a pod that has its sandbox soon, or is another node's, is neither reported nor listed nor looked up again", async () => {
   await using world = await start("node-2");
   world.annotate("web", { "": "3" });
   world.annotate("bad", { "": "no number" });
@@ -84,7 +84,7 @@ Deno.test("a pod that has its sandbox soon, or is another node's, is neither tol
   assertEquals(await world.listed(), []);
 });
 
-Deno.test("a request that is refused is told so though its pod has no sandbox", async () => {
+Deno.test("a request that is refused is reported so though its pod has no sandbox", async () => {
   await using world = await start("node-1");
   world.annotate("bad", { "": "no number" });
   await world.told(/uid-bad CaptureRejected/);
@@ -92,7 +92,7 @@ Deno.test("a request that is refused is told so though its pod has no sandbox", 
   assertEquals(world.events.length, 1);
 });
 
-Deno.test("a finished pod is told so as an answer, asked for once, and not told again after its capture or a restart", async () => {
+Deno.test("a finished pod gets one Event as an answer, is looked up once, and gets no other after its capture or a restart", async () => {
   const world = await start("node-1", { why: FINISHED, hasFinished: true });
   world.annotate("late", { "": "3" });
   assertEquals(await world.told(/uid-late/), `uid-late CaptureStopped: T${FINISHED.slice(1)}`);
@@ -123,7 +123,7 @@ Deno.test("a finished pod is told so as an answer, asked for once, and not told 
   assertEquals(again.events, []);
 });
 
-Deno.test("pods are asked for a few at a time, later and later, and what fails is tried again and logged once", async () => {
+Deno.test("pods are looked up a few at a time with growing waits, and what fails is tried again and logged once", async () => {
   await using world = await start("node-1", { timing: { look: { first: 10, again: 300, most: 300 } } });
   let now = 0, most = 0;
   world.statusOf = async () => {
@@ -144,7 +144,7 @@ Deno.test("pods are asked for a few at a time, later and later, and what fails i
   assert(world.lines.some((line) => line.startsWith("cannot find out why the pod has no sandbox")));
 });
 
-Deno.test("while the runtime does not answer, no pod is said to have no sandbox", async () => {
+Deno.test("while the runtime does not answer, no pod is reported to have no sandbox", async () => {
   await using world = await start("node-1", {
     before: (world) => {
       world.looking = Promise.reject(new Error("the runtime does not answer"));

@@ -32,7 +32,7 @@ async function removing(world: World): Promise<{ readonly go: () => void }> {
   return { go: held.resolve };
 }
 
-Deno.test("a pod that takes the name while files are deleted is told nothing of them", async () => {
+Deno.test("a pod that takes the name while files are deleted gets no Event about them", async () => {
   await using world = await World.start();
   const removal = await removing(world);
   replace(world);
@@ -55,7 +55,7 @@ Deno.test("an annotation that is back while files are deleted gets an answer of 
   ]);
 });
 
-Deno.test("a pod that takes the name while a start fails is started at once, and told of no failure", async () => {
+Deno.test("a pod that takes the name while a start fails is captured at once, and gets no Event about the failure", async () => {
   // The back-off is longer than the test.
   await using world = await World.start({ timing: { retry: { first: 600_000, most: 600_000 } } });
   const { directory } = world;

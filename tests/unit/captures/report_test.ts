@@ -25,7 +25,7 @@ function settle(report: Report, reason: string, request = HASH): void {
   if (news) report.say(news, request, pod, false);
 }
 
-Deno.test("a rejection that a restarted controller words otherwise is told no second time, and is as old as it was", () => {
+Deno.test("a rejection that a restarted controller words otherwise is reported no second time, and keeps its time", () => {
   const { report, notes } = restored();
   settle(report, "as it is said now");
   assert.deepEqual(notes, []);
@@ -33,7 +33,7 @@ Deno.test("a rejection that a restarted controller words otherwise is told no se
   assert.deepEqual(report.desired, { state: "rejected", reason: "as it is said now" });
 });
 
-Deno.test("a rejection is told for another reason later, and for another request at once", () => {
+Deno.test("a rejection is reported for another reason later, and for another request at once", () => {
   const later = restored();
   settle(later.report, "as it is said now");
   settle(later.report, "another reason");

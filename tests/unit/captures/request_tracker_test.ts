@@ -71,7 +71,7 @@ Deno.test("RequestTracker measures from when a request is first seen, once", () 
   assert(request.started()! >= 0);
 });
 
-Deno.test("RequestTracker says what a pod without a sandbox waits for, until it has one, and for how long it has had none", () => {
+Deno.test("RequestTracker reports what a pod without a sandbox waits for, until it has one, and for how long it has had none", () => {
   const { now } = performance;
   let later = 0;
   performance.now = () => now.call(performance) + later;

@@ -131,7 +131,7 @@ Deno.test("Captures names an interface that is missing or down, and those that t
   }
 });
 
-Deno.test("a start that failed is not told on the next pod of the name, though it came while the cause was looked for", async () => {
+Deno.test("a start that failed is not reported on the next pod of the name, though it came while the cause was looked for", async () => {
   await using world = await World.start();
   const listing = join(world.dir, "listing");
   world.steer("devices", `touch ${listing}; while [ -e "$here/fail" ]; do sleep 0.01; done`);
