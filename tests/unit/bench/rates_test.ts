@@ -1,6 +1,7 @@
 import { deepStrictEqual as assertEquals, match as assertMatch, ok, throws as assertThrows } from "node:assert/strict";
 import type { Figure } from "../../bench/figures.ts";
 import { frame } from "../../bench/flood.ts";
+import { checkNoGap, numbersOf } from "../../bench/numbers.ts";
 import { losslessUpTo, PANELS, pointsOf, WAYS } from "../../bench/rates.ts";
 import { lossPicture, lossTable, withTable } from "../../bench/rates_page.ts";
 
@@ -63,4 +64,30 @@ Deno.test("frame() is a datagram whose headers a kernel accepts", () => {
   let sum = 0;
   for (let at = 14; at < 34; at += 2) sum += view.getUint16(at);
   ok((sum & 0xffff) + (sum >> 16) === 0xffff, "the header's checksum");
+});
+
+Deno.test("numbersOf() reads the numbers of the flood's packets alone, and checkNoGap() finds the one that is missing", () => {
+  const file = (numbers: readonly number[]) => {
+    const target = { netns: "", wire: "", mac: "02:00:00:00:00:02", address: "10.255.255.2" };
+    const records = numbers.flatMap((number) => {
+      const datagram = frame(target, 64);
+      datagram.setBigUint64(42, BigInt(number));
+      const bytes = new Uint8Array(16 + 20 + 92);
+      new DataView(bytes.buffer).setUint32(8, 112, true);
+      new DataView(bytes.buffer).setUint16(16, 0x0800);
+      bytes.set(new Uint8Array(datagram.buffer, 14), 36);
+      // An answer of ARP between each two.
+      const other = new Uint8Array(16 + 48);
+      new DataView(other.buffer).setUint32(8, 48, true);
+      new DataView(other.buffer).setUint16(16, 0x0806);
+      return [...bytes, ...other];
+    });
+    const header = new Uint8Array(24);
+    new DataView(header.buffer).setUint32(20, 276, true);
+    return new Uint8Array([...header, ...records]);
+  };
+  assertEquals(numbersOf(file([7, 8, 9]), "ring.pcap0"), [7, 8, 9]);
+  checkNoGap(numbersOf(file([7, 8, 9]), "ring.pcap0"));
+  assertThrows(() => checkNoGap(numbersOf(file([7, 9]), "ring.pcap0")), /Packet 7 is followed by 9/);
+  assertThrows(() => checkNoGap([]), /No packet/);
 });
