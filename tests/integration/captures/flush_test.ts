@@ -1,4 +1,4 @@
-/** Readers see what tcpdump had processed when they began, although it buffers what it writes (here it has no -U). */
+/** Readers get what tcpdump had processed when they began, although it buffers what it writes (here it has no -U). */
 import { deepStrictEqual as assertEquals, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
 import { run } from "../../support/run.ts";
@@ -29,7 +29,7 @@ async function capture(netns: Netns, dir: string, files: number): Promise<Tcpdum
   return tcpdump;
 }
 
-/** Waits until tcpdump says that it has processed so many packets. */
+/** Waits until tcpdump reports that it has processed so many packets. */
 async function processed(tcpdump: Tcpdump, packets: number): Promise<void> {
   await waitFor(`${packets} packets`, () => {
     tcpdump.askCounters();
@@ -140,12 +140,12 @@ Deno.test("cat and stream hold what tcpdump had processed, and the socket is the
   await Deno.remove(dir, { recursive: true });
 });
 
-/** How many numbers sent with a token are in a file. */
+/** Returns how many numbers sent with a token are in a file. */
 async function told(path: string, token: string): Promise<number> {
   return new Set(await tokensIn(path, token)).size;
 }
 
-/** What cat writes, as a file. */
+/** Writes the output of cat to a file. */
 async function written(node: NodeRig, pod: TestPod, dir: string): Promise<string> {
   const { code, stdout, stderr } = await readingCommand([
     ...["cat", `default/${pod.name}`, "--capture-dir", node.captureDir],

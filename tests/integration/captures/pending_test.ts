@@ -1,4 +1,4 @@
-/** A pod without a sandbox, on a real API server: said to be pending, and why, if it is this node's, and captured once it has one. */
+/** A pod without a sandbox, on a real API server: pending, if it is this node's, and captured once it has one. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { waitFor } from "../../support/wait.ts";
 import { cli } from "../../rig/cli.ts";

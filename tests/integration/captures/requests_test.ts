@@ -1,4 +1,4 @@
-/** Each annotation carried out by real tcpdump; what is completed stays completed. */
+/** Each annotation carried out by real tcpdump; a completed request stays completed. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import { waitFor } from "../../support/wait.ts";
@@ -6,7 +6,7 @@ import { run } from "../../support/run.ts";
 import { cli, cliCommand } from "../../rig/cli.ts";
 import { exists, KEY, NodeRig, numbersIn } from "../../rig/node.ts";
 
-/** What capinfos or tshark says of the only file of a pod. */
+/** Returns the output of capinfos or tshark on the only file of a pod. */
 async function linkType(file: string): Promise<string> {
   return /File encapsulation:\s+(.*)/.exec(await run(["capinfos", "-E", file]))?.[1] ?? "";
 }
@@ -55,7 +55,7 @@ Deno.test("the controller carries out annotations", async (t) => {
     await waitFor("the packet that matches", async () => {
       await new Deno.Command(program!, { args, stderr: "null" }).output();
       const [name] = await node.files(pod);
-      // By a filter and not by what tcpdump prints, which depends on what it takes the sender's port for.
+      // Counted by a filter, because tcpdump's output depends on the protocol that it assumes by the sender's port.
       return await run(["tcpdump", "-n", "-r", join(node.folderOf(pod), name!), "udp dst port 10"]) !== "";
     });
     assertEquals(await node.received(pod, "no"), []);
@@ -106,7 +106,7 @@ Deno.test("the controller carries out annotations", async (t) => {
       `the filter ${JSON.stringify(filter)} is refused in one sentence, within 3 s, and nothing starts`,
       async () => {
         const pod = await node.startPod("refused", { annotations: { [KEY]: "3", [`${KEY}/filter`]: filter } });
-        // How long the API server and the runtime take to make the pod is theirs.
+        // The time in which the API server and the runtime make the pod does not count.
         const since = performance.now();
         const { note } = await node.hasEvent(pod, "CaptureRejected");
         assert(performance.now() - since < 3000, `${performance.now() - since} ms`);
@@ -174,7 +174,7 @@ Deno.test("the controller carries out annotations", async (t) => {
       const first = await node.capturing(pod);
       await node.send(pod, "p", 40);
       await waitFor("the first packets", async () => (await node.received(pod, "p")).length >= 40);
-      // A run that was ended half way: its packets count.
+      // The packets of a run that was ended half way count.
       Deno.kill(first.pid, "SIGTERM");
       await waitFor("another tcpdump", async () => ((await node.processOf(pod))?.pid ?? first.pid) !== first.pid);
       await node.capturing(pod);

@@ -2,7 +2,7 @@
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import { exists, World, type WorldOptions } from "./world.ts";
 
-/** A world that an earlier one has left a capture of default/a to, of which the first list says nothing. */
+/** Starts a world with a capture of default/a from an earlier one, which the first list lacks. */
 async function doubted(options: WorldOptions = {}): Promise<World> {
   const first = await World.start(options);
   first.sandbox("a");
@@ -57,7 +57,7 @@ Deno.test("no other capture takes the room of one that ran before a restart whil
   world.sandbox("b");
   world.annotate("b", { "": "3" });
   await world.inState("b", "waiting");
-  // Looked at since the runtime has said all it knows: each turn of the loop looks.
+  // The loop has looked at the captures after the runtime's answer: each tick looks.
   await world.turns(1);
   await world.inState("b", "waiting");
   world.gone("a");

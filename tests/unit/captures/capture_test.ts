@@ -9,7 +9,7 @@ import { exists, KEY, World } from "./world.ts";
 /** The second words of Events: their reasons. */
 const reasons = ({ events }: World) => events.map((event) => event.split(/[ :]/)[1]);
 
-/** A world with one capture that runs. */
+/** Starts a world with one capture that runs. */
 async function capturing(
   annotations: Record<string, string> = { "": "3" },
   env: Record<string, string> = {},
@@ -17,7 +17,7 @@ async function capturing(
   const world = await World.start({ env });
   world.sandbox("web");
   world.annotate("web", annotations);
-  // With so many packets and no more it may be over before anybody looks.
+  // With so many packets and no more it may be over before the test looks.
   if (annotations["packets"] === undefined) await world.capturing("web");
   else await world.told(/CaptureStarted/);
   return world;
@@ -57,14 +57,14 @@ Deno.test("a restart of the controller reports nothing again, and keeps the time
   await again.capturing("next");
   assertEquals(reasons(again), ["CaptureStarted"]);
   assertEquals([(await again.manifest("done"))!.since, (await again.manifest("bad"))!.since], since);
-  // What does change is told.
+  // A change is reported.
   again.annotate("bad", { "": "y" });
   await again.told(/uid-bad CaptureRejected/);
   again.annotate("done", { "": "3", packets: "8" });
   await again.told(/uid-done CaptureRestarted: .*the controller was restarted; not captured since 20/);
 });
 
-/** The first words on requests, without the words that follow. */
+/** Returns the first answers to requests, without the Events that follow. */
 const firstAnswers = ({ answers }: World) => answers.filter((each) => each.endsWith(" first"));
 const hashOf = (annotations: Record<string, string>) =>
   requestHash(Object.fromEntries(Object.entries(annotations).map(([k, v]) => [k === "" ? KEY : `${KEY}/${k}`, v])));
@@ -86,7 +86,7 @@ Deno.test("each request is answered by an Event with its hash, also one that rep
     `CaptureRejected ${wrong} first`,
     `CaptureRestarted ${plain} first`,
   ]);
-  // What list shows is of the request that was answered.
+  // The row in list is of the request that was answered.
   assertEquals(requestHash((await world.manifest("web"))!.annotations), plain);
 });
 
@@ -119,7 +119,7 @@ Deno.test("start_duration_seconds is of what was asked for, not of each tcpdump 
 });
 
 Deno.test("a failure in one sandbox causes no back-off in another", async () => {
-  // Longer than anything here is waited for.
+  // Longer than the test waits for anything.
   await using world = await World.start({ timing: { retry: { first: 60_000, most: 60_000 } } });
   world.steer("fail", "boom");
   world.sandbox("web");
@@ -226,10 +226,10 @@ Deno.test("files of a killed run that stay after all are repaired: the run has a
   await waitFor("counters", async () => (await world.manifest("web"))?.runs[0]?.captured === 7);
   const newest = join(world.folder("web"), "capture-web.pcap2");
   await tear(newest);
-  // We are stopped before its files are gone.
+  // The controller is stopped before its files are deleted.
   world.directory.removeFolder = () => Promise.reject(new Error("busy"));
   world.annotate("web", {});
-  // Not one that is tried again at once: the stop would come during that, and mend nothing.
+  // Not one that is tried again at once: the stop would come during that, and repair nothing.
   const failed = /^reconcile failed .*"retryInMs":[1-9]/;
   await waitFor("the kill", () => world.lines.some((line) => failed.test(line)), { everyMs: 5 });
   assertEquals((await Deno.stat(newest)).size, 48);
@@ -286,7 +286,7 @@ Deno.test("a pod gets no Event about the start of an earlier one's tcpdump", asy
   world.sandbox("web");
   world.annotate("web", { "": "3" });
   await world.inState("web", "capturing");
-  // Its last word comes when it is not wanted any more.
+  // Its Event comes when the capture is not wanted any more.
   Run.prototype.kill = async function (...args) {
     world.steer("mute", undefined);
     await waitFor("the word", () => world.lines.some((line) => line.includes("listening on")), { everyMs: 5 });
@@ -410,7 +410,7 @@ Deno.test("the controller starts though a folder cannot be adopted, and captures
     await again.inState(name, state);
   }
   again.annotate("d", {});
-  // c was held then, so that it does not come before those who ran.
+  // c was held then, so that it does not come before those that ran.
   await again.told(/^uid-a CaptureRestarted/);
 });
 

@@ -1,4 +1,4 @@
-/** All captures together, with a script for tcpdump: what is done every second, and how it stops. */
+/** All captures together, with a script for tcpdump: the work of each second, and the stop. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import { waitFor } from "../../support/wait.ts";
@@ -307,7 +307,7 @@ Deno.test("Captures goes on ticking while a disk lists a folder, but not the siz
   const isOfHanging = (path: string | URL) => `${path}`.startsWith(`${world.folder("a")}/`) && ++asked > 0;
   Deno.lstat = (path) => isOfHanging(path) ? new Promise(() => {}) : lstat(path);
   Deno.lstatSync = (path) => {
-    // So the thread waits for a disk.
+    // The thread waits like this for a disk.
     if (isOfHanging(path)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, HANGS_MS);
     return lstatSync(path);
   };

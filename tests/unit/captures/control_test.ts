@@ -11,13 +11,13 @@ const never = new AbortController().signal;
 
 interface Served extends AsyncDisposable {
   readonly directory: string;
-  /** What was asked for. */
+  /** Requests that were received. */
   readonly asked: string[];
   readonly warnings: string[];
   readonly control: Control | undefined;
 }
 
-/** The socket in a directory of its own, with this in the place of tcpdump. */
+/** Opens the socket in a directory of its own, with this in the place of tcpdump. */
 async function serve(flush: () => Promise<void> = () => Promise.resolve(), name = "captures"): Promise<Served> {
   const parent = await Deno.makeTempDir();
   const directory = join(parent, name);
@@ -50,7 +50,7 @@ async function serve(flush: () => Promise<void> = () => Promise.resolve(), name 
   };
 }
 
-/** Sends bytes and gives all that comes back until the connection ends. */
+/** Sends bytes and returns all that comes back until the connection ends. */
 async function say(directory: string, text: string): Promise<string> {
   using connection = await Deno.connect({ transport: "unix", path: join(directory, ".control") });
   await connection.write(new TextEncoder().encode(text));

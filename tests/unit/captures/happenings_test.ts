@@ -1,4 +1,4 @@
-/** Captures by properties: whatever happens, in whatever order, all comes to rest where the invariant (design, section 2) wants it. */
+/** Captures by properties: whatever happens, in whatever order, each settles as the invariant (design, section 2) demands. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import fc from "fast-check";
 import { waitFor } from "../../support/wait.ts";
@@ -30,7 +30,7 @@ interface Pod {
   sandbox: string | undefined;
 }
 
-/** The argument vectors of all that captures. */
+/** Returns the argument vectors of all processes that capture. */
 function commands(world: World): string[][] {
   return world.processes().map((pid) => {
     try {
@@ -41,7 +41,7 @@ function commands(world: World): string[][] {
   });
 }
 
-/** Sees that a pod's capture is where it ought to be. @returns its state. */
+/** Asserts that a pod's capture is where it ought to be. @returns its state. */
 async function isRight(world: World, name: string, pod: Pod | undefined): Promise<string | undefined> {
   const mine = commands(world).filter((argv) => argv.includes(`${world.folder(name)}/capture-${name}.pcap`));
   if (!pod?.annotations[""]) {
@@ -51,7 +51,7 @@ async function isRight(world: World, name: string, pod: Pod | undefined): Promis
   const { "": n, hold, packets, filter } = pod.annotations;
   const manifest = await world.manifest(name);
   const listed = (await world.listed()).find((line) => line.startsWith(`${name}:`));
-  // Nothing is said of a pod whose sandbox was never here.
+  // A pod whose sandbox was never here is not reported.
   const state = manifest?.state ?? listed?.split(":")[1];
   const states = n === "none"
     ? ["rejected"]

@@ -3,7 +3,7 @@ import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/stric
 import { waitFor } from "../../support/wait.ts";
 import { World } from "./world.ts";
 
-/** A world in which bank/ledger is captured. */
+/** Starts a world in which bank/ledger is captured. */
 async function bank(): Promise<World> {
   const world = await World.start();
   world.sandbox("ledger", "s1", "uid-ledger", "bank");
@@ -12,7 +12,7 @@ async function bank(): Promise<World> {
   return world;
 }
 
-/** Waits until the pod's capture rests as pending. @returns why. */
+/** Waits until the pod's capture is settled as pending. @returns the reason. */
 async function pending(world: World, key: string): Promise<string> {
   const line = await waitFor(
     `${key} to be pending`,
@@ -29,7 +29,7 @@ Deno.test("a pod that claims to be the mirror of another's UID is pending with a
   assert((await pending(world, "tenant-a/harmless")).includes("kubernetes.io/config.mirror"));
   await waitFor("it in the list", async () => (await world.listed()).includes("harmless:pending"), { everyMs: 5 });
   assertEquals(world.processes().length, 1);
-  // Neither its changes nor its end are the other's business.
+  // Neither its changes nor its end concern the other.
   world.annotate("harmless", { "": "4" }, claim);
   world.captures.podDeleted(world.pod("harmless", {}, claim));
   world.sandbox("ledger", "s2", "uid-ledger", "bank");

@@ -1,11 +1,11 @@
-/** Pods without a sandbox: whose they are and what they wait for is asked of the API, seldom. */
+/** Pods without a sandbox: the API is asked, seldom, for their node and for what they wait for. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { waitFor } from "../../support/wait.ts";
 import type { Pod } from "../../../src/pods/pod.ts";
 import { requestHash } from "../../../src/spec/annotations.ts";
 import { World, type WorldOptions } from "./world.ts";
 
-/** What is shorter than a turn of the loop is due with the next one. */
+/** A wait that is shorter than the time between two ticks ends with the next one. */
 const QUICK = { first: 1, again: 10, most: 10 };
 const WAITS = "the pod has no running sandbox on this node (phase Pending); see: kubectl describe pod -n default web";
 const FINISHED = "the pod has finished (Succeeded): nothing more is captured";
@@ -33,7 +33,7 @@ Deno.test("a pod of this node that waits for its sandbox is listed, gets one Eve
   const [{ reason: why, since, wanted }] = await reason(world);
   assertEquals(wanted.files, 3);
   assertEquals(why, WAITS);
-  // Another reason is for list; the same request is told once, another one again, at once.
+  // Another reason is for list only; each request gets one Event, at once.
   world.statusOf = ({ uid }) => Promise.resolve({ uid, nodeName: "node-1", hasFinished: false, why: "another" });
   await waitFor("the other reason", async () => (await reason(world))[0].reason === "another");
   assertEquals((await reason(world))[0].since, since);
@@ -42,7 +42,7 @@ Deno.test("a pod of this node that waits for its sandbox is listed, gets one Eve
   world.sandbox("web");
   await world.capturing("web");
   const hash = (value: string) => requestHash(world.pod("web", { "": value }).annotations);
-  // Word that it waits is no answer that would hold back the one that comes after.
+  // CapturePending is no answer: the one that comes after it is not held back.
   assertEquals(world.answers, [
     `CapturePending ${hash("3")} first`,
     `CapturePending ${hash("4")} first`,

@@ -4,7 +4,7 @@ import { waitFor } from "../../support/wait.ts";
 import { requestHash } from "../../../src/spec/annotations.ts";
 import { World } from "./world.ts";
 
-/** Another pod has the name of `web`. */
+/** Gives the name `web` to another pod. */
 function replace(world: World): void {
   world.gone("web");
   world.sandbox("web", "s2", "uid-other");

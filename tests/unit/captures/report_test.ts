@@ -10,7 +10,7 @@ const HASH = requestHash(ANNOTATIONS);
 const SINCE = "2026-01-31T12:00:00.000Z";
 const pod = { namespace: "default", name: "web", uid: "u", annotations: ANNOTATIONS } as unknown as Pod;
 
-/** A report of which a former controller has said that the request is rejected, and the notes of its Events. */
+/** Returns a report in which a former controller has rejected the request, and the notes of its Events. */
 function restored(): { report: Report; notes: string[] } {
   const notes: string[] = [];
   const report = new Report({ log: getLog(), record: (_pod, { note }) => notes.push(note) });

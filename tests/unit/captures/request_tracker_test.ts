@@ -1,4 +1,4 @@
-/** What is learnt of a request, and when it is forgotten. */
+/** Knowledge about a request, and when it is forgotten. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { FilterChecks, PodFilter } from "../../../src/tcpdump/filter_checks.ts";
 import { RequestTracker } from "../../../src/captures/request_tracker.ts";

@@ -1,4 +1,4 @@
-/** Starts with a filter take turns; and what tcpdump says of a filter where it is started. */
+/** Starts with a filter take turns; tcpdump's verdict on a filter where it is started. */
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import { lasting, waitFor } from "../../support/wait.ts";
@@ -19,7 +19,7 @@ Deno.test("Captures starts two captures with a filter of a namespace at a time, 
   world.steer("mute", "");
   ask(world, "default", numbered("many", 10));
   await waitFor("the first starts", () => world.calls("starts") === 2, { everyMs: 5 });
-  // Neither another namespace nor what has no filter.
+  // Neither another namespace nor a request without a filter waits.
   ask(world, "other", ["b-1"]);
   await waitFor("the start in the other namespace", () => world.calls("starts") === 3, { everyMs: 5 });
   world.sandbox("plain");

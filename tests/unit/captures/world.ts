@@ -77,27 +77,27 @@ export interface WorldOptions {
   readonly env?: Record<string, string>;
   /** @default one that is never full */
   readonly disk?: Pick<DiskFloor, "paused" | "freeBytes" | "look">;
-  /** Whether pods that nothing was told of are proven to be gone. @default true */
+  /** Whether pods that the test has not handed over are proven to be gone. @default true */
   readonly proves?: boolean;
-  /** Short ones, for what else than these waits is tried. @default tick 50, block 20 */
+  /** Waits that differ from the controller's. @default tick 50, block 20 */
   readonly timing?: Partial<CaptureTiming>;
-  /** Told to the captures before the first list is complete. */
+  /** Called before the first list is complete. */
   readonly before?: (world: World) => void;
 }
 
 export class World implements AsyncDisposable {
   /** `<UID> <reason>: <note>`. */
   readonly events: string[] = [];
-  /** `<reason> <hash of the request>`, with ` first` where it is the first word on that request. */
+  /** `<reason> <hash of the request>`, with ` first` where it is the first answer to that request. */
   readonly answers: string[] = [];
   /** `<message> <fields as JSON>`. */
   readonly lines: string[] = [];
   readonly metrics = new Metrics();
   readonly sandboxes = new Map<string, Sandbox>();
   readonly abort = new AbortController();
-  /** What `refresh` of the sandboxes waits for. */
+  /** The answer that `refresh` of the sandboxes waits for. */
   looking: Promise<void> = Promise.resolve();
-  /** What the API says of a pod; by default that there is none. */
+  /** Returns the API's status of a pod; by default there is no pod. */
   statusOf: (pod: Pod) => Promise<PodStatus | undefined> = () => Promise.resolve(undefined);
   /** Names of the pods that the API was asked for. */
   readonly looks: string[] = [];
@@ -106,7 +106,7 @@ export class World implements AsyncDisposable {
   readonly captures: Captures;
   #run: Promise<void> | undefined;
   #stopped = false;
-  /** Keys of the pods that the API has told of. */
+  /** Keys of the pods that were handed over. */
   readonly #told = new Set<string>();
 
   private constructor(readonly dir: string, readonly directory: CaptureDir, options: WorldOptions) {
@@ -160,7 +160,7 @@ export class World implements AsyncDisposable {
     await world.captures.adopt();
     options.before?.(world);
     world.captures.podsSynced();
-    // What the pod watch proves by asking: of all that is kept, only the pods told of before exist.
+    // The pod watch proves this by asking: of all that is kept, only the pods that were handed over exist.
     for (const pod of options.proves === false ? [] : [...world.captures.kept()]) {
       if (!world.#told.has(podKey(pod))) world.captures.podDeleted(pod);
     }
@@ -168,7 +168,7 @@ export class World implements AsyncDisposable {
     return world;
   }
 
-  /** A pod object: "" is the main annotation, others are sub-keys. */
+  /** Returns a pod object: "" is the main annotation, others are sub-keys. */
   pod(name: string, annotations: Record<string, string>, change: Partial<Pod> = {}): Pod {
     const uid = change.uid ?? `uid-${name}`;
     const keys = Object.entries(annotations).map(([sub, value]) => [sub === "" ? KEY : `${KEY}/${sub}`, value]);
@@ -183,7 +183,7 @@ export class World implements AsyncDisposable {
     };
   }
 
-  /** The API says what the pod asks for. */
+  /** Hands over a pod object with these annotations. */
   annotate(name: string, annotations: Record<string, string>, change: Partial<Pod> = {}): void {
     const pod = this.pod(name, annotations, change);
     this.#told.add(podKey(pod));
@@ -194,7 +194,7 @@ export class World implements AsyncDisposable {
     this.captures.podDeleted(this.pod(name, {}, { uid }));
   }
 
-  /** The runtime has a (further) sandbox for the pod, in our own netns. */
+  /** Gives the pod a (further) sandbox, in the netns of the test. */
   sandbox(name: string, id = "s1", uid = `uid-${name}`, namespace = "default"): void {
     const owner = { namespace, name, uid };
     this.sandboxes.set(uid, { id, owner, createdAt: 1n, hostNetwork: true, netnsPath: undefined });
@@ -215,7 +215,7 @@ export class World implements AsyncDisposable {
     return text === undefined ? undefined : JSON.parse(text);
   }
 
-  /** Names of the capture files of a pod. */
+  /** Returns the names of a pod's capture files. */
   files(name: string): string[] {
     try {
       return Array.from(Deno.readDirSync(this.folder(name)), (entry) => entry.name).filter((n) => n.includes(".pcap"))
@@ -225,13 +225,13 @@ export class World implements AsyncDisposable {
     }
   }
 
-  /** What is asked for and has no folder: `<pod>:<state>`. */
+  /** Returns the requests without a folder: `<pod>:<state>`. */
   async listed(): Promise<string[]> {
     const text = await Deno.readTextFile(join(this.directory.path, ".not-capturing.json")).catch(() => "[]");
     return JSON.parse(text).map(({ pod, state }: { pod: string; state: string }) => `${pod}:${state}`).sort();
   }
 
-  /** Waits until the manifest of a pod, or the report if it has none, says so. */
+  /** Waits until the manifest of a pod, or the report if it has none, has this state. */
   async inState(name: string, state: string, timeoutMs = 20_000): Promise<void> {
     await waitFor(`state ${state} of ${name}`, async () => {
       const manifest = await this.manifest(name);
@@ -239,7 +239,7 @@ export class World implements AsyncDisposable {
     }, { timeoutMs, everyMs: 5 });
   }
 
-  /** Waits until tcpdump of the pod's present run has been heard to listen. */
+  /** Waits until the tcpdump of the pod's present run listens. */
   async capturing(name: string, runs = 1): Promise<void> {
     await this.told(new RegExp(`^uid-${name}\\S* Capture(Started|Restarted)`), runs);
     await this.inState(name, "capturing");
@@ -253,7 +253,7 @@ export class World implements AsyncDisposable {
     });
   }
 
-  /** Waits until the loop has turned so often. */
+  /** Waits until the loop has ticked so often. */
   async turns(count: number): Promise<void> {
     for (let turn = 0; turn < count; turn++) {
       const { lastTurn } = this.captures;
@@ -275,7 +275,7 @@ export class World implements AsyncDisposable {
     else Deno.writeTextFileSync(join(this.dir, what), text);
   }
 
-  /** How often the script was called to check a filter, or to capture. */
+  /** Returns how often the script was called to check a filter, or to capture. */
   calls(what: "checks" | "starts"): number {
     try {
       return Deno.readTextFileSync(join(this.dir, what)).split("\n").length - 1;
@@ -284,7 +284,7 @@ export class World implements AsyncDisposable {
     }
   }
 
-  /** Process ids of the scripts that capture; their subshells look the same, but are not our children. */
+  /** Returns the process ids of the scripts that capture; their subshells look the same, but are no children of ours. */
   processes(): number[] {
     return Array.from(Deno.readDirSync("/proc"), ({ name }) => Number(name)).filter((pid) => {
       try {
@@ -328,7 +328,7 @@ export class World implements AsyncDisposable {
   }
 }
 
-/** As the view of the runtime's sandboxes compares them. */
+/** Compares as the index of the runtime's sandboxes does. */
 function isOf({ owner }: Sandbox, { namespace, name }: SandboxOwner): boolean {
   return owner.namespace === namespace && owner.name === name;
 }
