@@ -134,9 +134,10 @@ function originOf({ parts = {}, ...report }: Report, what: keyof Origin): string
   return [report[what], ...apart.map(([part, origin]) => `\`${part}\` ${origin[what]}`)].join("; ");
 }
 
-/** docs/benchmarks.md. */
-export function page(report: Report): string {
+/** docs/benchmarks.md. @param parts that there are: those that no figure is of are named. */
+export function page(report: Report, parts: readonly string[] = []): string {
   const { figures } = report;
+  const lacking = parts.filter((part) => !figures.some((figure) => figure.part === part)).map((part) => `\`${part}\``);
   const missed = figures.filter((figure) => met(figure) === false).map(({ id }) => `\`${id}\``);
   return `# Benchmarks
 
@@ -147,7 +148,7 @@ and memory go is in [performance.md](performance.md).
 - Commit: ${originOf(report, "commit")}
 - Machine: ${originOf(report, "machine")}
 - Targets missed: ${missed.length === 0 ? "none" : missed.join(", ")}
-
+${lacking.length === 0 ? "" : `- Parts not measured yet: ${lacking.join(", ")}\n`}
 Real API server, real containerd, real tcpdump; the controller is the image's bundle with the image's flags. Times are taken from
 outside the controller. Ours and what it is compared with take turns in one run; ratios are of medians. "p50", "p95" and "max" are
 of all rounds; "a (b–c)" is the median with the least and the most.

@@ -18,7 +18,7 @@ import { type Figure, page, regressions, type Report, table, withParts } from ".
 import { idle, watch } from "./idle.ts";
 import { loss } from "./loss.ts";
 import { rates } from "./rates.ts";
-import { lossPicture, withTable } from "./rates_page.ts";
+import { isMeasured, lossPicture, withRates } from "./rates_page.ts";
 import { reading } from "./reading.ts";
 import { Stage } from "./stage.ts";
 import { image, startUp } from "./start.ts";
@@ -87,10 +87,10 @@ async function main(): Promise<number> {
     ? { commit, machine, figures }
     : withParts(JSON.parse(await Deno.readTextFile(JSON_FILE)), figures, { commit, machine }, all);
   await Deno.writeTextFile(JSON_FILE, JSON.stringify(report, null, 1) + "\n");
-  await Deno.writeTextFile(PAGE, page(report));
-  await Deno.writeTextFile(PERFORMANCE, withTable(await Deno.readTextFile(PERFORMANCE), report.figures));
-  await Deno.writeTextFile(PICTURE, lossPicture(report.figures));
-  console.log(`Written: ${[JSON_FILE, PAGE, PERFORMANCE, PICTURE].join(", ")}`);
+  await Deno.writeTextFile(PAGE, page(report, all));
+  await Deno.writeTextFile(PERFORMANCE, withRates(await Deno.readTextFile(PERFORMANCE), report.figures));
+  if (isMeasured(report.figures)) await Deno.writeTextFile(PICTURE, lossPicture(report.figures));
+  console.log(`Written: ${[JSON_FILE, PAGE, PERFORMANCE].join(", ")}, and ${PICTURE} if part rates is there`);
   return 0;
 }
 

@@ -35,14 +35,22 @@ const APART = 3;
 /** Percent that the axis shows at least, so that noise does not look like loss. */
 const LEAST_SHOWN = 5;
 
-/** The text of docs/performance.md with a new table. */
-export function withTable(page: string, figures: readonly Figure[]): string {
+/** Whether there is anything to show. */
+export function isMeasured(figures: readonly Figure[]): boolean {
+  return figures.some(({ part }) => part === "rates");
+}
+
+/** The text of docs/performance.md with the picture and a new table. */
+export function withRates(page: string, figures: readonly Figure[]): string {
   const begin = page.indexOf(BEGIN);
   const end = page.indexOf(END);
   if (begin < 0 || end < begin) {
     throw new RangeError(`The page lacks ${JSON.stringify(BEGIN)} before ${JSON.stringify(END)}`);
   }
-  return page.slice(0, begin + BEGIN.length) + lossTable(figures) + page.slice(end);
+  const shown = isMeasured(figures)
+    ? `![Packets lost against packets a second](images/loss.svg)\n\n${lossTable(figures)}`
+    : "Part `rates` was not measured yet.\n";
+  return page.slice(0, begin + BEGIN.length) + shown + page.slice(end);
 }
 
 /** One row for each rate: percent lost, median and, where rounds differ, the least and the most. */

@@ -1,9 +1,10 @@
 import { deepStrictEqual as assertEquals, match as assertMatch, ok, throws as assertThrows } from "node:assert/strict";
 import type { Figure } from "../../bench/figures.ts";
 import { frame } from "../../bench/flood.ts";
+import { JSON_FILE, PERFORMANCE, PICTURE } from "../../bench/main.ts";
 import { checkNoGap, numbersOf } from "../../bench/numbers.ts";
 import { losslessUpTo, PANELS, pointsOf, WAYS } from "../../bench/rates.ts";
-import { lossPicture, lossTable, withTable } from "../../bench/rates_page.ts";
+import { isMeasured, lossPicture, lossTable, withRates } from "../../bench/rates_page.ts";
 
 /** Samples of two rates, three rounds each; of 200 thousand asked for, 180 were sent. */
 const SAMPLES = {
@@ -16,7 +17,7 @@ const SAMPLES = {
     [99_900, 99_900, 100_100, 180_000, 179_000, 181_000],
   ])),
 };
-const figures = PANELS.map(({ id }) => ({ id, samples: SAMPLES }) as unknown as Figure);
+const figures = PANELS.map(({ id }) => ({ id, part: "rates", samples: SAMPLES }) as unknown as Figure);
 
 Deno.test("pointsOf() groups the samples by the rate asked for, and says which was sent", () => {
   const [first, second] = pointsOf(SAMPLES);
@@ -49,12 +50,24 @@ Deno.test("lossPicture() has a mark for each rate and way, and a line from the l
   assertEquals(spot.slice(1).map(Number), [48 + 262 * 180 / 200 + 3, 62 + 200 * 3 / 15]);
 });
 
-Deno.test("withTable() replaces what stands between its marks, and nothing else", () => {
+Deno.test("withRates() replaces what stands between its marks, and nothing else", () => {
   const page = "before\n<!-- written by make bench -->\nold\n<!-- end of what make bench writes -->\nafter\n";
-  const text = withTable(page, figures);
-  assertEquals(text, page.replace("old\n", lossTable(figures)));
-  assertEquals(withTable(text, figures), text);
-  assertThrows(() => withTable("no marks", figures), /The page lacks/);
+  const text = withRates(page, figures);
+  assertEquals(
+    text,
+    page.replace("old\n", `![Packets lost against packets a second](images/loss.svg)\n\n${lossTable(figures)}`),
+  );
+  assertEquals(withRates(text, figures), text);
+  assertEquals(withRates(text, []), page.replace("old\n", "Part `rates` was not measured yet.\n"));
+  assertThrows(() => withRates("no marks", figures), /The page lacks/);
+});
+
+Deno.test("docs/performance.md and docs/images/loss.svg are of the samples in tests/bench/benchmarks.json", async () => {
+  const { figures } = JSON.parse(await Deno.readTextFile(JSON_FILE)) as { figures: Figure[] };
+  const page = await Deno.readTextFile(PERFORMANCE);
+  assertEquals(page, withRates(page, figures));
+  const picture = await Deno.readTextFile(PICTURE).catch(() => undefined);
+  assertEquals(picture, isMeasured(figures) ? lossPicture(figures) : undefined);
 });
 
 Deno.test("frame() is a datagram whose headers a kernel accepts", () => {
