@@ -16,20 +16,20 @@ import { PodWatch, type WatchTiming } from "./pods/watch.ts";
 import { Sandboxes } from "./sandboxes/sandboxes.ts";
 import type { Settings } from "./settings.ts";
 
-/** How long the controller waits, in milliseconds. */
+/** Times that the controller waits, in milliseconds. */
 export interface ControllerTiming {
-  /** Without a turn of its loops for so long the process cannot help itself (design: /healthz). */
+  /** Time without a turn of its loops after which only a restart helps (/healthz). */
   readonly stalled: number;
   /** The runtime must have answered within this (design: /readyz). */
   readonly runtimeSilent: number;
-  /** How often a held directory is tried again. */
+  /** Time between two tries of a held directory. */
   readonly heldRetry: number;
 }
 
 const CONTROLLER_TIMING: ControllerTiming = { stalled: 60_000, runtimeSilent: 30_000, heldRetry: 1000 };
 
 export interface ControllerOptions {
-  /** For tests, which cannot wait as long as the controller does. */
+  /** Times for tests, which cannot wait as long as the controller does. */
   readonly timing?: {
     readonly controller?: Partial<ControllerTiming>;
     readonly watch?: Partial<WatchTiming>;
@@ -38,7 +38,7 @@ export interface ControllerOptions {
 }
 /** Milliseconds that the API may take to answer for one pod. */
 const LOOK_TIMEOUT_MS = 10_000;
-/** How long Events that are still to be sent may take when we stop. */
+/** Milliseconds that Events still to be sent may take at the end. */
 const EVENTS_CLOSE_MS = 2000;
 
 /**
@@ -105,7 +105,9 @@ export async function runController(
       timing: { ...CAPTURE_TIMING, health: { ...CAPTURE_TIMING.health, ...options.timing?.health } },
       signal: stop.signal,
       onDirectoryLost: () => {
-        log.error("captureDir was replaced while in use: stopping, to be started anew", { path: directory.path });
+        log.error("captureDir was replaced while in use: stopping, so that the kubelet restarts the controller", {
+          path: directory.path,
+        });
         exitCode = 1;
         stop.abort(new Error("captureDir was replaced"));
       },
@@ -156,7 +158,7 @@ export async function runController(
     // Where nothing is kept, nothing of ours stays on the node; the next start makes the marker again.
     if (exitCode === 0) {
       await directory.giveUp().catch((error) => {
-        log.warn("captureDir stays marked as ours", { path: directory.path, reason: error.message });
+        log.warn("cannot give captureDir up: its marker stays", { path: directory.path, reason: error.message });
       });
     }
     log.info("stopped", { exitCode });

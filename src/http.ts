@@ -23,13 +23,18 @@ const HEAD_BYTES = 8192;
 const HEAD_READS = 16;
 /** Answers of /metrics under way at a time; more are refused. */
 const METRICS_ANSWERS = 4;
-/** How long one text of /metrics is handed out. */
+/** Milliseconds for which one text of /metrics is handed out. */
 const METRICS_AGE_MS = 1000;
-/** How long the port pauses after a connection that could not be accepted: the process is out of file descriptors. */
+/**
+ * Milliseconds that the port pauses after a connection that could not be accepted: the process is out of file
+ * descriptors.
+ */
 const ACCEPT_RETRY_MS = 200;
 /** The code with which `listen` fails where the kernel has no IPv6. */
 const NO_IPV6 = "EAFNOSUPPORT";
-/** How long answers under way may take when the port is closed: a client may never read the rest of its own. */
+/**
+ * Milliseconds that answers under way may take when the port is closed: a client may never read the rest of its own.
+ */
 const CLOSE_MS = 1000;
 
 export interface ServeOptions {
@@ -41,9 +46,9 @@ export interface ServeOptions {
   healthy(): string | undefined;
   /** Returns why it cannot do its work now; undefined: it can. */
   ready(): string | undefined;
-  /** Undefined: /metrics is not found. */
+  /** Metrics to serve; undefined: /metrics is not found. */
   metrics?: Metrics | undefined;
-  /** For tests. @default 5000 */
+  /** Milliseconds of a connection, for tests. @default 5000 */
   connectionMs?: number;
 }
 
@@ -201,7 +206,7 @@ function responder({ healthy, ready, metrics }: ServeOptions): Responder {
     const withBody = method !== "HEAD";
     const isPage = page !== undefined && path === "/metrics";
     if (!isPage && !Object.hasOwn(reasons, path)) {
-      return await write(text(404, `not found: ${paths} are`, { withBody }));
+      return await write(text(404, `not found: the paths are ${paths}`, { withBody }));
     }
     if (method !== "GET" && method !== "HEAD") {
       return await write(text(405, `${path} takes GET`, { headers: "allow: GET, HEAD\r\n" }));

@@ -36,7 +36,7 @@ export const stderr: LineWriter = new LineWriter({
   dropped: (lines) =>
     formatLine([
       ["level", "warn"],
-      ["msg", "lines dropped that nobody read in time"],
+      ["msg", "log lines dropped: stderr was not read in time"],
       ["lines", lines],
       ["time", new Date().toISOString()],
     ]),

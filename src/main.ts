@@ -13,7 +13,7 @@ import { printable } from "./base/printable.ts";
 import { FLAGS, isReader, logEffective, readSettings, type Settings, UsageError } from "./settings.ts";
 import { VERSION } from "./version.ts";
 
-/** How long the last lines of the log may take at the end, if nobody reads them. */
+/** Milliseconds that the last lines of the log may take at the end, if nobody reads them. */
 const FLUSH_MS = 1000;
 
 const program = new Command("packet-capture")
@@ -25,16 +25,16 @@ const program = new Command("packet-capture")
 /** The commands of the container `reader`, which has nothing but the files. */
 const READING = ["list", "cat", "stream", "version"];
 
-/** For programs that run a command by `kubectl exec -i`; see src/reading/exit_with_stdin.ts. */
+/** Flag for programs that run a command by `kubectl exec -i`; see src/reading/exit_with_stdin.ts. */
 const WHILE_STDIN = [
   "--while-stdin",
   "end when standard input does, as it does when the client of kubectl exec -i is gone",
 ] as const;
 
-/** For users who may see the headers and no payload; see src/pcap/headers.ts. */
+/** Flag for users who may see the headers and no payload; see src/pcap/headers.ts. */
 const HEADERS_ONLY = [
   "--headers-only",
-  "cut each packet behind its TCP, UDP, ICMP or SCTP header; DNS (port 53) is left whole",
+  "cut each packet after its TCP, UDP, ICMP or SCTP header; DNS (port 53) is left whole",
 ] as const;
 
 command("controller", "Capture the annotated pods of this node, until ended.").action((flags) =>
@@ -57,7 +57,7 @@ command("list", "List the captures of this node.", ["captureDir"])
   );
 
 command("cat", "Write one pod's captured packets, in order of time, to stdout.", ["captureDir"])
-  .argument("<namespace/pod>", "whose, such as default/web-0; or the UID of a pod whose files were kept")
+  .argument("<namespace/pod>", "the pod, such as default/web-0; or the UID of a deleted pod whose files are kept")
   .addOption(new Option("--format <format>", "how").choices(["pcapng", "pcap"]).default("pcapng"))
   .addOption(
     new Option("--since <duration>", "only the last 30s, 5m, 2h … before the newest packet").argParser(
@@ -77,7 +77,7 @@ command("cat", "Write one pod's captured packets, in order of time, to stdout.",
   );
 
 command("stream", "Write one pod's packets to stdout: those captured, then new ones as they come.", ["captureDir"])
-  .argument("<namespace/pod>", "whose, such as default/web-0")
+  .argument("<namespace/pod>", "the pod, such as default/web-0")
   .option(...HEADERS_ONLY)
   .option(...WHILE_STDIN)
   .action((pod, flags) =>
@@ -97,8 +97,8 @@ command("purge", "Delete every capture in captureDir, and its marker.", ["captur
     })
   );
 
-command("check", "Say whether all controllers of a Helm release are ready; waits a minute for it.", [])
-  .argument("<namespace/release>", "whose, such as packet-capture/packet-capture")
+command("check", "Report whether all controllers of a Helm release are ready, after waiting at most a minute.", [])
+  .argument("<namespace/release>", "the release, such as packet-capture/packet-capture")
   .action((release, flags) =>
     run(flags, async (_settings, signal) => {
       const { runCheck } = await import("./check.ts");

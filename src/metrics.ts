@@ -46,35 +46,44 @@ export class Metrics {
   readonly active = this.#gauge("active", "Captures with a running tcpdump.");
   /** tcpdump processes started. */
   readonly starts = this.#counter("starts_total", "tcpdump processes started.");
-  /** Captures that could not start or ended unasked. */
-  readonly failures = this.#counter("failures_total", "Captures that could not start or ended unasked.", ["reason"]);
+  /** Captures that could not start or ended by themselves. */
+  readonly failures = this.#counter("failures_total", "Captures that could not start or ended by themselves.", [
+    "reason",
+  ]);
   /** Times the watch on pods was begun again. */
-  readonly watchRestarts = this.#counter("watch_restarts_total", "Times the watch on pods was begun anew.", ["reason"]);
+  readonly watchRestarts = this.#counter("watch_restarts_total", "Times the watch on pods was started again.", [
+    "reason",
+  ]);
   /** Free bytes of the file system that captureDir is on. */
   readonly diskFree = this.#gauge("disk_free_bytes", "Free bytes of the file system with the capture files.");
-  /** Seconds from an annotation being seen to tcpdump listening. */
+  /** Seconds from the arrival of an annotation until tcpdump listens. */
   readonly startDuration = new Histogram({
     name: "packet_capture_start_duration_seconds",
-    help: "From an annotation being seen to tcpdump listening.",
+    help: "Seconds from the arrival of an annotation until tcpdump listens.",
     buckets: START_BUCKETS,
     registers: [this.#registry],
   });
 
-  readonly #requests = this.#gauge("requests", "Captures that are asked for, by state.", ["state"]);
-  /** By namespace/name. */
+  readonly #requests = this.#gauge("requests", "Requested captures, by state.", ["state"]);
+  /** Numbers by namespace/name. */
   readonly #captures = new Map<string, CaptureNumbers & { readonly labels: Record<CaptureLabel, string> }>();
 
   constructor() {
     this.setRequests({});
     this.#ofCaptures(Counter, "packets_total", "Packets written by a capture.", "packets");
-    this.#ofCaptures(Counter, "packets_dropped_total", "Packets that the kernel dropped for want of time.", "dropped");
+    this.#ofCaptures(
+      Counter,
+      "packets_dropped_total",
+      "Packets that the kernel dropped because tcpdump was too slow.",
+      "dropped",
+    );
     this.#ofCaptures(Gauge, "ring_bytes", "Bytes of a capture's files.", "ringBytes");
-    const buildInfo = this.#gauge("build_info", "Always 1; what runs here.", ["version", "deno"]);
+    const buildInfo = this.#gauge("build_info", "Always 1; the versions that run here.", ["version", "deno"]);
     buildInfo.set({ version: VERSION, deno: Deno.version.deno }, 1);
     const age = () => (performance.now() - this.#watchActivity) / 1000;
     new Gauge({
       name: "packet_capture_last_watch_activity_seconds",
-      help: "Seconds since the API server last said anything on the watch.",
+      help: "Seconds since the API server last sent anything on the watch.",
       registers: [this.#registry],
       collect() {
         this.set(age());

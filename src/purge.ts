@@ -35,7 +35,7 @@ export async function runPurge(options: PurgeOptions): Promise<number> {
     const others = await directory.giveUp();
     log.info("purged", { ...path, captures: folders.length, retained });
     if (others.length === 0) return 0;
-    log.error(`Cannot empty ${options.captureDir}: it has what is not a capture; remove it by hand`, {
+    log.error(`Cannot empty ${options.captureDir}: it has files that are no captures; remove them by hand`, {
       names: others.join(" "),
     });
     return 1;
@@ -53,7 +53,7 @@ export async function runPurge(options: PurgeOptions): Promise<number> {
       return 0;
     }
     log.error(
-      `Cannot purge ${count(captures, "capture")}: the controller is at work on them; remove their annotations first ` +
+      `Cannot purge ${count(captures, "capture")}: the controller runs them; remove their annotations first ` +
         `(kubectl annotate pods --all --all-namespaces ${options.annotationKey}-)`,
       { ...path, retained },
     );

@@ -7,13 +7,13 @@ export interface CaptureTiming {
   readonly tick: number;
   /** Milliseconds within which libpcap hands a block of packets over (to_ms in tcpdump.c: 1 s): then all is in the file. */
   readonly block: number;
-  /** When what failed is tried again, in milliseconds: later and later, as long as it fails in the same sandbox. */
+  /** Back-off after a failure, in milliseconds: later and later, as long as it fails in the same sandbox. */
   readonly retry: { readonly first: number; readonly most: number };
-  /** When a pod without a sandbox is looked at in the API, in milliseconds. */
+  /** Times at which a pod without a sandbox is looked up in the API, in milliseconds. */
   readonly look: {
-    /** Without a sandbox for so long a pod is looked at: most have one by then. */
+    /** Time without a sandbox after which a pod is looked up: most have one by then. */
     readonly first: number;
-    /** Between one look and the next, at first and at most. */
+    /** Time between one look and the next, at first and at most. */
     readonly again: number;
     readonly most: number;
   };

@@ -3,7 +3,7 @@
 export interface TickerOptions {
   /** Milliseconds from one tick to the next. */
   readonly everyMs: number;
-  /** Called with each failure. @param whose what was given to {@linkcode Ticker.begin}. */
+  /** Handles each failure. @param whose what was given to {@linkcode Ticker.begin}. */
   readonly onError: (whose: object, what: string, error: unknown) => void;
 }
 

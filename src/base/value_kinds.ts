@@ -1,4 +1,4 @@
-/** How texts that a person gives are read as values: refused or taken as they are, never repaired. */
+/** Kinds of values in texts that a person gives: refused or taken as they are, never repaired. */
 import { parseDuration } from "./duration.ts";
 import { isDnsLabel, isDnsName } from "./names.ts";
 

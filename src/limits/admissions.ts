@@ -1,4 +1,6 @@
-/** Who asks for room, who is granted it, and who must look again because the room has changed. */
+/**
+ * Admission of captures: the requests, the grants, and the captures to enqueue because the limits left have changed.
+ */
 import { type AdmissionLimits, admit, type Applicant, type Occupant } from "../plan/admission.ts";
 import type { Admission, Desired } from "../plan/plan.ts";
 
@@ -6,7 +8,7 @@ import type { Admission, Desired } from "../plan/plan.ts";
 export class Place {
   /** Order of first sight among all captures. */
   firstSeen: number;
-  /** Set while it has run before the controller was started and may go on: nobody may take its place. */
+  /** Whether it ran before the controller was started and may go on: its place is kept. */
   ranBefore = false;
   /** The answer when it asked last. */
   answer: Admission["kind"] = "granted";
@@ -82,7 +84,7 @@ export interface AdmissionsOptions {
   readonly retained: () => Iterable<Occupant>;
   /** Enqueues a capture whose answer is another one now. */
   readonly enqueue: (key: string) => void;
-  /** Called after each pass through all captures. */
+  /** Follows each pass through all captures. */
   readonly onPass: () => void;
 }
 

@@ -16,7 +16,7 @@ export interface FileSystem {
 }
 
 export class DiskFloor {
-  /** Why nothing may be written now, one sentence; undefined: it may. */
+  /** Reason why nothing may be written now, one sentence; undefined: it may. */
   paused: string | undefined;
   /** Bytes free, as of the last look; undefined before the first. */
   freeBytes: number | undefined;

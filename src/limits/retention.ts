@@ -20,10 +20,10 @@ interface Kept extends Occupant {
 
 export interface RetentionOptions {
   readonly directory: CaptureDir;
-  /** How long files are kept. */
+  /** Seconds for which files are kept. */
   readonly seconds: number;
   readonly log: Log;
-  /** What is kept has become less: others may have the room. */
+  /** Handles a folder that was deleted: other captures may be admitted. */
   readonly onLess: () => void;
 }
 
@@ -51,7 +51,7 @@ export class Retention {
       const folder = directory.retainedFolderOf(uid);
       const manifest = await readManifest(folder).catch(() => undefined);
       const bytes = await bytesIn(folder).catch((error) => {
-        log.warn("retained files not measured", { uid, error });
+        log.warn("cannot measure retained files", { uid, error });
         return 0;
       });
       // Here before all that comes.
@@ -94,7 +94,7 @@ export class Retention {
         }
       } catch (error) {
         kept.notBefore = now + SAVE_EVERY_S * 1000;
-        log.warn("retained files not seen to", { uid, error, retryInMs: SAVE_EVERY_S * 1000 });
+        log.warn("cannot update retained files", { uid, error, retryInMs: SAVE_EVERY_S * 1000 });
       }
     }
     if (this.#kept.size < before) onLess();

@@ -1,4 +1,4 @@
-/** Where readers get their bytes, and the sliding buffer through which they look at them in constant memory. */
+/** Sources of bytes for readers, and the sliding buffer through which they look at them in constant memory. */
 
 /**
  * A sequence of bytes read from the front; synchronous, because it is a local file or memory, and a read per packet

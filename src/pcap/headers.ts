@@ -41,7 +41,7 @@ export function headerBytes({ bytes, start, captured, original }: Packet, linkTy
   return Math.min(end, headersEnd(bytes, start, { present: end, whole: start + original }, linkType)) - start;
 }
 
-/** Where a packet ends, or what is in it. */
+/** End of a packet, or of what is in it. */
 interface End {
   /** Index after the bytes that the capture has kept. */
   readonly present: number;

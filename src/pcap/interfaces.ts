@@ -26,7 +26,7 @@ export class InterfaceBlocks {
     if (
       described.snaplen !== snaplen && described.snaplen !== 0 && !comments.some((text) => text.startsWith(SNAPLEN))
     ) {
-      all.push(`${SNAPLEN}${described.snaplen}: of each packet so many bytes were kept at most`);
+      all.push(`${SNAPLEN}${described.snaplen}: at most so many bytes of each packet were kept`);
     }
     this.#linkType ??= described.linkType;
     if (described.linkType !== this.#linkType) all.push(mixedLinkTypes([this.#linkType, described.linkType])!);

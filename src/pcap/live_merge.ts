@@ -24,7 +24,7 @@ const LONGEST_BLOCK = 2 * 1024 * 1024;
 
 export interface LiveMergeOptions {
   readonly application: string;
-  /** Where the bytes go; awaited, so that a slow reader slows the controllers. */
+  /** Writes bytes; awaited, so that a slow reader slows the controllers. */
   readonly write: (bytes: Uint8Array) => Promise<void>;
   /** Handles each source that has ended, with the error that ended it, if one did. */
   readonly ended: (index: number, error: unknown) => void;

@@ -5,19 +5,19 @@ import { mixedLinkTypes } from "./interfaces.ts";
 import { MergeInput, putStatistics } from "./merge_input.ts";
 import { type Format, PacketWriter } from "./writer.ts";
 
-/** With 250 pods at once the buffers take 16 MiB; a larger packet makes its own buffer grow. */
+/** Bytes of each buffer: 16 MiB for 250 pods at once. A larger packet makes its own buffer grow. */
 const BUFFER_BYTES = 64 * 1024;
 /** The sources come sorted, so little has to be held back. */
 const WINDOW_BYTES = 2 * 1024 * 1024;
 
 export interface MergeSource {
-  /** For people: a pod or a file. */
+  /** Name for people: of a pod or a file. */
   readonly name: string;
   readonly source: ByteSource;
 }
 
 export interface MergeOptions {
-  /** Where the bytes go; awaited before it is called again. */
+  /** Writes bytes; awaited before it is called again. */
   readonly write: (bytes: Uint8Array) => Promise<void>;
   /** @default "pcapng" */
   readonly format?: Format;

@@ -3,7 +3,7 @@ import { FileSource, MemorySource } from "./bytes.ts";
 import { PcapReader } from "./pcap.ts";
 import { PCAP_HEADER_BYTES } from "./pcap_format.ts";
 
-/** So many bytes at the end are looked at: some records of the largest size. */
+/** Bytes at the end that are searched: some records of the largest size. */
 const TAIL_BYTES = 2 * 1024 * 1024;
 
 /**

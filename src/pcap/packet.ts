@@ -1,5 +1,5 @@
 /**
- * What readers and writers of capture files have in common.
+ * Definitions that readers and writers of capture files share.
  *
  * `cat` must keep up with mergecap, which is C, and an object or promise per packet costs more than the
  * packet. So a reader is a cursor: it holds one buffer (256 KiB, a few megabytes for damaged files),

@@ -49,9 +49,9 @@ export class PcapReader implements Packet {
   original = 0;
   seconds = 0;
   nanos = 0;
-  /** Undefined while the source holds less than a header. */
+  /** Header of the file; undefined while the source holds less. */
   header: PcapHeader | undefined;
-  /** Set when the source does not start like a pcap file: nothing can be read from it. */
+  /** Whether the source does not start like a pcap file: nothing can be read from it. */
   foreign = false;
   /** Whether the source may still grow: an incomplete record at its end is then waited for rather than lost. */
   growing: boolean;

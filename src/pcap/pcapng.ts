@@ -42,13 +42,13 @@ export class PcapngReader implements Packet {
   optionsStart = 0;
   optionsEnd = 0;
   readonly interfaces: FileInterface[] = [];
-  /** Of all sections. */
+  /** Comments of all sections. */
   readonly comments: string[] = [];
   /** The program that wrote the first section. */
   application: string | undefined;
   /** A packet or an interface stood after a statistics block. */
   statisticsBeforeEnd = false;
-  /** Set when the source does not start like a pcapng file: nothing can be read from it. */
+  /** Whether the source does not start like a pcapng file: nothing can be read from it. */
   foreign = false;
   readonly loss: Loss = { bytes: 0, records: 0, places: 0 };
 

@@ -55,7 +55,7 @@ export interface Reordering {
   readonly asTheyCome?: boolean;
 }
 
-/** How far out of order the packets were. */
+/** Measures of how far out of order the packets were. */
 export interface Disorder {
   /** Packets that were put before others that had come earlier. */
   sorted: number;
@@ -75,7 +75,7 @@ export class Reorder {
   /** Seconds by which the clock was set back before the packet for which room was made last; 0: it was not. */
   stepped = 0;
 
-  /** In bytes, as the sizes of chunks. */
+  /** Bytes of the window, as the sizes of chunks. */
   #limit: number;
   #held = 0;
   readonly #maxLimit: number;

@@ -29,7 +29,7 @@ export interface Counters {
 export interface PacketWriterOptions extends Reordering {
   /** @default "pcapng" */
   readonly format?: Format;
-  /** Where the bytes go; awaited before it is called again. */
+  /** Writes bytes; awaited before it is called again. */
   readonly write: (bytes: Uint8Array) => Promise<void>;
 }
 
@@ -45,7 +45,7 @@ export class PacketWriter {
   readonly #order: Reorder;
   readonly #interfaces: Interface[] = [];
   #blocks = new InterfaceBlocks();
-  /** Of the pcap file: its link type is the first packet's. */
+  /** Header of the pcap file, whose link type is the first packet's. */
   #header: { digits: 6 | 9; snaplen: number; linkType?: number } = { digits: 6, snaplen: 0 };
   #isHeaderDue = false;
   /** The last write, after all before it: the next chunk is filled while it goes on. */

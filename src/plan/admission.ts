@@ -1,8 +1,8 @@
-/** Who may capture within the limits of the node and of its namespace. Pure. */
+/** Decides which captures may run within the limits of the node and of their namespace. Pure. */
 import { count } from "../base/format.ts";
 import type { Admission } from "./plan.ts";
 
-/** How many captures may run at once, and MB (10^6 bytes) that they may take of the disk, all together. */
+/** Number of captures that may run at once, and MB (10^6 bytes) of disk that they may take, all together. */
 interface Share {
   readonly maxCaptures: number;
   readonly diskBudgetMB: number;
@@ -28,7 +28,7 @@ export interface Applicant extends Occupant {
   readonly key: string;
   /** Bytes that its place was given for; undefined: it has no place. It keeps it as long as it claims no more than that. */
   readonly granted: number | undefined;
-  /** It ran before the controller was restarted. */
+  /** Whether it ran before the controller was restarted. */
   readonly ranBefore: boolean;
   readonly uid: string;
   /** Bytes that it may take at most. */
@@ -103,7 +103,7 @@ export function admit(
 
 const GRANTED: Admission = { kind: "granted" };
 
-/** What is taken of a share. */
+/** Places and bytes that are taken of a share. */
 class Taken {
   #count = 0;
   #bytes = 0;
@@ -175,7 +175,7 @@ class Waiting {
     const lacks = this.younger.lacks(applicant, { count: granted === undefined ? 1 : 0, bytes: claim });
     // Not whose it is: the reason is read in another namespace.
     return lacks &&
-      `what is left of ${this.younger.limit(lacks)}${lacks === "diskBudgetMB" ? " MB" : ""}, is kept for ` +
+      `what is left of ${this.younger.limit(lacks)}${lacks === "diskBudgetMB" ? " MB" : ""}, is reserved for ` +
         `an earlier request of another namespace`;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * How a manifest changes: each function returns a new one. A duration and a packet count are counted from the request that names
- * them first (`budget`); what was captured before is not charged to them. Pure.
+ * Changes of a manifest: each function returns a new one. A duration and a packet count are counted from the request
+ * that names them first (`budget`); what was captured before is not charged to them. Pure.
  */
 import { VERSION } from "../version.ts";
 import type { Pod } from "../pods/pod.ts";
@@ -12,7 +12,7 @@ import type { Desired } from "./plan.ts";
 
 /** The manifest of a capture that restarts for ever must not grow for ever: sums are kept, the oldest runs' details are not. */
 const MOST_RUNS = 200;
-/** So many clock steps of a run are remembered. */
+/** Number of clock steps of a run that are kept. */
 const MOST_CLOCK_STEPS = 20;
 
 export type Counters = Pick<Run, "captured" | "received" | "dropped">;

@@ -7,19 +7,19 @@ import type { ParsedAnnotations } from "../spec/annotations.ts";
 import type { CaptureState } from "../spec/state.ts";
 import { type CaptureRequest, fingerprint, processFingerprint } from "../spec/request.ts";
 
-/** Whether a capture may run within the node's limits. */
+/** Verdict on whether a capture may run within the node's limits. */
 export type Admission =
   | { readonly kind: "granted" }
-  /** Not now: `reason` is what it waits for. */
+  /** It must wait: `reason` is what it waits for. */
   | { readonly kind: "queued"; readonly reason: string }
   /** It can never fit. */
   | { readonly kind: "impossible"; readonly reason: string };
 
-/** All that the next step depends on. */
+/** Facts on which the next step depends, all of them. */
 export interface Observed {
   /** The controller is being stopped: nothing starts, what runs is flushed, files stay. */
   readonly stopping: boolean;
-  /** It is proven that no pod has this name. Without a pod and without proof nothing is known: files stay. */
+  /** Whether it is proven that no pod has this name. Without a pod and without proof, files stay. */
   readonly gone: boolean;
   /** The pod object of this name, if one was seen. */
   readonly pod?: {
@@ -68,13 +68,13 @@ export interface Observed {
   /** The request's duration or packet count is used up. */
   readonly reached: boolean;
   readonly admission: Admission;
-  /** Why no capture may write now (the disk is at its floor); undefined: they may. */
+  /** Reason why no capture may write now (the disk is at its floor); undefined: they may. */
   readonly paused?: string;
-  /** Why the last start failed, while its back-off lasts; undefined: it may be tried. */
+  /** Reason why the last start failed, while its back-off lasts; undefined: it may be tried. */
   readonly backoff?: string;
 }
 
-/** Where a capture ought to be. `none`: nothing is wanted, nothing is to be left. */
+/** State that a capture should have. `none`: nothing is requested, nothing is to be left. */
 export interface Desired {
   readonly state: Exclude<CaptureState, "retained"> | "none";
   /** One sentence for people; empty where the state is enough. */

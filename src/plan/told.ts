@@ -27,7 +27,7 @@ export function eventFor(
         note: sentence,
       };
     case "waiting":
-      return { type: "Warning", reason: "CaptureWaiting", note: `Waiting for room: ${goal.reason}` };
+      return { type: "Warning", reason: "CaptureWaiting", note: `Queued: ${goal.reason}` };
     case "paused":
       return { type: "Warning", reason: "CapturePaused", note: `Paused: ${goal.reason}; it resumes by itself` };
     case "completed":
@@ -72,7 +72,7 @@ export function servedOn(request: CaptureRequest): PodEvent {
 
 /** Returns the Event for a failure that may pass. */
 export function failed(problem: string): PodEvent {
-  return { type: "Warning", reason: "CaptureFailed", note: `${problem}; it is tried again` };
+  return { type: "Warning", reason: "CaptureFailed", note: `${problem}; the controller retries` };
 }
 
 /** Returns the Event for the end of a capture whose files go with it. */
@@ -85,7 +85,7 @@ export function filesDeleted(files: number, bytes: number): PodEvent {
 export const PACKETS_DROPPED: PodEvent = {
   type: "Warning",
   reason: "CapturePacketsDropped",
-  note: "The kernel dropped packets because tcpdump was too slow (packet-capture list says how many): " +
+  note: "The kernel dropped packets because tcpdump was too slow (packet-capture list shows how many): " +
     "a filter or a smaller snaplen helps",
 };
 

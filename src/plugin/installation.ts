@@ -50,7 +50,7 @@ export interface Installation {
   readonly release: Release;
   /** The controllers' environment, as far as it is written in the pods. */
   readonly env: Readonly<Record<string, string>>;
-  /** By node name. */
+  /** Controllers by the name of their node. */
   readonly controllers: ReadonlyMap<string, Controller>;
   /** A sentence that the user must read; undefined: all is as it ought to be. */
   readonly warning?: string | undefined;

@@ -79,7 +79,7 @@ function plugin(to: Terminal, carryOut: CarryOut): Command {
     .description("Capture the packets of pods with the packet-capture controller, and fetch them")
     .version(VERSION)
     .option("-n, --namespace <namespace>", "namespace of the pods (default: the context's; for list: all)")
-    .option("--controller-namespace <namespace>", "where packet-capture is installed (default: looked for)")
+    .option("--controller-namespace <namespace>", "namespace of packet-capture (default: found in the cluster)")
     .option("--release <name>", "Helm release of packet-capture, if there are several")
     .option("--annotation-key <key>", "its annotation (default: that of the release)")
     .addHelpText("afterAll", KUBECTL_HELP)
@@ -101,7 +101,7 @@ function plugin(to: Terminal, carryOut: CarryOut): Command {
   };
 
   const startCommand = pods(program.command("start"), "pods whose packets are captured")
-    .description("capture the packets of existing pods, by annotating them; says of each what became of it")
+    .description("capture the packets of existing pods, by annotating them; reports the result for each")
     .option("--files <n>", "ring files that are kept of each pod", "5");
   for (const name of OPTION_NAMES) {
     const { value, help } = OPTIONS[name].flag;

@@ -3,7 +3,7 @@ import { UsageFailure } from "./failure.ts";
 
 /** The meaning of one name. */
 export interface Named {
-  /** As it was given; `TYPE NAME` as `TYPE/NAME`. */
+  /** Name as it was given; `TYPE NAME` as `TYPE/NAME`. */
   readonly given: string;
   /**
    * `pod`; `workload`: `TYPE/NAME`; `either`: `NAMESPACE/POD`, as all output writes it, unless `NAMESPACE` is a

@@ -8,7 +8,7 @@ import { itemsOf, managerOf, type ObjectMeta, type PodObject, type WorkloadObjec
 import { type Named, readNames } from "./names.ts";
 
 export interface TargetOptions {
-  /** As `readNames` reads them. */
+  /** Names as `readNames` reads them. */
   readonly names: readonly string[];
   readonly selector?: string | undefined;
   /** @default the namespace of the kubeconfig's context */

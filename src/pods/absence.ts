@@ -10,7 +10,7 @@ import type { ObjectMeta } from "./pod_store.ts";
 import { podKey } from "./pod.ts";
 import { endOf, type WatchEnd } from "./watch_end.ts";
 
-/** So many are asked for at once. */
+/** Pods that are got at once. */
 const AT_ONCE = 8;
 
 /** A pod of which something is kept, and which is perhaps gone. */
@@ -36,7 +36,7 @@ export interface AbsenceOptions {
 
 export class AbsenceChecks {
   readonly #options: AbsenceOptions;
-  /** By namespace/name, in the order in which they are asked for. */
+  /** Pods by namespace/name, in the order in which they are got. */
   readonly #doubts = new Map<string, KeptPod>();
   #working: Promise<void> | undefined;
   /** The failure that was logged last. */

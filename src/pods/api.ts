@@ -10,7 +10,7 @@ import { type Credentials, CredentialSource, KubeConfigError, type KubeConfigOpt
 
 /** client-go re-reads its token files as often (transport/token_source.go: period of 1 min). */
 export const CREDENTIALS_MAX_AGE_MS = 60_000;
-/** For calls that set no deadline of their own. */
+/** Milliseconds for calls that set no deadline of their own. */
 const DEADLINE_MS = 30_000;
 
 export interface ApiOptions extends KubeConfigOptions {
@@ -35,7 +35,7 @@ export class ApiClient implements Disposable {
   #client: Deno.HttpClient;
   #readAt: number;
   #reading: Promise<boolean> | undefined;
-  /** Why the credentials could not be read again, last time. */
+  /** Reason why the credentials could not be read again, last time. */
   #problem = "";
 
   private constructor(source: CredentialSource, credentials: Credentials, now: () => number) {

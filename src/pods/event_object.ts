@@ -13,7 +13,7 @@ const NAME_LENGTH = 253;
 export interface PodEvent {
   readonly type: "Normal" | "Warning";
   readonly reason: EventReason;
-  /** For people; made printable and cut to 1024 bytes when it is recorded. */
+  /** Text for people; made printable and cut to 1024 bytes when it is recorded. */
   readonly note: string;
 }
 
@@ -23,11 +23,11 @@ export interface Occurrence {
   readonly request: string;
   /** Its note is of `noteOf`. */
   readonly event: PodEvent;
-  /** Of the event object. */
+  /** Name of the event object. */
   readonly name: string;
   readonly first: Date;
   readonly last: Date;
-  /** How often it has happened. */
+  /** Number of times that it has happened. */
   readonly count: number;
 }
 

@@ -26,7 +26,7 @@ const REFILL_MS = 20_000;
 const REPEAT_MS = 10_000;
 /** The API server deletes events after an hour (--event-ttl): a repeat after so long is a new one. */
 const FORGET_MS = 30 * 60_000;
-/** How many different events are remembered or wait to be sent. */
+/** Number of different events that are kept or wait to be sent. */
 const REMEMBERED = 1000;
 const DEADLINE_MS = 10_000;
 const BACKOFF = { firstMs: 1000, mostMs: 60_000 };
@@ -56,11 +56,13 @@ interface Series {
   /** performance.now() of the last repeat. */
   lastAt: number;
   count: number;
-  /** How many of them the API server has. */
+  /** Number of them that the API server has. */
   sent: number;
   /** Up to this repeat somebody waits for the news: it is sent at once. */
   awaited: number;
-  /** Of the event object; kept while it is not known to exist, so that a try whose answer was lost makes no second one. */
+  /**
+   * Name of the event object; kept until the object exists, so that a try whose answer was lost makes no second one.
+   */
   name: string;
   exists: boolean;
   tries: number;

@@ -54,7 +54,7 @@ async function get(
 
 interface Answer {
   readonly metadata?: ObjectMeta;
-  /** Of a Status. */
+  /** Reason of a Status. */
   readonly reason?: string;
   readonly details?: { readonly kind?: string; readonly name?: string };
 }

@@ -1,5 +1,5 @@
 /**
- * Where the API server is and how to prove who we are: client-node's KubeConfig, with what it silently gets wrong (or what
+ * Address of the API server and credentials for it: client-node's KubeConfig, with what it silently gets wrong (or what
  * Deno's TLS client cannot do) refused in one sentence each.
  */
 // The deep import keeps undici, the generated API classes and their 60 MiB out of the process (docs/adr/0040).

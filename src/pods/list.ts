@@ -3,11 +3,11 @@ import type { ApiClient, ApiInit } from "./api.ts";
 import type { ObjectMeta } from "./pod_store.ts";
 import { WatchEnd } from "./watch_end.ts";
 
-/** As for a watch (watch_stream.ts). */
+/** Media type of a list, as for a watch (watch_stream.ts). */
 const ACCEPT = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
 export interface MetadataList {
-  /** From which a watch goes on. */
+  /** Version from which a watch goes on. */
   readonly resourceVersion: string;
   readonly items: readonly (ObjectMeta | undefined)[];
 }

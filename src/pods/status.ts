@@ -28,17 +28,17 @@ export interface PodObject {
 
 export interface PodStatus {
   readonly uid: string | undefined;
-  /** Undefined: it has no node yet. */
+  /** Name of its node; undefined: it has none yet. */
   readonly nodeName: string | undefined;
   /** True once it has ended for good: it never gets a sandbox again. */
   readonly hasFinished: boolean;
-  /** Why it has no running sandbox, as one clause. */
+  /** Reason why it has no running sandbox, as one clause. */
   readonly why: string;
 }
 
-/** So many containers are named. */
+/** Number of containers that are named. */
 const MOST_NAMED = 2;
-/** Of a message, which a user or a registry may have written. */
+/** Bytes shown of a message, which a user or a registry may have written. */
 const MESSAGE_BYTES = 120;
 
 /** Reads the status of a pod that has no running sandbox. */

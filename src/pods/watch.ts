@@ -17,7 +17,7 @@ import { followWatch, type WatchEvent } from "./watch_stream.ts";
 
 const INITIAL_EVENTS_END = "k8s.io/initial-events-end";
 
-/** How long a watch waits, in milliseconds. */
+/** Times that a watch waits, in milliseconds. */
 export interface WatchTiming {
   /** Until the answer's headers, or a list's whole body, are there. */
   readonly answer: number;
@@ -31,9 +31,9 @@ export interface WatchTiming {
   readonly idle: number;
   /** The same while the objects of a streaming list are still coming: nothing is waited for then. */
   readonly initialIdle: number;
-  /** How often a quiet stream is looked at; keeps `lastTurn` well below the 60 s of /healthz. */
+  /** Time between two looks at a quiet stream; keeps `lastTurn` well below the 60 s of /healthz. */
   readonly tick: number;
-  /** After so long the next attempt lists again, so that what was missed for whatever reason is put right. */
+  /** Time after which the next attempt lists again, so that what was missed is put right. */
   readonly relist: number;
   /** A watch is asked to end after `relist` and up to so much more, so that the nodes do not all come back at once. */
   readonly relistJitter: number;
@@ -74,7 +74,7 @@ export interface PodWatchOptions {
   onSynced(): void;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** For tests. @default WATCH_TIMING */
+  /** Times, for tests. @default WATCH_TIMING */
   readonly timing?: Partial<WatchTiming> | undefined;
   readonly random?: () => number;
 }

@@ -1,5 +1,5 @@
 /**
- * How an attempt to watch ended, in the few words that decide what the next one does.
+ * End of an attempt to watch, in the few words that decide what the next one does.
  *
  * - The list is a streaming list (`sendInitialEvents`), for which the server holds no list in memory. A server without it
  *   answers 422, 400, or an ERROR as the first event: from then on it is a plain GET. After another failure the next list is
@@ -51,7 +51,7 @@ export class WatchEnd extends Error {
   constructor(
     readonly reason: WatchEndReason,
     message = "",
-    /** How long the server asks us to wait, at least. */
+    /** Milliseconds that the server asks us to wait, at least. */
     readonly retryAfterMs?: number,
   ) {
     super(message);

@@ -1,4 +1,6 @@
-/** Where the next attempt to watch begins: with a list, or after a resourceVersion; and how a list is asked for. */
+/**
+ * Position at which the next attempt to watch begins: with a list, or after a resourceVersion; and the kind of list.
+ */
 import type { WatchEnd } from "./watch_end.ts";
 
 export class WatchPosition {

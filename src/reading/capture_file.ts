@@ -9,7 +9,7 @@ const FRONT_BYTES = PCAP_HEADER_BYTES + PCAP_RECORD_BYTES;
 /** An open capture file, as a source of the bytes that it had when it was last looked at, or of all that come. */
 export class CaptureFile implements ByteSource {
   readonly name: string;
-  /** Of which run of the capture it is. */
+  /** Number of the run of the capture to which it belongs. */
   run: number;
   /** Bytes that are to be read of it. */
   bytes = 0;

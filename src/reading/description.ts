@@ -1,4 +1,4 @@
-/** How a capture is described in the file written of it: its interfaces, their counters, its comments. */
+/** Description of a capture in the file written of it: its interfaces, their counters, its comments. */
 import type { Manifest, Run } from "../store/manifest.ts";
 import { quote } from "../base/quote.ts";
 import { VERSION } from "../version.ts";
@@ -8,12 +8,12 @@ import type { PcapHeader } from "../pcap/pcap_format.ts";
 import type { Counters } from "../pcap/writer.ts";
 
 /** The comment for readers that may see no payload (headers.ts). */
-export const HEADERS_ONLY = "headers only: packets are cut behind their transport header, DNS (port 53) is whole; " +
+export const HEADERS_ONLY = "headers only: packets are cut after their transport header, DNS (port 53) is whole; " +
   "their lengths are those on the wire";
 
 interface DescribedInterface {
   readonly described: Interface;
-  /** Of its interface block. */
+  /** Comments of its interface block. */
   readonly comments: readonly string[];
   /** Numbers of the runs that captured with it. */
   readonly runs: Set<number>;

@@ -16,7 +16,7 @@ import { listRing, type RingFile, runNumber } from "../store/ring.ts";
 import { ignoreGone } from "../base/ignore_gone.ts";
 import { CaptureFile, startsWith } from "./capture_file.ts";
 
-/** How often a folder is looked at again within one look, because files were renamed meanwhile. */
+/** Number of passes through a folder within one look, because files were renamed meanwhile. */
 const MOST_PASSES = 3;
 
 /** A file in the folder, from one truncation to the next. */
@@ -24,7 +24,7 @@ interface Life {
   readonly inode: number | null;
   readonly run: number;
   front: Uint8Array;
-  /** In the queue. */
+  /** File that is open, in the queue. */
   file: CaptureFile | undefined;
   /** Up to where it has been read by whom held it to be finished. */
   readTo: number;

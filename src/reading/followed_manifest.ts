@@ -7,11 +7,11 @@ import type { Capture } from "./locate.ts";
 
 /** Milliseconds between two reads of the manifest, which records whether the capture has ended. */
 const MANIFEST_MS = 1000;
-/** In these states nothing comes any more. */
+/** States in which nothing comes any more. */
 const ENDED_STATES: readonly string[] = ["finished", "completed", "retained"] satisfies CaptureState[];
 
 export class FollowedManifest {
-  /** As it was last read. */
+  /** Manifest as it was last read. */
   manifest: Manifest | undefined;
   /** Somebody may be writing to the newest file. */
   isWritten = true;
@@ -56,7 +56,7 @@ export class FollowedManifest {
       const { endedAt = "an unknown time", ended } = runs[i]!;
       return `not captured from ${endedAt} to ${startedAt}${ended ? `: ${ended}` : ""}`;
     });
-    return restarts.length > 0 ? restarts : [`capturing was begun anew before this: run ${to} follows run ${from}`];
+    return restarts.length > 0 ? restarts : [`capturing was started again before this: run ${to} follows run ${from}`];
   }
 
   #tellState(): void {

@@ -4,7 +4,7 @@ import type { CaptureState } from "../spec/state.ts";
 import { printable } from "../base/printable.ts";
 import { deadline } from "../base/timeout.ts";
 
-/** Why a command's output cannot go on: who reads it has closed the pipe, or takes nothing. */
+/** Error of a command whose output cannot go on: its reader has closed the pipe, or takes nothing. */
 export class ReaderGone extends Error {
   /** Seconds for which nothing was taken; undefined: the pipe is closed. */
   readonly waited: number | undefined;

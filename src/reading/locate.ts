@@ -24,7 +24,7 @@ export interface NotCapturing {
   readonly since: string;
   /** Hash of the request (`requestHash`); empty in what a former version wrote. */
   readonly request: string;
-  /** Undefined: it is not valid, or a former version wrote this. */
+  /** Request; undefined: it is not valid, or a former version wrote this. */
   readonly wanted: CaptureRequest | undefined;
 }
 
@@ -35,11 +35,11 @@ export interface Capture {
   readonly pod: string;
   /** Empty if it is not known. */
   readonly uid: string;
-  /** Undefined if it is missing or damaged: the packets can be read all the same. */
+  /** Manifest; undefined if it is missing or damaged: the packets can be read all the same. */
   readonly manifest: Manifest | undefined;
-  /** Why there is no manifest; empty if there is one. */
+  /** Reason why there is no manifest; empty if there is one. */
   readonly damage: string;
-  /** There is one, which cannot be read. */
+  /** Whether there is a manifest that cannot be read. */
   readonly isDamaged: boolean;
 }
 

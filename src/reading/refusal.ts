@@ -5,9 +5,9 @@ import type { CaptureState } from "../spec/state.ts";
 import { type Io, ReaderGone } from "./io.ts";
 
 export class Refusal extends Error {
-  /** One of outcome.ts. */
+  /** Exit code, one of outcome.ts. */
   readonly code: 1 | 2 | 3 | 4;
-  /** The capture's, if it is known. */
+  /** State of the capture, if it is known. */
   readonly state: CaptureState | undefined;
 
   constructor(code: 1 | 2 | 3 | 4, message: string, state?: CaptureState) {

@@ -25,17 +25,17 @@ import type { Capture } from "./locate.ts";
 /** The controller trims a folder within 1 s of its growing too large; after that there is room for a snapshot, or not. */
 const ROOM_TIMEOUT_MS = 1500;
 const ROOM_POLL_MS = 100;
-/** How often it is begun again because a file that was listed had gone. */
+/** Number of attempts, where a file that was listed had gone. */
 const MOST_ATTEMPTS = 10;
 /** Errors of a disk that takes nothing new: read-only, full (also of inodes), quota used up. */
 const TAKES_NOTHING = ["EROFS", "ENOSPC", "EDQUOT"];
 /** The usual reason for `unprotected`. */
-export const NO_ROOM = "for want of room beside another reader's";
+export const NO_ROOM = "because there is no room next to another reader's";
 
 export interface Snapshot extends Disposable {
   /** Oldest first. */
   readonly files: readonly CaptureFile[];
-  /** Why the ring can overtake the reader, in a few words; undefined: it cannot. */
+  /** Reason why the ring can overtake the reader, in a few words; undefined: it cannot. */
   readonly unprotected: string | undefined;
 }
 
@@ -123,9 +123,9 @@ async function tried(change: () => Promise<void>): Promise<string | undefined> {
     return undefined;
   } catch (error) {
     const { code, message } = error as Error & { readonly code?: string };
-    if (error instanceof Deno.errors.TimedOut) return `since others hold its files: ${message}`;
+    if (error instanceof Deno.errors.TimedOut) return `because others hold its files: ${message}`;
     if (!TAKES_NOTHING.includes(code ?? "")) throw error;
-    return `since the disk of captureDir takes nothing new: ${message.replace(/ \(os error.*/, "")}`;
+    return `because the disk of captureDir takes nothing new: ${message.replace(/ \(os error.*/, "")}`;
   }
 }
 

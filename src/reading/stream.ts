@@ -14,13 +14,16 @@ import { commentOption } from "../pcap/pcapng_blocks.ts";
 import { Refusal, refusing } from "./refusal.ts";
 import { PacketWriter } from "../pcap/writer.ts";
 
-/** Between two looks at a quiet capture. The kernel takes up to 0.8 s to hand a packet to tcpdump, and 1.5 s are promised. */
+/**
+ * Milliseconds between two looks at a quiet capture. The kernel takes up to 0.8 s to hand a packet to tcpdump, and
+ * 1.5 s are promised.
+ */
 const LOOK_MS = 100;
-/** After reading so much at once it does not wait: a fast ring goes around meanwhile. */
+/** Bytes read at once after which it does not wait: a fast ring goes around meanwhile. */
 const BUSY_BYTES = 256 * 1024;
-/** tcpdump buffers what it writes, and is asked for it so often. */
+/** Milliseconds between two flushes: tcpdump buffers what it writes. */
 const FLUSH_MS = 1000;
-/** Statistics are written after so long without a packet, which is how a reader that has gone is noticed. */
+/** Milliseconds without a packet after which statistics are written. The write shows whether the reader has gone. */
 const QUIET_MS = 10_000;
 /** Milliseconds after the order to stop in which the reader can still take what has been read. */
 const LAST_WRITE_MS = 2000;
@@ -77,7 +80,7 @@ export async function stream(options: StreamOptions, io: Io): Promise<number> {
 }
 
 class LiveCapture implements Disposable {
-  /** How often packets were overwritten before they were read. */
+  /** Number of times that packets were overwritten before they were read. */
   missed = 0;
   readonly #capture: Capture;
   readonly #io: Io;
@@ -98,7 +101,7 @@ class LiveCapture implements Disposable {
   readonly #captureDir: string;
   /** Aborted at its end. */
   readonly #over = new AbortController();
-  /** When tcpdump was last asked for what it has buffered, and whether it still is. */
+  /** Time of the last flush, and whether one is under way. */
   #flushed = -Infinity;
   #isFlushing = false;
 

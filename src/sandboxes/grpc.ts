@@ -37,7 +37,10 @@ export class GrpcError extends Error {
   }
 }
 
-/** As the kubelet's (kubernetes staging/src/k8s.io/cri-client/pkg/remote_runtime.go, maxMsgSize). */
+/**
+ * Bytes of the largest message, as the kubelet's (kubernetes staging/src/k8s.io/cri-client/pkg/remote_runtime.go,
+ * maxMsgSize).
+ */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 /** A byte for whether the message is compressed, and four for its length (grpc doc/PROTOCOL-HTTP2.md). */
 const PREFIX_BYTES = 5;
@@ -66,7 +69,7 @@ export class GrpcClient implements Disposable {
     try {
       return fromBinary(method.output, reply, { readUnknownFields: false });
     } catch (error) {
-      throw new GrpcError(GrpcCode.INTERNAL, `its answer is none: ${(error as Error).message}`);
+      throw new GrpcError(GrpcCode.INTERNAL, `its answer is not valid: ${(error as Error).message}`);
     }
   }
 
@@ -148,11 +151,11 @@ export function framed(message: Uint8Array): Uint8Array<ArrayBuffer> {
  */
 export function unframed(frame: Uint8Array): Uint8Array {
   if (frame.length < PREFIX_BYTES) throw new GrpcError(GrpcCode.INTERNAL, "its answer has no message");
-  if (frame[0] !== 0) throw new GrpcError(GrpcCode.INTERNAL, "its answer is compressed, which was not asked for");
+  if (frame[0] !== 0) throw new GrpcError(GrpcCode.INTERNAL, "its answer is compressed; it must not be");
   const length = new DataView(frame.buffer, frame.byteOffset).getUint32(1);
   const message = frame.subarray(PREFIX_BYTES);
   if (message.length !== length) {
-    throw new GrpcError(GrpcCode.INTERNAL, `its answer has ${count(message.length, "byte")} where it says ${length}`);
+    throw new GrpcError(GrpcCode.INTERNAL, `its answer has ${count(message.length, "byte")} instead of ${length}`);
   }
   return message;
 }

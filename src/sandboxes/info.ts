@@ -12,7 +12,7 @@
 import { basename, join } from "@std/path";
 import { NamespaceMode, PodSandboxState, type PodSandboxStatusResponse } from "./cri_pb.ts";
 
-/** Where runtimes keep their netns files. Besides these the configured netnsDir itself is accepted. */
+/** Folders in which runtimes keep their netns files. Besides these the configured netnsDir itself is accepted. */
 const RUNTIME_DIRS: readonly string[] = ["/run/netns", "/var/run/netns"];
 
 /** File names as CNI (`cni-<uuid>`), CRI-O (`<uuid>`) and people make them; neither hidden nor a path of its own. */

@@ -1,4 +1,7 @@
-/** When the runtime is to be asked next, and whether for a whole list. All times are milliseconds of performance.now(). */
+/**
+ * Schedule of the calls to the runtime, and whether they ask for a whole list. All times are milliseconds of
+ * performance.now().
+ */
 
 import { backoffMs } from "../base/backoff.ts";
 
@@ -8,12 +11,12 @@ const IDLE_POLL_MS = 15_000;
 /** A poll lists all sandboxes even if nothing has happened, after as long. */
 const FULL_POLL_MS = 60_000;
 
-/** After a netns was made: pauses between calls are a twentieth of the time waited so far, within these limits. */
+/** Pauses between calls after a netns was made: they are a twentieth of the time waited so far, within these limits. */
 const SHORTEST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 250;
 /** The most that is rested for twice the time that the last look took. */
 const LONGEST_REST_MS = 50;
-/** For how long after a netns was made its sandbox is waited for like that: slow CNI plugins take seconds. */
+/** Milliseconds after a netns was made in which its sandbox is waited for like that: slow CNI plugins take seconds. */
 const EXPECTED_WITHIN_MS = 30_000;
 
 /** A failing runtime is asked again after 100 ms, twice that … up to this. */

@@ -4,7 +4,7 @@
 export interface SandboxOwner {
   readonly namespace: string;
   readonly name: string;
-  /** Of a static pod: the kubelet's own, not its mirror object's. */
+  /** UID of the pod; of a static pod the kubelet's own, not its mirror object's. */
   readonly uid: string;
 }
 

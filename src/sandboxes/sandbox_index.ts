@@ -19,9 +19,9 @@ export interface Entry {
   /** The owner as a key. */
   readonly key: string;
   readonly createdAt: bigint;
-  /** Set while its network can be entered. */
+  /** Sandbox, while its network can be entered. */
   sandbox: Sandbox | undefined;
-  /** Why not, by the last look at it; undefined if it was not looked at yet. */
+  /** Reason why not, by the last look at it; undefined before the first look. */
   refused: string | undefined;
   /** The runtime is being asked about it. */
   asking: boolean;

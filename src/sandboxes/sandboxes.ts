@@ -29,8 +29,8 @@ import { type Entry, SandboxIndex } from "./sandbox_index.ts";
 /** The directory is compared with the index at each poll, but not at each of the quick calls. Milliseconds. */
 const SWEEP_MS = 500;
 /**
- * So many sandboxes are asked about at once: each answer has tens of kB, and all of a node's at a time would leave that memory with
- * us for good.
+ * Sandboxes that are looked up at once: each answer has tens of kB, and the memory for all of a node's would never be
+ * given back.
  */
 const ASKED_AT_ONCE = 4;
 
@@ -63,7 +63,7 @@ export class Sandboxes {
   #sweptAt = -Infinity;
   /** inotify may have missed something: compare the whole directory. */
   #unclear = true;
-  /** Why the netns directory is not watched. */
+  /** Reason why the netns directory is not watched. */
   #trouble: string | undefined;
   /**
    * Asks the runtime for its sandboxes; one such call at a time. Who comes during one gets the next, for the answer may have
@@ -140,7 +140,7 @@ export class Sandboxes {
     const trouble = await this.#netnsDir.ensureWatched();
     if (trouble !== undefined) {
       this.#unclear = true;
-      if (trouble !== this.#trouble) this.#log.warn(`${trouble}; new sandboxes are found by asking the runtime only`);
+      if (trouble !== this.#trouble) this.#log.warn(`${trouble}; new sandboxes are found only by polling the runtime`);
     }
     this.#trouble = trouble;
   }
@@ -257,6 +257,6 @@ export class Sandboxes {
     const message = messageOf(error);
     if (message === this.#lastError || this.#signal?.aborted) return;
     this.#lastError = message;
-    this.#log.warn(`${message}; what is known of its sandboxes stays`);
+    this.#log.warn(`${message}; the sandboxes found before are kept`);
   }
 }

@@ -16,7 +16,7 @@ const HOLD = "hold";
 /** The sub-keys: `<annotationKey>/<name>`. */
 export const SUB_KEYS: readonly (OptionName | typeof HOLD)[] = [...OPTION_NAMES, HOLD];
 
-/** How much of a bad value is shown, in characters. */
+/** Characters of a bad value that are shown. */
 const LONGEST_SHOWN = 64;
 const HOLD_READER: Reader<"true" | "false"> = {
   mustBe: () => "true or false",

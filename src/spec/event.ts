@@ -14,7 +14,7 @@ export type EventReason =
   | "CaptureCompleted"
   /** The pod has no sandbox yet. */
   | "CapturePending"
-  /** There is no room within the limits now. */
+  /** The request does not fit within the limits now. */
   | "CaptureWaiting"
   /** The disk is at its free-space floor. */
   | "CapturePaused"

@@ -41,7 +41,7 @@ export interface CaptureOptions {
 type Field = keyof CaptureOptions;
 type ValueOf<F extends Field> = NonNullable<CaptureOptions[F]>;
 
-/** How a text is read as a value. */
+/** Reader of a value in a text. */
 export interface Reader<T> {
   /** Returns the end of the sentence "annotation … must be …". */
   mustBe(limits: AnnotationLimits): string;
@@ -88,7 +88,7 @@ const MAX_INTERFACE_NAME = 15;
 /** Names that libpcap gives to capture sources that are not network interfaces of the pod (its findalldevs and *_create functions). */
 const NOT_AN_INTERFACE = /^(?:[0-9]+$|usbmon|nflog|nfqueue|bluetooth|dbus-|dag|snf|rdma|netmap|vale|dpdk)/;
 
-/** By name, in the order in which they are shown. */
+/** Rows by name, in the order in which they are shown. */
 const ROWS = {
   filter: option({
     field: "filter",

@@ -1,6 +1,7 @@
 /**
- * What a program learns from a reading command: an exit code, and with `--while-stdin` a trailer, one line on stderr. It is the last line,
- * except where nothing is written to stdout: there the sentence that says why comes last. No program needs to read the sentences.
+ * Outcome of a reading command, for programs: an exit code, and with `--while-stdin` a trailer, one line on stderr.
+ * It is the last line, except where nothing is written to stdout: there the sentence that says why comes last. No
+ * program needs to read the sentences.
  */
 import type { CaptureState } from "./state.ts";
 

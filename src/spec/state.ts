@@ -1,4 +1,4 @@
-/** Where a capture stands. One word for the log, `list`, metrics (`requests{state}`) and the manifest. */
+/** State of a capture. One word for the log, `list`, metrics (`requests{state}`) and the manifest. */
 export type CaptureState =
   /** tcpdump is running. */
   | "capturing"

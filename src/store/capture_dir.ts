@@ -32,7 +32,7 @@ export interface CaptureDirOptions {
   readonly annotationKey: string;
   /** Which installation this is; another's directory is refused. */
   readonly release: string;
-  /** How this controller is called in the message to a second one. */
+  /** Name of this controller in the message of a second one. */
   readonly holder: string;
 }
 

@@ -1,4 +1,4 @@
-/** Where readers ask the controller for something: a socket in captureDir, which both have, and nobody else. */
+/** Socket in captureDir by which readers ask the controller: only both of them have that folder. */
 import { join } from "@std/path";
 
 export const CONTROL = ".control";

@@ -9,7 +9,7 @@ import type { CaptureState } from "../spec/state.ts";
 export interface ClockStep {
   /** ISO 8601, UTC, by the clock after it was set. */
   readonly at: string;
-  /** By how much it was set forward; less than 0: back. */
+  /** Seconds by which it was set forward; less than 0: back. */
   readonly seconds: number;
 }
 
@@ -20,7 +20,7 @@ export interface Run {
   /** ISO 8601, UTC. */
   readonly startedAt: string;
   readonly endedAt?: string;
-  /** Why it ended: one word or sentence for people. */
+  /** Reason why it ended: one word or sentence for people. */
   readonly ended?: string;
   readonly sandboxId: string;
   readonly request: CaptureRequest;
@@ -54,7 +54,7 @@ export interface Manifest {
   readonly node: string;
   /** The annotations as they were read: main key and sub-keys. */
   readonly annotations: Readonly<Record<string, string>>;
-  /** Undefined while the annotations are invalid and never were valid. */
+  /** Request; undefined while the annotations are invalid and never were valid. */
   readonly request?: CaptureRequest;
   readonly state: CaptureState;
   /** One sentence for people: why it is in that state; empty when there is no more than the state. */

@@ -45,7 +45,7 @@ export async function readManifest(folder: string): Promise<Manifest | undefined
   }
   if (value.version !== MANIFEST_VERSION) {
     throw new SyntaxError(
-      `Cannot read ${path}: it is of version ${value.version}, known is version ${MANIFEST_VERSION}`,
+      `Cannot read ${path}: it has version ${value.version}; it must have version ${MANIFEST_VERSION}`,
     );
   }
   if (!isWhole(value)) throw new SyntaxError(`Cannot read ${path}: it is damaged (a field is missing or wrong)`);

@@ -33,12 +33,15 @@ const MAX_POD_NAME_IN_FILE = 230;
 export const READING_LOCK = ".reading";
 /** Held exclusively for the moment in which files are set aside, so that two never pick the same name. */
 const PROMOTING_LOCK = ".promoting";
-/** That takes milliseconds: who holds the lock for longer has been stopped, and would hold up everybody else for ever. */
+/**
+ * Milliseconds to wait for the lock. Its work takes a few: a process that holds it for longer was stopped, and would
+ * block all others.
+ */
 const PROMOTING_TIMEOUT_MS = 5000;
 const PROMOTING_POLL_MS = 10;
 /** Bytes in the unit of -C. */
 const FILE_SIZE_UNIT = 1_000_000;
-/** How often a folder is listed again because files were renamed meanwhile. */
+/** Number of listings of a folder, where files were renamed meanwhile. */
 const MOST_LISTINGS = 20;
 
 /**
@@ -53,7 +56,7 @@ export interface RingFile {
   readonly bytes: number;
   /** Milliseconds since the epoch. */
   readonly mtime: number;
-  /** Of an earlier run, or set aside: tcpdump will not open it again by name. */
+  /** Whether it is of an earlier run, or set aside: tcpdump will not open it again by name. */
   readonly earlier: boolean;
 }
 
@@ -77,7 +80,7 @@ function isCurrentName(pod: string, name: string): boolean {
   return name.startsWith(base) && /^[0-9]{0,6}$/.test(name.slice(base.length));
 }
 
-/** At most 15 digits, which a number holds exactly: a name with more is none of ours. */
+/** Names of earlier files. At most 15 digits, which a number holds exactly: a name with more is none of ours. */
 const EARLIER = /^run-([0-9]{6,15})-([0-9]{6,15})\.pcap$/;
 
 /**
@@ -192,7 +195,7 @@ export function lastWritten(files: readonly RingFile[], run: number | undefined)
  * ring is trimmed; never set it while tcpdump runs, because it would go on writing to the deleted file. Can be
  * interrupted anywhere and called again.
  *
- * @throws Deno.errors.TimedOut if another process has been at it for too long.
+ * @throws Deno.errors.TimedOut if another process has held them for too long.
  */
 export async function promote(folder: string, pod: string, run: number, { dropEmpty = false } = {}): Promise<void> {
   using _names = await keepNames(folder);
@@ -210,7 +213,7 @@ export async function keepNames(folder: string): Promise<Disposable> {
     for (const deadline = performance.now() + PROMOTING_TIMEOUT_MS; !await lock.tryLock(true);) {
       if (performance.now() > deadline) {
         throw new Deno.errors.TimedOut(
-          `Cannot set files aside in ${folder}: another process has been at it for ${PROMOTING_TIMEOUT_MS / 1000} s`,
+          `Cannot set files aside in ${folder}: another process has held them for ${PROMOTING_TIMEOUT_MS / 1000} s`,
         );
       }
       await pause(PROMOTING_POLL_MS);

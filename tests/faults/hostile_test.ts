@@ -236,5 +236,5 @@ fault(
 
 fault(
   "manifest-newer",
-  (record) => spoilt(record, [edited((manifest) => manifest.version = 2)], /version 2, known is version 1/),
+  (record) => spoilt(record, [edited((manifest) => manifest.version = 2)], /version 2; it must have version 1/),
 );

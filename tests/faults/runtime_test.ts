@@ -45,7 +45,7 @@ fault("runtime-restarted", async (record) => {
   await playFault(record, node, async (scene) => {
     const old = node.runtime.runtimePid;
     await node.runtime.killRuntime();
-    await scene.controller.says(/what is known of its sandboxes stays/, 30_000);
+    await scene.controller.says(/the sandboxes found before are kept/, 30_000);
     // What is known suffices for both.
     await scene.change();
     await scene.changed();

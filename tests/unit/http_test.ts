@@ -44,7 +44,7 @@ Deno.test("serve() offers /metrics only if there are metrics, and nothing else",
       for (const path of ["/", "/healthz/", "/metrics/x"]) {
         const other = await fetch(`http://127.0.0.1:${served.port}${path}`);
         assert.equal(other.status, 404);
-        assert.match(await other.text(), /^not found: \/healthz, \/readyz/);
+        assert.match(await other.text(), /^not found: the paths are \/healthz, \/readyz/);
       }
       const post = await fetch(`http://127.0.0.1:${served.port}/healthz`, { method: "POST", body: "x" });
       assert.equal(post.status, 405);

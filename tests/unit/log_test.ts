@@ -136,7 +136,9 @@ Deno.test("a log that nobody reads stops nothing, and says how much of it is mis
   }
   assert.equal((await child.status).code, 0);
   const lines = log.trimEnd().split("\n");
-  const dropped = lines.flatMap((line) => /lines dropped that nobody read in time" lines=(\d+) /.exec(line)?.[1] ?? []);
+  const dropped = lines.flatMap((line) =>
+    /log lines dropped: stderr was not read in time" lines=(\d+) /.exec(line)?.[1] ?? []
+  );
   assert.equal(dropped.length, 1);
   assert.equal(lines.filter((line) => / msg=line /.test(line)).length + Number(dropped[0]), 20_000);
   assert.match(lines.at(-1)!, / msg=last /);

@@ -25,7 +25,7 @@ export const CHANGES_AT_ONCE = 8;
 /** Reports what became of each pod as soon as it is known, and counts failures. */
 export class Report {
   readonly #terminal: Terminal;
-  /** By UID: what is added to the answer. */
+  /** Additions to the answers, by UID. */
   readonly #additions = new Map<string, string>();
   failures = 0;
 
@@ -92,7 +92,7 @@ export async function installationIfAllowed(
     return { installation, key: installation.release.annotationKey };
   } catch (error) {
     if (!(error instanceof Forbidden)) throw error;
-    context.terminal.note(`Cannot look for the controllers (${messageOf(error)}): taking annotation ${key}`);
+    context.terminal.note(`Cannot find the controllers (${messageOf(error)}): taking annotation ${key}`);
     return { installation: undefined, key };
   }
 }

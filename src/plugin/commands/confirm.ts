@@ -7,7 +7,7 @@ import type { Kubectl } from "../kubectl/kubectl.ts";
 import type { Target } from "../targets.ts";
 import type { Announcement, Announcements } from "./announcements.ts";
 
-/** Between two looks at the lists: after the first one and after an Event, then doubled. */
+/** Pauses between two looks at the lists: after the first one and after an Event, then doubled. */
 const PAUSES = { firstMs: 500, mostMs: 4000 };
 
 /** A pod and the request that it carries. */
@@ -21,7 +21,7 @@ export interface Question {
 export interface Finding {
   /** Its row in the list of its node, perhaps of an earlier request. */
   readonly row: NodeCapture | undefined;
-  /** Why its node cannot be asked; undefined: it was. */
+  /** Reason why its node cannot be asked; undefined: it was. */
   readonly unasked: string | undefined;
   /** The newest Event of this request, or, of an older controller, that names no request. */
   readonly heard: Announcement | undefined;

@@ -42,7 +42,7 @@ export interface GetOptions extends TargetOptions, InstallationOptions {
   readonly attempts: number;
   /** Milliseconds without a byte after which a connection counts as broken. @default never */
   readonly idleMs?: number | undefined;
-  /** As `stop`'s. */
+  /** Milliseconds to wait, as `stop` does. */
   readonly waitMs: number;
 }
 

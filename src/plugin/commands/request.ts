@@ -1,4 +1,4 @@
-/** From the flags of `start` to annotations. Pure. */
+/** Turns the flags of `start` into annotations. Pure. */
 import { parseDuration } from "../../base/duration.ts";
 import { quote } from "../../base/quote.ts";
 import { readAnnotations, requestHash, SUB_KEYS } from "../../spec/annotations.ts";

@@ -203,6 +203,6 @@ function tellEvent(report: Report, target: Target, { reason, note }: Announcemen
 }
 
 function controllerTooOld(node: string): string {
-  return `The controller of node ${node} is older than this plugin and does not say which request it answers: ` +
+  return `The controller of node ${node} is older than this plugin and does not name the request that it answers: ` +
     `an answer may be one to an earlier request`;
 }

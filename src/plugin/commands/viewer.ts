@@ -1,4 +1,4 @@
-/** Where a stream of packets goes: standard output, or a program that shows them. */
+/** Sinks of a stream of packets: standard output, or a program that shows them. */
 import { Failure } from "../failure.ts";
 
 export type Viewer = "wireshark" | "tshark";

@@ -11,9 +11,9 @@ import { ReadRefused } from "./read_refused.ts";
 const TERMINATED = /command terminated with exit code (\d+)\s*$/;
 // The error of runtimes when the image has no such program (runc, crun, containerd).
 const NO_PROGRAM = /executable file .*not found|no such file or directory/;
-/** How the names of the chart's read policies begin (charts/templates/_helpers.tpl). */
+/** Prefix of the names of the chart's read policies (charts/templates/_helpers.tpl). */
 const READ_POLICY = "packet-capture-read.";
-/** With it the controller's commands begin each line that they write to stderr (src/reading/io.ts, src/main.ts). */
+/** Prefix of each line that the controller's commands write to stderr (src/reading/io.ts, src/main.ts). */
 const COMMAND_PREFIX = "packet-capture: ";
 /** The line of `cat` that stands for a trailer in version 0.1, and still precedes it. */
 const WRITTEN = /^all (\d+) bytes are written$/;
@@ -99,9 +99,9 @@ export async function whyFailed(
   if (commandCode === EXIT.usage || commandCode === 126 || commandCode === 127) {
     const version = await versionOf(kubectl, controller);
     if (version !== VERSION) {
-      const its = version === undefined ? "does not say its version" : `has version ${version}`;
+      const its = version === undefined ? "reports no version" : `has version ${version}`;
       return new CommandFailed(
-        `The controller of node ${controller.node} ${its} and does not know "packet-capture ${
+        `The controller of node ${controller.node} ${its} and does not support "packet-capture ${
           command[0]
         }" as this plugin (version ${VERSION}) uses it: use the plugin and the chart in the same version`,
         commandCode,
@@ -118,7 +118,7 @@ function execRefused({ node }: Controller, stderr: string): string {
     /\s+/g,
     " ",
   );
-  return `kubectl exec to node ${node} is refused on its way: ${words.trim().slice(0, 160)}; ` +
+  return `kubectl exec to node ${node} is refused on the way: ${words.trim().slice(0, 160)}; ` +
     "a proxy before the API server must let WebSocket or SPDY upgrades through";
 }
 

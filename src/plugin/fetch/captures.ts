@@ -34,7 +34,7 @@ export interface Captures {
   readonly refused?: Refused | undefined;
 }
 
-/** By node: the namespaces of which it is asked; undefined: all. */
+/** Namespaces to ask each node for, by node; undefined: all. */
 export type Scope = ReadonlyMap<string, readonly string[] | undefined>;
 
 /** Returns all nodes, for one namespace or for all. */
@@ -95,7 +95,7 @@ async function askOne(
     return { captures, unreachable: [], damaged: reasons.map((reason) => ({ node, reason })) };
   } catch (error) {
     kubectl.signal.throwIfAborted();
-    const reason = error instanceof SyntaxError ? "its list is not JSON as this plugin knows it" : messageOf(error);
+    const reason = error instanceof SyntaxError ? "its list is not the JSON that this plugin reads" : messageOf(error);
     const refused = error instanceof Refused && !(error instanceof Blocked) ? error : undefined;
     return { captures: [], unreachable: [{ node, reason }], damaged: [], refused };
   }

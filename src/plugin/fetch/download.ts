@@ -19,7 +19,7 @@ import { fileFailure, type PartFile } from "./output_file.ts";
 import type { Progress } from "./progress.ts";
 import { checkWhole } from "./whole.ts";
 
-/** Between two attempts. Six of them span half a minute: time for a controller that is being replaced. */
+/** Pauses between two attempts. Six of them span half a minute: time for a controller that is being replaced. */
 const PAUSES = { firstMs: 1500, mostMs: 60_000 };
 
 export interface DownloadOptions {

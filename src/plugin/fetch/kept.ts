@@ -32,12 +32,12 @@ export async function findKept(
   if (kept === undefined && problems.length > 0) {
     const why = answer.refused?.message ??
       problems.map(({ node, reason }) => `node ${node} could not be asked: ${reason}`).join("; ");
-    throw new NotFound(`There is no pod ${name}, and it is not known whether its capture has been kept: ${why}`);
+    throw new NotFound(`There is no pod ${name}, and its capture may be kept: ${why}`);
   }
   if (meant.length > 1) {
     const each = meant.map((capture) => `${capture.uid} (${capture.namespace}, node ${capture.node})`).join(", ");
     throw new UsageFailure(
-      `${meant.length} pods named ${name} have gone and left a capture: give the UID, one of ${each}`,
+      `${meant.length} pods named ${name} were deleted and left a capture: give one of the UIDs ${each}`,
     );
   }
   return kept && {

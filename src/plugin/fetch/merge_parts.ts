@@ -9,7 +9,7 @@ import { Failure } from "../failure.ts";
 import { fileFailure, type PartFile } from "./output_file.ts";
 
 export interface NamedFile {
-  /** For people. */
+  /** Name for people. */
   readonly name: string;
   /** A pcapng file that has been found whole. */
   readonly path: string;

@@ -28,7 +28,7 @@ export interface PartFile {
  * disposed. Only a kill that cannot be caught leaves it there.
  */
 export class OutputFile implements AsyncDisposable {
-  /** For parts and the finished file. */
+  /** Folder for parts and the finished file. */
   readonly folder: string;
   readonly #path: string;
   readonly #force: boolean;
@@ -91,9 +91,9 @@ export class OutputFile implements AsyncDisposable {
 /** Returns an error of the file system as a sentence; anything else as it is. */
 export function fileFailure(error: unknown, path: string): unknown {
   if (!(error instanceof Error) || error instanceof Failure) return error;
-  if (FULL.test(error.message)) return new Failure(`No room to write ${path}: the disk is full, nothing was kept`);
+  if (FULL.test(error.message)) return new Failure(`Cannot write ${path}: the disk is full; nothing was kept`);
   if (error instanceof Deno.errors.AlreadyExists) {
-    return new Failure(`${path} exists already: give another name with -o, or --force to replace it`);
+    return new Failure(`Cannot write ${path}: it exists already; give another name with -o, or --force to replace it`);
   }
   if (error instanceof Deno.errors.NotFound) {
     return new Failure(`Cannot write ${path}: the folder ${dirname(path)} does not exist`);
@@ -112,8 +112,10 @@ async function checkFree(path: string, force: boolean): Promise<void> {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   });
-  if (info?.isDirectory) throw new Failure(`${path} is a folder: give the name of a file with -o`);
+  if (info?.isDirectory) throw new Failure(`Cannot write ${path}: it is a folder; give the name of a file with -o`);
   // It would be replaced, not written to: a pipe, or for root /dev/null.
-  if (info && !info.isFile) throw new Failure(`${path} is not a regular file: give the name of one, or - for a pipe`);
+  if (info && !info.isFile) {
+    throw new Failure(`Cannot write ${path}: it is not a regular file; give the name of one, or - for a pipe`);
+  }
   if (info !== undefined && !force) throw new Deno.errors.AlreadyExists(path);
 }

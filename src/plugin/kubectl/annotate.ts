@@ -40,6 +40,6 @@ function annotationsIn(stdout: string): Readonly<Record<string, string>> {
   try {
     return (JSON.parse(stdout) as PodObject).metadata.annotations ?? {};
   } catch {
-    throw new Failure(`kubectl patch answered something that is not JSON: ${stdout.slice(0, 60)}`);
+    throw new Failure(`kubectl patch returned something that is not JSON: ${stdout.slice(0, 60)}`);
   }
 }

@@ -6,7 +6,7 @@ import { NO_CREDENTIALS, NO_TERMINAL, wordsOfPlugin } from "./login.ts";
 export interface MissingRight {
   readonly user: string;
   readonly verb: string;
-  /** With its sub-resource and group, as RBAC writes it: `pods/exec`, `daemonsets.apps`. */
+  /** Resource with its sub-resource and group, as RBAC writes it: `pods/exec`, `daemonsets.apps`. */
   readonly resource: string;
   /** undefined: in the whole cluster. */
   readonly namespace: string | undefined;
@@ -113,7 +113,7 @@ const LOG_IN_FIRST = "log in first, in a terminal, for example with: kubectl get
 function noCredentials(why: string, stderr: string): Failure {
   const said = wordsOfPlugin(stderr);
   const help = NO_TERMINAL.test(why)
-    ? "; run this in a terminal, since the kubeconfig says interactiveMode: Always"
+    ? "; run this in a terminal, because the kubeconfig has interactiveMode: Always"
     : /exit code/.test(why)
     ? `${said === undefined ? "" : ` (it says: ${said})`}; ${LOG_IN_FIRST}`
     : "";

@@ -29,7 +29,7 @@ export interface KubectlOptions {
   readonly login?: Login;
 }
 
-/** How a kubectl process ended. */
+/** End of a kubectl process. */
 export interface Outcome {
   readonly code: number;
   /** The end of stderr, as it came. */
@@ -44,7 +44,7 @@ export interface Delivery {
   readonly outcome: Promise<Outcome>;
 }
 
-/** All that a delivery has. */
+/** Total of a delivery. */
 export interface Total {
   readonly bytes: number;
   /** The exit code that comes after it; undefined: it is not known yet. */
@@ -173,7 +173,7 @@ export class Kubectl {
     try {
       return JSON.parse(text);
     } catch {
-      throw new Failure(`${this.#say(args)} answered something that is not JSON: ${text.slice(0, 60)}`);
+      throw new Failure(`${this.#say(args)} returned something that is not JSON: ${text.slice(0, 60)}`);
     }
   }
 

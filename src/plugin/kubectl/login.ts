@@ -21,7 +21,7 @@ const KUBECTLS = /([EWIF]\d{4} \d\d:\d\d:\d\d|Unable to connect to the server: )
 /** kubectl's last words, which `explain` puts into a sentence. */
 const LAST_WORDS = /^(error: |Error from server|Unable to connect|The connection to the server|command terminated)/;
 
-/** How a call of kubectl ended, as far as it counts here. */
+/** End of a call of kubectl, as far as it counts here. */
 interface Ended {
   readonly stderr: string;
 }

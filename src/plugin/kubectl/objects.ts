@@ -53,7 +53,7 @@ export interface WorkloadObject {
   readonly spec?: {
     readonly selector?: unknown;
     readonly template?: PodTemplate;
-    /** Of a CronJob. */
+    /** Template of a CronJob. */
     readonly jobTemplate?: { readonly spec?: { readonly template?: PodTemplate } };
   };
 }

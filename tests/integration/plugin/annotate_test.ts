@@ -307,7 +307,7 @@ Deno.test("start works for a user who may only patch pods, and says which rights
   const { code, stderr } = await run(["start", "mine"], {}, jane);
   match(
     stderr,
-    /Cannot look for the controllers \(User jane lacks the permission "get" on "clusterroles.rbac.authorization.k8s.io" in the whole cluster; it is needed for packet-capture-read alone, or give --controller-namespace\): taking annotation tcpdump/,
+    /Cannot find the controllers \(User jane lacks the permission "get" on "clusterroles.rbac.authorization.k8s.io" in the whole cluster; it is needed for packet-capture-read alone, or give --controller-namespace\): taking annotation tcpdump/,
   );
   match(
     stderr,

@@ -254,7 +254,7 @@ Deno.test("without a terminal the sentence says what to do", async () => {
     match(
       stderr,
       mode === "Always"
-        ? /^error: Cannot get credentials for the cluster: .* not a terminal; run this in a terminal, since the kubeconfig says interactiveMode: Always\n$/
+        ? /^error: Cannot get credentials for the cluster: .* not a terminal; run this in a terminal, because the kubeconfig has interactiveMode: Always\n$/
         : /^error: Cannot get credentials for the cluster: exec: executable \S+ failed with exit code 1 \(it says: Code of ops: nobody is there\); log in first, in a terminal, for example with: kubectl get pods\n$/,
     );
   }

@@ -172,7 +172,7 @@ Deno.test("get and list name the node whose exec a proxy refuses, and do not try
   const status = "Error from server (Forbidden): blocked by the proxy\n";
   for (
     const [stderr, words] of [
-      [page, /node worker1 is refused on its way: unable to upgrade connection: 403 Forbidden; a proxy before/],
+      [page, /node worker1 is refused on the way: unable to upgrade connection: 403 Forbidden; a proxy before/],
       [status, /blocked by the proxy/],
     ] as const
   ) {
@@ -284,7 +284,7 @@ Deno.test("get does not replace a file without --force", async () => {
   const refused = await sandbox.run(["get", "web-0"]);
   strictEqual(
     refused.stderr,
-    "error: web-0.pcapng exists already: give another name with -o, or --force to replace it\n",
+    "error: Cannot write web-0.pcapng: it exists already; give another name with -o, or --force to replace it\n",
   );
   strictEqual(refused.code, 1);
   strictEqual(await Deno.readTextFile(target), "mine");
@@ -302,7 +302,7 @@ Deno.test("get does not replace a file that has appeared while it downloaded", a
   await eventually(async () => (await sandbox.files()).length > 0);
   await Deno.writeTextFile(target, "mine");
   const { code, stderr } = await running;
-  match(stderr, /^error: web-0.pcapng exists already/m);
+  match(stderr, /^error: Cannot write web-0.pcapng: it exists already/m);
   strictEqual(code, 1);
   strictEqual(await Deno.readTextFile(target), "mine");
   deepStrictEqual(await sandbox.files(), ["web-0.pcapng"]);
@@ -313,7 +313,7 @@ Deno.test("get says in one sentence where it cannot write, before it downloads",
   await Deno.mkdir(sandbox.path("work/folder"));
   for (
     const [file, message] of [
-      ["folder", "error: folder is a folder: give the name of a file with -o\n"],
+      ["folder", "error: Cannot write folder: it is a folder; give the name of a file with -o\n"],
       ["nowhere/web.pcapng", "error: Cannot write nowhere/web.pcapng: the folder nowhere does not exist\n"],
       ["/proc/web.pcapng", /^error: (Cannot write \/proc\/web.pcapng: |Cannot write .*: the folder)/],
     ] as const
@@ -345,7 +345,7 @@ for (
     }).output();
     match(
       new TextDecoder().decode(stderr).trimEnd().split("\n").at(-1)!,
-      /^error: (default\/web-0: )?No room to write web.pcapng: the disk is full, nothing was kept$/,
+      /^error: (default\/web-0: )?Cannot write web.pcapng: the disk is full; nothing was kept$/,
     );
     deepStrictEqual([code, new TextDecoder().decode(stdout)], [1, ""]);
   });
@@ -481,7 +481,7 @@ Deno.test("get fetches the capture that a deleted pod has left, by name or UID",
   const two = await sandbox.run(["get", "web-0", "-o", "two.pcapng"]);
   match(
     two.stderr,
-    /^error: 2 pods named web-0 have gone and left a capture: give the UID, one of 1234abcd \(default, node worker1\), 5678/,
+    /^error: 2 pods named web-0 were deleted and left a capture: give one of the UIDs 1234abcd \(default, node worker1\), 5678/,
   );
   strictEqual(two.code, 2);
   strictEqual((await sandbox.run(["get", "1234abcd", "-o", "uid.pcapng"])).code, 0);
@@ -532,7 +532,7 @@ Deno.test("get names the node that may keep the capture of a pod that is not the
   const { code, stderr } = await sandbox.run(["get", "web-0"]);
   deepStrictEqual([code, stderr], [
     1,
-    "error: There is no pod web-0, and it is not known whether its capture has been kept: node worker1 could not be asked: unable to upgrade connection\n",
+    "error: There is no pod web-0, and its capture may be kept: node worker1 could not be asked: unable to upgrade connection\n",
   ]);
 });
 
@@ -609,7 +609,7 @@ Deno.test("get --force replaces files, not what else has a name", async () => {
   const { code, stderr } = await sandbox.run(["get", "web-0", "-o", "pipe", "--force"]);
   deepStrictEqual([code, stderr], [
     1,
-    "error: pipe is not a regular file: give the name of one, or - for a pipe\n",
+    "error: Cannot write pipe: it is not a regular file; give the name of one, or - for a pipe\n",
   ]);
   ok((await Deno.lstat(pipe)).isFifo);
 });
@@ -684,7 +684,7 @@ const CANNOT: readonly [string, Rule[], RegExp][] = [
   [
     "old controller",
     [{ when: ["exec", "version"], stdout: "packet-capture 0.0.1\n" }, { when: ["exec"], code: 2, stderr: OLD }],
-    /^error: default\/web-0: The controller of node worker1 has version 0.0.1 and does not know "packet-capture cat" as this plugin \(version [^)]+\) uses it: /m,
+    /^error: default\/web-0: The controller of node worker1 has version 0.0.1 and does not support "packet-capture cat" as this plugin \(version [^)]+\) uses it: /m,
   ],
   [
     "controller without the program",
@@ -694,12 +694,12 @@ const CANNOT: readonly [string, Rule[], RegExp][] = [
       stderr:
         'OCI runtime exec failed: exec failed: unable to start container process: exec: "packet-capture": executable file not found in $PATH: unknown\ncommand terminated with exit code 126\n',
     }],
-    /^error: default\/web-0: The controller of node worker1 does not say its version and does not know "packet-capture cat"/m,
+    /^error: default\/web-0: The controller of node worker1 reports no version and does not support "packet-capture cat"/m,
   ],
   [
     "an answer that is not JSON",
     [{ when: RELEASES, stdout: "<html>" }],
-    /^error: kubectl get clusterroles.rbac.authorization.k8s.io answered something that is not JSON: <html>$/m,
+    /^error: kubectl get clusterroles.rbac.authorization.k8s.io returned something that is not JSON: <html>$/m,
   ],
 ];
 for (const [what, faults, message] of CANNOT) {

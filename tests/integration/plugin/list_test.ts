@@ -103,7 +103,7 @@ Deno.test("list -o json is one document with the unreachable nodes in it", async
     "web-1",
     "worker1",
   ]]);
-  deepStrictEqual(unreachable, [{ node: "worker2", reason: "its list is not JSON as this plugin knows it" }]);
+  deepStrictEqual(unreachable, [{ node: "worker2", reason: "its list is not the JSON that this plugin reads" }]);
 });
 
 Deno.test("list -o json leaves no character in it that a terminal obeys", async () => {

@@ -235,7 +235,7 @@ Deno.test("start takes an older controller's Events as they are, and says so onc
   deepStrictEqual([code, text, stderr], [
     0,
     "default/old: capturing on node worker1 (5 files of 1 MB, filter udp)\n",
-    "The controller of node worker1 is older than this plugin and does not say which request it answers: " +
+    "The controller of node worker1 is older than this plugin and does not name the request that it answers: " +
     "an answer may be one to an earlier request\n",
   ]);
 });

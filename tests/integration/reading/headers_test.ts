@@ -132,7 +132,7 @@ for (const [kind, args] of Object.entries(KINDS)) {
     }
     const counted = [whole, ...cuts].map(async (path) => (await capinfos(path)).get("Number of packets"));
     same(new Set(await Promise.all(counted)).size, 1);
-    const comment = /headers only: packets are cut behind their transport header, DNS \(port 53\) is whole/;
+    const comment = /headers only: packets are cut after their transport header, DNS \(port 53\) is whole/;
     for (const path of [cuts[0]!, cuts[2]!]) {
       for (const type of ["Section Header Block", "Interface Description Block"]) {
         match((await blocksIn(path)).find((block) => block.type.startsWith(type))!.text, comment);

@@ -224,7 +224,7 @@ for (
     try {
       const running = await catOnDisk(dir, options, before, out);
       same(running.code, 0, running.said);
-      const reason = "since the disk of captureDir takes nothing new: ";
+      const reason = "because the disk of captureDir takes nothing new: ";
       assert(
         running.said.startsWith(`packet-capture: default/web-0: read without a snapshot, ${reason}${why}`),
         running.said,

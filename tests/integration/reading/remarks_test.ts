@@ -160,7 +160,7 @@ Deno.test("cat without room for a snapshot names in the statistics what the ring
   assertEquals(said, [
     "default/web-0: capture-web-0.pcap0 was overtaken by the ring before it was read: 1000104 of its 1000104 bytes are missing",
   ]);
-  match(await run(["capinfos", path]), /written without a snapshot, for want of room beside another reader's/);
+  match(await run(["capinfos", path]), /written without a snapshot, because there is no room next to another reader's/);
 });
 
 Deno.test("cat reads the kept capture of a deleted pod by its UID, and capinfos sees whose it is", async () => {

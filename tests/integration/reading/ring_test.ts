@@ -199,7 +199,7 @@ Deno.test("two cats at once: the second one has no room for a snapshot, and says
   assertEquals(numbers, [...new Set(numbers)].sort((a, b) => a - b));
   assertEquals(numbers.slice(0, finished.length), finished);
   const infos = await run(["capinfos", secondPath]);
-  match(infos, /written without a snapshot, for want of room beside another reader's/);
+  match(infos, /written without a snapshot, because there is no room next to another reader's/);
 });
 
 Deno.test("stream writes the ring's content, then what comes, each packet once, while the ring goes around", async () => {

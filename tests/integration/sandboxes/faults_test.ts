@@ -57,7 +57,7 @@ Deno.test("Sandboxes keeps what it knows while the runtime is down, and finds wh
   const { rig, kubelet, w, web } = node;
   await rig.killRuntime();
   await w.says(
-    /^warn Cannot call ListPodSandbox of the container runtime at \S+: .*; what is known of its sandboxes stays$/,
+    /^warn Cannot call ListPodSandbox of the container runtime at \S+: .*; the sandboxes found before are kept$/,
   );
   await assertRejects(w.sandboxes.refresh());
   const before = w.sandboxes.lastAnswer!;
@@ -108,7 +108,7 @@ Deno.test("Sandboxes is not held up by a runtime that is stopped (SIGSTOP), nor 
   await using node = await start();
   const { rig, kubelet, proxy, w, web, host } = node;
   rig.pauseRuntime();
-  await w.says(/: it did not answer within 1 s; what is known of its sandboxes stays$/);
+  await w.says(/: it did not answer within 1 s; the sandboxes found before are kept$/);
   const calls = proxy.calls["ListPodSandbox"]!;
   await waitFor("more attempts", () => proxy.calls["ListPodSandbox"]! > calls + 1, { timeoutMs: 10_000, everyMs: 20 });
   assertSame(w.sandboxes.get(web)?.id, web.id);
@@ -245,7 +245,7 @@ Deno.test("Sandboxes finds a sandbox that was made again within 2 s without inot
     await using node = await start();
     const { kubelet, w, web } = node;
     await w.says(
-      /^warn Cannot watch \S+: Too many open files \(os error 24\); new sandboxes are found by asking the runtime only$/,
+      /^warn Cannot watch \S+: Too many open files \(os error 24\); new sandboxes are found only by polling the runtime$/,
     );
     const delays: number[] = [];
     let pod: { id: string } = web;

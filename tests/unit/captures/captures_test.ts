@@ -32,7 +32,7 @@ Deno.test("Captures tries a filter's check again that the machine has ended, and
   world.steer("check", "kill -KILL $$");
   world.sandbox("web");
   world.annotate("web", { "": "3", filter: "udp" });
-  assert((await world.told(/CaptureFailed/)).includes("tcpdump was ended by SIGKILL; it is tried again"));
+  assert((await world.told(/CaptureFailed/)).includes("tcpdump was ended by SIGKILL; the controller retries"));
   assertEquals(world.calls("starts"), 0);
   world.steer("check", undefined);
   await world.capturing("web");

@@ -106,7 +106,7 @@ Deno.test("Captures refuses a filter that runs out of memory only when it is sta
   assertEquals(world.calls("starts"), 1);
   world.steer("fail", "eth0: That device is not up");
   world.annotate("web", { "": "2", filter: "udp" });
-  await world.told(/CaptureFailed: .*it is tried again/);
+  await world.told(/CaptureFailed: .*the controller retries/);
   world.steer("fail", undefined);
   await world.capturing("web");
 });
@@ -124,7 +124,7 @@ Deno.test("Captures names an interface that is missing or down, and those that t
     world.sandbox(name);
     world.annotate(name, { "": "3", interface: "eth9" });
     const told = await world.told(new RegExp(`uid-${name} CaptureFailed`));
-    const note = `Cannot capture on interface eth9: ${what} ${has}; ${mustBe}; it is tried again`;
+    const note = `Cannot capture on interface eth9: ${what} ${has}; ${mustBe}; the controller retries`;
     assertEquals(told, `uid-${name} CaptureFailed: ${note}`);
     world.steer("fail", undefined);
     await world.capturing(name);

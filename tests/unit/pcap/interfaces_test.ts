@@ -9,7 +9,7 @@ import { concat } from "../reading/files.ts";
 const described = (snaplen: number, linkType = 276): Interface => ({ linkType, snaplen, digits: 6 });
 const MIXED = "the packets have the link types LINUX_SLL2 and EN10MB: " +
   "Wireshark reads such a file, tcpdump and others that use libpcap do not";
-const real = (snaplen: number) => `snaplen ${snaplen}: of each packet so many bytes were kept at most`;
+const real = (snaplen: number) => `snaplen ${snaplen}: at most so many bytes of each packet were kept`;
 
 /** Snaplen and comments of each interface, as a reader finds them. */
 function read(...blocks: Uint8Array[]): [snaplen: number, comments: readonly string[]][] {

@@ -177,8 +177,8 @@ Deno.test("mergeLive() puts what is there in order, and waits no longer for a so
   // In the order in which their packets came; of one without a packet nothing is known.
   assertEquals(reader.interfaces.map(({ snaplen }) => snaplen), [262_144, 262_144]);
   assertEquals(reader.interfaces.map(({ name, comments, statistics }) => [name, comments, statistics?.received]), [
-    ["a", ["of a", "its own", "snaplen 100: of each packet so many bytes were kept at most"], 9],
-    ["b", ["of b", "its own", "snaplen 100: of each packet so many bytes were kept at most"], 7],
+    ["a", ["of a", "its own", "snaplen 100: at most so many bytes of each packet were kept"], 9],
+    ["b", ["of b", "its own", "snaplen 100: at most so many bytes of each packet were kept"], 7],
   ]);
   same(reader.statisticsBeforeEnd, false);
   assertEquals([reader.application, ended], ["merger", [[2, undefined], [1, undefined], [0, undefined]]]);

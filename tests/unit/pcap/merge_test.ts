@@ -210,7 +210,7 @@ Deno.test("mergeCaptures() gives all interfaces the largest snaplen and says the
   const { bytes, merged } = await merge(sources);
   const reader = new PcapngReader(new MemorySource(bytes));
   while (reader.next());
-  const real = "snaplen 64: of each packet so many bytes were kept at most";
+  const real = "snaplen 64: at most so many bytes of each packet were kept";
   assertEquals(reader.interfaces.map(({ snaplen, comments }) => [snaplen, comments]), [[262_144, [real]], [
     262_144,
     [],

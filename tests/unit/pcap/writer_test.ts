@@ -63,7 +63,7 @@ Deno.test("PacketWriter writes a section, interfaces by number, packets and what
   const { reader, packets } = read(pieces);
   assertEquals(packets, [[1, 0, 1_000_000, ""], [2, 1, 2_000_789, ""], [3, 1, 3_000_789, "mark"]]);
   assertEquals(reader.interfaces.map(({ name, snaplen, digits, comments }) => [name, snaplen, digits, comments]), [
-    ["a", 200, 6, ["first", "snaplen 100: of each packet so many bytes were kept at most"]],
+    ["a", 200, 6, ["first", "snaplen 100: at most so many bytes of each packet were kept"]],
     ["b", 200, 9, [
       "the packets have the link types LINUX_SLL2 and EN10MB: Wireshark reads such a file, tcpdump and others that use " +
       "libpcap do not",

@@ -143,7 +143,7 @@ Deno.test("admit() keeps the room that a waiting claim is going to need from tho
   assertEquals(kinds(kept), { o1: "granted", large: "queued", y1: "granted", y2: "granted", x: "queued" });
   assertEquals(
     reasonOf(kept.get("x")),
-    "what is left of limits.diskBudgetMB, 100 MB, is kept for an earlier request of another namespace",
+    "what is left of limits.diskBudgetMB, 100 MB, is reserved for an earlier request of another namespace",
   );
   assertEquals(
     kinds(admit([...full, wish("large", "a", 5, 50), wish("x", "d", 8, 5)], [], halves(64, 100))).x,
@@ -234,7 +234,7 @@ Deno.test("admit() counts one place for a capture that claims more, and its own 
 });
 
 Deno.test("admit() keeps the last place for a claim that waits for room, and the room of each that waits", () => {
-  const kept = "is kept for an earlier request of another namespace";
+  const kept = "is reserved for an earlier request of another namespace";
   const place = admit(
     [
       applicant("waiting", { namespace: "a", firstSeen: 5, claim: 50 * MB }),

@@ -73,7 +73,7 @@ Deno.test("cat() writes the files of all runs in order, with what was asked for 
     262_144,
   ]);
   assertEquals([first?.comments, second?.comments], [[], [
-    "snaplen 96: of each packet so many bytes were kept at most",
+    "snaplen 96: at most so many bytes of each packet were kept",
     MIXED,
   ]]);
   assert(reader.comments.includes(MIXED), reader.comments.join());
@@ -710,7 +710,7 @@ Deno.test("cat() without room for a snapshot leaves the ring alone, and says wha
     io.said.join("\n"),
     /^default\/web-0: capture-web-0\.pcap0 was overtaken by the ring before it was read: 1000344 of its 1000344 bytes are missing$/,
   );
-  match(reader.comments.join("\n"), /written without a snapshot, for want of room/);
+  match(reader.comments.join("\n"), /written without a snapshot, because there is no room/);
   assertEquals(reader.interfaces[0]!.statistics!.comments.length, 1);
   assertEquals(
     reader.interfaces.map(({ packets }) => packets),

@@ -80,7 +80,7 @@ Deno.test("unframed() takes one whole message that is not compressed, and nothin
   compressed[0] = 1;
   assert.throws(() => unframed(compressed), error(GrpcCode.INTERNAL, /compressed/));
   for (const wrong of [framed(MESSAGE).subarray(0, 7), Uint8Array.of(...framed(MESSAGE), 9)]) {
-    assert.throws(() => unframed(wrong), error(GrpcCode.INTERNAL, /^its answer has [24] bytes where it says 3$/));
+    assert.throws(() => unframed(wrong), error(GrpcCode.INTERNAL, /^its answer has [24] bytes instead of 3$/));
   }
 });
 

@@ -106,7 +106,7 @@ Deno.test("readManifest() finds none, and refuses what is no file, no JSON or of
       text,
       "it is damaged (no version)",
     ]),
-    ['{"version":2}', "it is of version 2, known is version 1"],
+    ['{"version":2}', "it has version 2; it must have version 1"],
     ['{"version":1}', "it is damaged (a field is missing or wrong)"],
   ];
   for (const [text, message] of texts) {

@@ -280,7 +280,7 @@ Deno.test("promote() does not wait for ever for one that was stopped half way, a
   try {
     await assertRejects(
       promote(dir.path, "web", 1),
-      /^TimedOut: Cannot set files aside in .*: another process has been at it for 5 s$/,
+      /^TimedOut: Cannot set files aside in .*: another process has held them for 5 s$/,
     );
   } finally {
     performance.now = now;

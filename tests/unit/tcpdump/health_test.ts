@@ -219,7 +219,7 @@ Deno.test("a hopeless run is killed and tried again", async () => {
   await using world = await capturing();
   let found = 0;
   using _ = finding(() => Promise.resolve(found++ === 0 ? [{ is: "hopeless", why: "tcpdump was stopped" }] : []));
-  await world.told(/CaptureFailed: tcpdump was ended: tcpdump was stopped; it is tried again/);
+  await world.told(/CaptureFailed: tcpdump was ended: tcpdump was stopped; the controller retries/);
   assert.equal(world.lines.some((line) => /^tcpdump killed .*"why":"tcpdump was stopped"/.test(line)), true);
   await world.told(/CaptureRestarted/);
 });

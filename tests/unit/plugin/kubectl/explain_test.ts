@@ -79,7 +79,7 @@ Deno.test("explain() says what to do when a credential plugin gave nothing, in i
   strictEqual(
     explain(log + lacks("exec plugin cannot support interactive mode: standard input is not a terminal"), "").message,
     "Cannot get credentials for the cluster: exec plugin cannot support interactive mode: standard input is not a terminal; " +
-      "run this in a terminal, since the kubeconfig says interactiveMode: Always",
+      "run this in a terminal, because the kubeconfig has interactiveMode: Always",
   );
   // No login helps.
   strictEqual(
