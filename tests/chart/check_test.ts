@@ -90,7 +90,7 @@ Deno.test("packet-capture check", async (t) => {
     }
   });
 
-  await t.step("says how many are ready", async () => {
+  await t.step("reports how many are ready", async () => {
     const { code, stdout, stderr } = await command("tools/pc");
     assert.equal(code, 0, stderr);
     assert.equal(stdout, "2 of 2 controllers of tools/pc are ready\n");
@@ -105,7 +105,7 @@ Deno.test("packet-capture check", async (t) => {
     await now();
   });
 
-  await t.step("says so when it may not look", async () => {
+  await t.step("reports it when it may not look", async () => {
     await server.call("DELETE", `${rbac}/clusterrolebindings/${rendered.one("ClusterRoleBinding").metadata.name}`);
     await waitFor(
       "the end of the role",

@@ -64,7 +64,7 @@ Deno.test("the service account's token is mounted into the controller alone, as 
   assert.ok(!reader.volumeMounts.some(({ name }: Any) => name === mount.name));
 });
 
-Deno.test("the reader waits under an init, and knows what the commands that read need", async () => {
+Deno.test("the reader waits under an init, and has what the commands that read need", async () => {
   const values = { annotationKey: "capture.example.com", captureDir: "/var/captures", logFormat: "json", ...GENEROUS };
   const { reader } = await render(values, { release: "blue", namespace: "tools" });
   const idle = await Deno.readTextFile(new URL("../../charts/files/reader-idle.sh", import.meta.url));

@@ -304,7 +304,7 @@ Deno.test("the ClusterRoles to bind hold what they are for, in the API group of 
   assert.ok(!JSON.stringify(rendered.all("ClusterRole")).includes("administer"));
 });
 
-Deno.test("the ClusterRole of readers says where the installation is", async () => {
+Deno.test("the ClusterRole of readers names the installation", async () => {
   const rendered = await render({ annotationKey: "capture.example.com" });
   const { metadata } = rendered.one("ClusterRole", "pc-read");
   assert.deepEqual(metadata.annotations, {

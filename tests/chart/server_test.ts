@@ -69,7 +69,7 @@ Deno.test("a real API server", async (t) => {
     const object = { metadata: { name: "x", labels: metadata.labels }, spec };
     return await server.call("POST", path, object).then(() => undefined, (error: Error) => error.message);
   }
-  await t.step("lets the controller into a namespace that is labelled as NOTES says, and no other", async () => {
+  await t.step("lets the controller into a namespace that is labelled as NOTES say, and no other", async () => {
     for (const level of ["privileged", "baseline", "restricted"]) {
       const labels = { "pod-security.kubernetes.io/enforce": level };
       await server.call("POST", "/api/v1/namespaces", { metadata: { name: level, labels } });

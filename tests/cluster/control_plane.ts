@@ -16,7 +16,7 @@ export async function startControlPlane(cluster: ClusterConfig, kube: string): P
     `--listen-client-urls=${etcdUrl}`,
     `--advertise-client-urls=${etcdUrl}`,
     `--listen-peer-urls=http://127.0.0.1:${etcdPort + 1}`,
-    "--unsafe-no-fsync", // a test cluster is made anew, never repaired
+    "--unsafe-no-fsync", // a test cluster is made again, never repaired
   ]);
   const api = identity(cluster, "apiserver"), admin = identity(cluster, "admin");
   const apiserver = await startDaemon(dir, "apiserver", [

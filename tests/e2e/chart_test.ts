@@ -43,7 +43,7 @@ async function events(pod: string): Promise<Event[]> {
   return (await kube.get<{ items: Event[] }>(...args)).items;
 }
 
-Deno.test("helm test says that the controllers of all nodes are ready", async () => {
+Deno.test("helm test reports that the controllers of all nodes are ready", async () => {
   await release.upgrade(await forThisMachine(kube, {}));
   const said = await release.helm(["test", release.name, "--logs"], { timeoutMs: 120_000 });
   const nodes = (await kube.workers()).length;
@@ -92,7 +92,7 @@ async function without(capability: string): Promise<AsyncDisposable> {
   return chart;
 }
 
-Deno.test("without SYS_ADMIN, NET_RAW or SETGID no capture starts, and the Event says why", async () => {
+Deno.test("without SYS_ADMIN, NET_RAW or SETGID no capture starts, and the Event reports why", async () => {
   const needs: Record<string, RegExp> = {
     SYS_ADMIN: /nsenter: .*Operation not permitted/,
     NET_RAW: /permission to (perform this )?capture|Operation not permitted/,

@@ -99,7 +99,7 @@ Deno.test("image is the same bytes when the same commit is built again, elsewher
   assert.equal(await digest(join(copy.path, "dist/image.tar")), await digest(IMAGE_TAR));
 });
 
-Deno.test("image is small and says what it is", async () => {
+Deno.test("image is small and has labels of what it is", async () => {
   const { RepoTags, Layers } = await manifest();
   assert.deepEqual(RepoTags, [IMAGE]);
   let bytes = 0;

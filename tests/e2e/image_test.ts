@@ -42,7 +42,7 @@ Deno.test("image answers on a terminal with nothing but the answer", async () =>
   );
 });
 
-Deno.test("image says which packages are in its bundle", async () => {
+Deno.test("image names the packages in its bundle", async () => {
   const list = (file: string) => file.replace(/\.cjs$/, ".cdx.json");
   assert.equal(await inPod("cat", list(BUNDLE_IN_IMAGE)), await Deno.readTextFile(list(BUNDLE)));
 });
@@ -55,7 +55,7 @@ Deno.test("image starts packet-capture under an init that reaps orphans", async 
   });
 });
 
-Deno.test("image has the programs that reading captures needs, and can trust public authorities", async () => {
+Deno.test("image has the programs that reading captures needs, and the public authorities", async () => {
   const programs = (await inPod("ls", "/bin", "/sbin", "/usr/local/bin")).match(/^[\w.-]+$/gm)!.sort();
   const busybox =
     "busybox cat date df du env find grep head id kill ls mkdir ps rm sh sha256sum sleep sort stat tail tar wc";

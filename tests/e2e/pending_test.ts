@@ -35,7 +35,7 @@ async function row(node: string, pod: string): Promise<{ state: string; reason?:
   return JSON.parse(stdout).find((row: { pod: string }) => row.pod === pod);
 }
 
-Deno.test("a pod that mounts a missing ConfigMap is told and listed as pending, on its node alone, and captured once it has it", async () => {
+Deno.test("a pod that mounts a missing ConfigMap is reported and listed as pending, on its node alone, and captured once it has it", async () => {
   const [node, other] = await kube.workers() as [string, string];
   const config: KubeObject = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "late", namespace } };
   await kube.remove(config);

@@ -256,7 +256,7 @@ Deno.test("what a developer may not read is one sentence with the right and the 
   await kube.annotate(BANK, "ledger", { [KEY]: null });
 });
 
-Deno.test("whoever may read headers gets them with --headers-only, and nothing more", async () => {
+Deno.test("a user who may read headers gets them with --headers-only, and nothing more", async () => {
   await capture(namespace);
   const kubeconfig = await kubeconfigOf("hedy");
   const whole = await installed.run(["get", "-n", namespace, "ledger", "-o", "hedy.pcapng"], { kubeconfig });

@@ -158,7 +158,7 @@ async function unlikeReadme(seen: string): Promise<string[]> {
   return shown.filter((line) => !lines.has(plain(line)));
 }
 
-Deno.test("make test where no controller runs ends with 1, and says so", async () => {
+Deno.test("make test where no controller runs ends with 1, and reports it", async () => {
   const { code, stderr } = await make("test");
   assert.equal(code, 2, stderr); // make's own, for a recipe that ended with 1
   assert.match(stderr, /^make test: The controllers are not Ready: .*daemonsets.* "packet-capture" not found$/m);

@@ -305,7 +305,7 @@ Deno.test("a crash loop and a pod that ends at once are captured, and keep their
   await clean(node, name);
 });
 
-Deno.test("files on the node survive a restart of the DaemonSet whole, and the capture goes on beside them", async () => {
+Deno.test("files on the node survive a restart of the DaemonSet whole, and the capture goes on next to them", async () => {
   const [node] = await kube.workers() as [string];
   await using _pod = await kube.having(testPod({ name: "kept", namespace, node, annotations: { [KEY]: "5" } }));
   await kube.ready(namespace, "kept");

@@ -154,7 +154,7 @@ Deno.test("a developer asks for, lists and reads her own pods' captures, with ri
   for (const [captured, original] of whole) assert.ok(captured === original && original > PING_HEADERS);
 });
 
-Deno.test("she is refused other namespaces, other commands and other ways, and is told what she lacks", async () => {
+Deno.test("she is refused other namespaces, other commands and other ways, and gets what she lacks", async () => {
   const developer = await person("e2e-developer");
   const there =
     /user "e2e-developer" lacks the right "(get|list)" on captures\.tcpdump\.antrea\.io there; the ClusterRole/;
@@ -202,7 +202,7 @@ function waysIn(): string[][] {
   ];
 }
 
-Deno.test("whoever may edit all of the release's namespace is kept out of its pods by the policy", async () => {
+Deno.test("a user who may edit all of the release's namespace is kept out of its pods by the policy", async () => {
   const editor = await person("e2e-editor");
   for (const container of [READER, CONTROLLER]) refused(await editor.exec(container, "sh", "-c", "id"), POLICY);
   refused(await editor.read("cat", `${namespace}/web`), POLICY);
@@ -214,7 +214,7 @@ Deno.test("whoever may edit all of the release's namespace is kept out of its po
   }
 });
 
-Deno.test("who may read headers gets packets cut behind them, and no others", async () => {
+Deno.test("a user who may read headers gets packets cut after them, and no others", async () => {
   const headers = await person("e2e-headers");
   refused(
     await headers.read("cat", `${namespace}/web`),

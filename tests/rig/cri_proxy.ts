@@ -62,7 +62,7 @@ export class CriProxy implements AsyncDisposable {
     else this.#faults.delete(method);
   }
 
-  /** Makes the socket anew and listens on it. */
+  /** Makes the socket again and listens on it. */
   async listen(): Promise<void> {
     await Deno.remove(this.#socket).catch(() => {});
     const server = createServer((socket) => {

@@ -323,7 +323,7 @@ function rows({ path, text }: Page, heading: RegExp): string[][] {
 /** What a block of shell needs that a test of the documentation does not have. */
 const NEEDS = /^(?:needs (?:a registry|a cluster|the plugin)|ends the captures of the whole cluster)$/;
 
-Deno.test("a block of shell in README and docs is of make targets, or says what it needs", () => {
+Deno.test("a block of shell in README and docs is of make targets, or states what it needs", () => {
   assert.deepEqual(
     complaints(function* ({ path, text }) {
       if (path.startsWith("charts/")) return; // its template is helm-docs'

@@ -55,7 +55,7 @@ Deno.test("serve() offers /metrics only if there are metrics, and nothing else",
   }
 });
 
-Deno.test("serve() says in one sentence that the port is taken", async () => {
+Deno.test("serve() reports in one sentence that the port is taken", async () => {
   const served = serve(well);
   try {
     assert.throws(() => serve({ ...well, port: served.port }), {
@@ -66,7 +66,7 @@ Deno.test("serve() says in one sentence that the port is taken", async () => {
   }
 });
 
-Deno.test("serve() says in one sentence that the address is not this machine's", () => {
+Deno.test("serve() reports in one sentence that the address is not this machine's", () => {
   assert.throws(
     () => serve({ ...well, hostname: "192.0.2.1" }),
     /^Error: Cannot open HTTP port 0 on 192\.0\.2\.1: [^\n]+$/,
@@ -175,7 +175,7 @@ Deno.test("serve() renders /metrics at most once a second, however many ask", as
   for (const [i, at] of made.entries()) assert.ok(i === 0 || at - made[i - 1]! >= 999, `rendered at ${made}`);
 });
 
-Deno.test("serve() hands out no series that failed to render, and says why", async () => {
+Deno.test("serve() hands out no series that failed to render, and reports why", async () => {
   const metrics = new Metrics();
   metrics.text = () => Promise.reject(new Error("no numbers"));
   const served = serve({ ...well, metrics });
@@ -187,7 +187,7 @@ Deno.test("serve() hands out no series that failed to render, and says why", asy
   }
 });
 
-Deno.test("serve() answers one request of a connection, whatever is pipelined behind it", async () => {
+Deno.test("serve() answers one request of a connection, whatever is pipelined after it", async () => {
   const served = serve({ ...well, metrics: new Metrics() });
   const request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
   try {
@@ -198,7 +198,7 @@ Deno.test("serve() answers one request of a connection, whatever is pipelined be
   }
 });
 
-Deno.test("serve() lets few clients wait, answers /healthz beside them, and ends each within seconds", async () => {
+Deno.test("serve() lets few clients wait, answers /healthz next to them, and ends each within seconds", async () => {
   const served = serve({ ...well, metrics: new Metrics(), connectionMs: 2000 });
   const clients: Deno.Conn[] = [];
   const closed: number[] = [];

@@ -99,7 +99,7 @@ Deno.test("setupLog() sets level and format of logs handed out before", async ()
   assert.match(lines[1]!, /^level=error msg=shown time=/);
 });
 
-Deno.test("a log that nobody reads stops nothing, and says how much of it is missing", async () => {
+Deno.test("a log that nobody reads stops nothing, and reports how much of it is missing", async () => {
   await using project = await program(`
     const log = getLog();
     for (let i = 0; i < 20_000; i++) log.info("line", { i, text: "x".repeat(100) });

@@ -32,7 +32,7 @@ Deno.test("packet-capture --help lists the commands, and each command its flags"
   );
 });
 
-Deno.test("packet-capture without NODE_NAME says so and exits 2", async () => {
+Deno.test("packet-capture without NODE_NAME reports it and exits 2", async () => {
   const sentence =
     /^packet-capture: NODE_NAME \(flag --node-name\) must be a name of lower-case letters.*: it is not set\n$/;
   assertUsage(await cli([]), sentence);
@@ -135,7 +135,7 @@ Deno.test("packet-capture refuses a bad setting of environment or flag and exits
   );
 });
 
-Deno.test("packet-capture says what is wrong with its kubeconfig and exits 2 before it takes captureDir", async () => {
+Deno.test("packet-capture reports what is wrong with its kubeconfig and exits 2 before it takes captureDir", async () => {
   const dir = await Deno.makeTempDir();
   try {
     const config = (user: Record<string, string>) =>
@@ -194,7 +194,7 @@ async function withController(code: string, onStarted?: (child: Deno.ChildProces
   return { code: (await child.status).code, stdout: await stdout, stderr };
 }
 
-Deno.test("packet-capture hands the settings to the controller, logs them, and exits as it says", async () => {
+Deno.test("packet-capture hands the settings to the controller, logs them, and exits with its code", async () => {
   const { code, stderr } = await withController(`
     export const runController = ({ nodeName, limits }) => Promise.resolve(nodeName === "node-1" && limits.maxFiles === 7 ? 42 : 1);
   `);
@@ -249,7 +249,7 @@ Deno.test("packet-capture logs what nobody caught and exits 1", async () => {
   }
 });
 
-Deno.test("packet-capture says in one sentence why the controller failed and exits 1, or 2 for a usage error", async () => {
+Deno.test("packet-capture reports in one sentence why the controller failed and exits 1, or 2 for a usage error", async () => {
   const failed = await withController(
     `export async function runController() { throw new Error("Cannot open x:\\nno"); }`,
   );

@@ -56,7 +56,7 @@ Deno.test("Metrics has the names, types and labels that users rely on, and nothi
   );
 });
 
-Deno.test("Metrics.setCapture() shows the latest numbers, also when a counter began anew", async () => {
+Deno.test("Metrics.setCapture() shows the latest numbers, also when a counter began again", async () => {
   const metrics = new Metrics();
   for (const packets of [10, 25, 3]) {
     metrics.setCapture(web, { packets, dropped: packets * 2, ringBytes: packets * 100 });
@@ -87,7 +87,7 @@ Deno.test("Metrics.setRequests() shows zero for the states that nothing is in", 
   for (const [name, value] of found) assert.equal(value, name.includes('"capturing"') ? 1 : 0, name);
 });
 
-Deno.test("Metrics.watchActive() makes the watch's silence begin anew", async () => {
+Deno.test("Metrics.watchActive() makes the watch's silence begin again", async () => {
   const metrics = new Metrics();
   const age = async () => (await samples(metrics)).get("packet_capture_last_watch_activity_seconds")!;
   const before = await age();
@@ -98,7 +98,7 @@ Deno.test("Metrics.watchActive() makes the watch's silence begin anew", async ()
   assert.ok(await age() < old);
 });
 
-Deno.test("Metrics.startDuration tells starts of 5 ms from those of 30 s", async () => {
+Deno.test("Metrics.startDuration distinguishes starts of 5 ms from those of 30 s", async () => {
   const metrics = new Metrics();
   metrics.startDuration.observe(0.004);
   metrics.startDuration.observe(0.120);

@@ -38,7 +38,7 @@ Deno.test("readSettings() needs the node's name only", () => {
   });
 });
 
-Deno.test("readSettings() gives a namespace half of the node's limits, unless it is told what to give", () => {
+Deno.test("readSettings() gives a namespace half of the node's limits, unless a setting gives it", () => {
   const shareOf = (env: Record<string, string>) => read(env).limits.perNamespace;
   assert.deepEqual(shareOf({ MAX_CAPTURES: "7", DISK_BUDGET_MB: "101" }), { maxCaptures: 4, diskBudgetMB: 51 });
   assert.deepEqual(shareOf({ MAX_CAPTURES: "1", DISK_BUDGET_MB: "2" }), { maxCaptures: 1, diskBudgetMB: 2 });
@@ -71,7 +71,7 @@ Deno.test("readSettings() lets a flag win over the environment", () => {
   assert.equal(settings.captureDir, "/data");
 });
 
-Deno.test("readSettings() says which setting is missing only to those who need it", () => {
+Deno.test("readSettings() reports which setting is missing only to those who need it", () => {
   const sources = { env: () => undefined, flags: {} };
   assert.throws(() => readSettings(sources), {
     name: "UsageError",

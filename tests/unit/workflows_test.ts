@@ -54,7 +54,7 @@ Deno.test("actionlint finds nothing wrong with the workflows", async () => {
   assert.equal(code, 0);
 });
 
-Deno.test("every action is pinned to a commit, and its version said", () => {
+Deno.test("every action is pinned to a commit, with its version after it", () => {
   let pinned = 0;
   for (const { name, text } of workflows) {
     for (const [line, action] of text.matchAll(/^ *(?:- )?uses: (\S+).*$/gm)) {

@@ -43,7 +43,7 @@ async function listed(pod: TestPod) {
   return JSON.parse(stdout).find((row: { pod: string }) => row.pod === pod.name);
 }
 
-Deno.test("CaptureNoPackets is told once a run, of one to which nothing has come since its start", async () => {
+Deno.test("CaptureNoPackets is sent once a run, for one to which nothing has come since its start", async () => {
   await using controller = await start();
   const nothing = { [KEY]: "2", [`${KEY}/filter`]: "udp port 7777" };
   const [silent, busy] = [
@@ -64,7 +64,7 @@ Deno.test("CaptureNoPackets is told once a run, of one to which nothing has come
   await node.hasEvent(other, "CaptureNoPackets", 60_000);
   assertEquals((await told(silent, "CaptureNoPackets")).map(({ count }) => count), [1]);
   assertEquals(await told(busy, "CaptureNoPackets"), []);
-  // A new run begins anew, in words of its own.
+  // A new run begins again, in words of its own.
   await node.annotate(silent, { filter: "udp port 7778" });
   await waitFor("the second run's Event", async () => {
     return (await told(silent, "CaptureNoPackets")).some(({ note }) => note.includes("udp port 7778"));
@@ -73,7 +73,7 @@ Deno.test("CaptureNoPackets is told once a run, of one to which nothing has come
   assertEquals((await controller.stop()).code, 0);
 });
 
-Deno.test("CapturePacketsDropped is told of what the kernel really dropped, and leaves room for other Events", async () => {
+Deno.test("CapturePacketsDropped is sent for what the kernel really dropped, and leaves room for other Events", async () => {
   await using controller = await start();
   const pod = await node.startPod("flooded", { annotations: { [KEY]: "2", [`${KEY}/interface`]: "lo" } });
   await node.capturing(pod);
@@ -115,7 +115,7 @@ Deno.test("CapturePacketsDropped is told of what the kernel really dropped, and 
   assertEquals((await controller.stop()).code, 0);
 });
 
-Deno.test("the numbers of a running capture are tcpdump's own, and what it says is in the log", async () => {
+Deno.test("the numbers of a running capture are tcpdump's own, and its output is in the log", async () => {
   const said = join(node.dir, "said");
   const program = join(node.dir, "tcpdump");
   const real = (await run(["which", "tcpdump"])).trim();
@@ -164,7 +164,7 @@ Deno.test("the numbers of a running capture are tcpdump's own, and what it says 
   assertEquals((await controller.stop()).code, 0);
 });
 
-Deno.test("list says of one moment what was counted and how much there is, however soon after the traffic, and for many at once", async () => {
+Deno.test("list reports of one moment what was counted and how much there is, however soon after the traffic, and for many at once", async () => {
   await using controller = await start();
   const options = { [KEY]: "3", [`${KEY}/interface`]: "lo", [`${KEY}/direction`]: "in", [`${KEY}/filter`]: "udp" };
   const pods: TestPod[] = [];

@@ -63,7 +63,7 @@ Deno.test("/readyz waits for the first list; /healthz does not mind an API serve
   assertEquals((await controller.stop()).code, 0);
 });
 
-Deno.test("/readyz says for how long the runtime has not answered, and is well again when it does", async () => {
+Deno.test("/readyz reports for how long the runtime has not answered, and is well again when it does", async () => {
   await using controller = await start({ controller: { runtimeSilent: 4000 } });
   const pod = await node.startPod("asked-for", { annotations: { [KEY]: "2" } });
   const { pid } = await node.capturing(pod);

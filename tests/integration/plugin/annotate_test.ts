@@ -61,7 +61,7 @@ async function event(name: string, reason: string, note: string, request?: Recor
   });
 }
 
-Deno.test("start says of each pod of a deployment what its controller made of it, and of no others", async () => {
+Deno.test("start reports for each pod of a deployment what its controller made of it, and of no others", async () => {
   const deployment = await server.call("POST", "/apis/apps/v1/namespaces/default/deployments", {
     metadata: { name: "web" },
     spec: {
@@ -177,7 +177,7 @@ Deno.test("start takes the present pods of every kind of workload, by who owns t
   strictEqual(none.code, 2);
 });
 
-Deno.test("start states a whole request: what an earlier one had goes, a repeated Event is heard", async () => {
+Deno.test("start states a whole request: what an earlier one had goes, a repeated Event counts", async () => {
   await server.createPod({
     name: "again",
     node: "worker1",
@@ -188,7 +188,7 @@ Deno.test("start states a whole request: what an earlier one had goes, a repeate
   const [{ code, text }] = await Promise.all([
     run(["start", "pod/again", "--duration", "10m"]),
     eventually(async () => `${KEY}/duration` in await annotationsOf("again")).then(async () => {
-      // The same Event once more is counted in it, not written anew.
+      // The same Event once more is counted in it, not written again.
       const base = "/apis/events.k8s.io/v1/namespaces/default/events";
       const { items } = await server.call("GET", base);
       const [first] = items.filter(({ metadata }: { metadata: { name: string } }) =>
@@ -208,7 +208,7 @@ Deno.test("start states a whole request: what an earlier one had goes, a repeate
   deepStrictEqual(await annotationsOf("again"), { [KEY]: "5", [`${KEY}/duration`]: "10m" });
 });
 
-Deno.test("start says at once that a node has no controller, and annotates nothing there", async () => {
+Deno.test("start reports at once that a node has no controller, and annotates nothing there", async () => {
   await server.createPod({ name: "alone", node: "worker9" });
   const { code, stderr, text } = await run(["start", "alone", "--wait", "10m"]);
   match(
@@ -219,7 +219,7 @@ Deno.test("start says at once that a node has no controller, and annotates nothi
   deepStrictEqual(await annotationsOf("alone"), {});
 });
 
-Deno.test("start says at once that a node's controller is not ready, and waits for it", async () => {
+Deno.test("start reports at once that a node's controller is not ready, and waits for it", async () => {
   await server.createPod({ name: "early", node: "worker3" });
   const [{ code, text, stderr }] = await Promise.all([
     run(["start", "early"]),
@@ -233,14 +233,14 @@ Deno.test("start says at once that a node's controller is not ready, and waits f
   deepStrictEqual([code, text], [0, "default/early: capturing on node worker3 (5 files of 1 MB)\n"]);
 });
 
-Deno.test("start says that a pod without a node is captured from its start", async () => {
+Deno.test("start reports that a pod without a node is captured from its start", async () => {
   await server.call("POST", PODS, { metadata: { name: "unborn" }, spec: { containers: [{ name: "a", image: "x" }] } });
   const { code, text } = await run(["start", "unborn"]);
   deepStrictEqual([code, text], [0, "default/unborn: annotated; it has no node yet and is captured from its start\n"]);
   deepStrictEqual(await annotationsOf("unborn"), { [KEY]: "5" });
 });
 
-Deno.test("start waits no longer than it was told, and says that it heard nothing", async () => {
+Deno.test("start waits no longer than --wait, and reports that nothing came", async () => {
   await server.createPod({ name: "quiet", node: "worker1" });
   const began = performance.now();
   const { code, stderr } = await run(["start", "quiet", "--wait", "1s"]);
@@ -300,7 +300,7 @@ Deno.test("start names both pods when two have one name", async () => {
   strictEqual(code, 2);
 });
 
-Deno.test("start works for a user who may only patch pods, and says which rights are missing", async () => {
+Deno.test("start works for a user who may only patch pods, and reports which rights are missing", async () => {
   await server.createPod({ name: "mine", node: "worker1" });
   await server.grant("jane", [{ apiGroups: [""], resources: ["pods"], verbs: ["get", "patch"] }]);
   const jane = await server.kubeconfig("jane", await server.authority.issue("jane", "/CN=jane"));
@@ -355,7 +355,7 @@ Deno.test("start leaves a pod alone that has taken the name of the one that was 
   deepStrictEqual(await annotationsOf("swap"), {});
 });
 
-Deno.test("stop removes all our annotations and nothing else, and passes on what the controller says", async () => {
+Deno.test("stop removes all our annotations and nothing else, and passes on what the controller reports", async () => {
   await server.createPod({
     name: "done",
     node: "worker1",
@@ -404,7 +404,7 @@ Deno.test("stop --keep sets hold and keeps the rest", async () => {
   deepStrictEqual(await annotationsOf("held"), { [KEY]: "5", [`${KEY}/hold`]: "true" });
 });
 
-Deno.test("stop says that a pod is not captured, and passes over such pods of a selector", async () => {
+Deno.test("stop reports that a pod is not captured, and passes over such pods of a selector", async () => {
   await server.createPod({ name: "plain", node: "worker1" });
   const { code, stderr } = await run(["stop", "plain", "--yes"]);
   strictEqual(stderr, `error: Pod default/plain is not captured: it has no annotation ${KEY}\n`);

@@ -208,7 +208,7 @@ Deno.test("pods are named as kubectl takes them and as all output writes them, s
   }
 });
 
-Deno.test("what is not there is named with its namespace, the current context's too; contradictions are told", async () => {
+Deno.test("what is not there is named with its namespace, the current context's too; contradictions are named", async () => {
   const cases: [string[], number, string][] = [
     [["none"], 1, "There is no pod none in namespace shop (the current context's)"],
     [["pod", "none"], 1, "There is no pod none in namespace shop (the current context's)"],
@@ -236,7 +236,7 @@ Deno.test("what is not there is named with its namespace, the current context's 
   }
 });
 
-Deno.test("a user without rights in a namespace is told so for NAMESPACE/POD, and may name a type like it", async () => {
+Deno.test("a user without rights in a namespace gets the reason for NAMESPACE/POD, and may name a type like it", async () => {
   const { token, user } = await server.serviceAccount("clerk", "shop");
   await server.grant(user, [
     { apiGroups: ["example.org"], resources: ["rollouts"], verbs: ["get", "list"] },
@@ -251,7 +251,7 @@ Deno.test("a user without rights in a namespace is told so for NAMESPACE/POD, an
 
 const DIFFER = "The versions differ: use the plugin and the chart in the same version\n";
 
-Deno.test("version says the plugin's version and the controllers', that they differ, and who could not be asked", async () => {
+Deno.test("version reports the plugin's version and the controllers', that they differ, and who could not be asked", async () => {
   const versionOf = (node: string, stdout: string) => ({ when: ["exec", node, "-- packet-capture version"], stdout });
   const own = `packet-capture ${VERSION}\n`, nodes = ["worker1", "worker2", "worker3"];
   await using scripted = await Sandbox.create([
@@ -284,7 +284,7 @@ Deno.test("version says the plugin's version and the controllers', that they dif
   match(broken.text, /0\.0\.9 \(1 node: worker1\)/);
 });
 
-Deno.test("version works without a cluster: alone with --client, and before the sentence that says why there is no more", async () => {
+Deno.test("version works without a cluster: alone with --client, and before the sentence that reports why there is no more", async () => {
   const client = await run(["version", "--client", "--context=nowhere"]);
   deepStrictEqual([client.code, client.text, client.stderr], [0, `Client: ${VERSION}\n`, ""]);
   deepStrictEqual(client.calls, []);

@@ -185,7 +185,7 @@ for (const mode of MODES) {
   });
 }
 
-Deno.test("get in a plugin's mode Always tells what the controller says of a capture that is not whole", async () => {
+Deno.test("get in a plugin's mode Always reports what the controller reports of a capture that is not whole", async () => {
   await using shop = await ground("Always");
   const { size } = await Deno.stat(shop.sandbox.path("web-0"));
   const rules = JSON.parse(await Deno.readTextFile(shop.sandbox.path("rules.json")));
@@ -216,7 +216,7 @@ Deno.test("a plugin that keeps nothing is answered once for each call, one after
   for (const pod of PODS) match(text, new RegExp(`^shop +${pod} `, "m"));
 });
 
-Deno.test("a wrong code is said in one sentence, and nothing of it twice", async () => {
+Deno.test("a wrong code is reported in one sentence, and nothing of it twice", async () => {
   await using shop = await ground("IfAvailable");
   await using terminal = onTerminal(shop, ["list", "-n", "shop"]);
   await terminal.until(PROMPT);
@@ -232,7 +232,7 @@ Deno.test("a wrong code is said in one sentence, and nothing of it twice", async
   ok(!/memcache|Unable to connect/.test(text), text);
 });
 
-Deno.test("what kubectl itself says on a terminal is told once, as a sentence", async () => {
+Deno.test("what kubectl itself writes to a terminal is printed once, as a sentence", async () => {
   await using shop = await ground("IfAvailable", { cache: "" });
   await using terminal = onTerminal(shop, ["list", "--release", "absent"]);
   const { code, text } = await terminal.end();
@@ -246,7 +246,7 @@ Deno.test("what kubectl itself says on a terminal is told once, as a sentence", 
   match(words, /lacks the permission/);
 });
 
-Deno.test("without a terminal the sentence says what to do", async () => {
+Deno.test("without a terminal the sentence has what to do", async () => {
   for (const mode of MODES) {
     await using shop = await ground(mode);
     const { code, stderr, text } = await plugin(["list", "-n", "shop"], { env: shop.env });

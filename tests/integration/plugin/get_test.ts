@@ -82,7 +82,7 @@ Deno.test("get begins again when the connection breaks, and the file has each pa
   strictEqual((await sandbox.calls()).filter(({ args }) => args.includes("cat")).length, 6);
 });
 
-Deno.test("get believes nothing that the statistics do not confirm, cut wherever it is", async () => {
+Deno.test("get accepts nothing that the statistics do not confirm, cut wherever it is", async () => {
   // Behind a whole block, where nothing but the missing statistics tells; and within the statistics themselves.
   const [made] = WEB as [Made];
   await using sandbox = await sandboxWith([made], (path) => {
@@ -104,7 +104,7 @@ Deno.test("get believes nothing that the statistics do not confirm, cut wherever
   strictEqual((await packetsIn(sandbox.path("work/web-0.pcapng"))).length, 300);
 });
 
-Deno.test("get gives up after as many attempts as it is told, and leaves nothing behind", async () => {
+Deno.test("get gives up after --attempts, and leaves nothing behind", async () => {
   await using sandbox = await sandboxWith(WEB, (path) => [
     {
       when: ["cat default/web-1"],
@@ -121,7 +121,7 @@ Deno.test("get gives up after as many attempts as it is told, and leaves nothing
   deepStrictEqual(await sandbox.files(), []);
 });
 
-Deno.test("get --partial writes what can be had, and says by name and exit code what is missing", async () => {
+Deno.test("get --partial writes what can be had, and reports by name and exit code what is missing", async () => {
   await using sandbox = await sandboxWith(WEB, () => [
     {
       when: ["cat default/web-1"],
@@ -204,7 +204,7 @@ for (
     ["in version 0.1", (bytes: number) => `all ${bytes} bytes are written`],
   ] as const
 ) {
-  Deno.test(`get closes standard input, for which cat waits, when it has all that was written, as cat says it ${version}`, async () => {
+  Deno.test(`get closes standard input, for which cat waits, when it has all that was written, as cat writes it ${version}`, async () => {
     await using sandbox = await sandboxWith(WEB.slice(0, 1));
     const { size } = await Deno.stat(sandbox.path("web-0"));
     const delivered = (bytes: number): Rule => ({
@@ -229,7 +229,7 @@ for (
   });
 }
 
-Deno.test("get says what the ring had overtaken, keeps the file, and exits with 1", async () => {
+Deno.test("get reports what the ring had overtaken, keeps the file, and exits with 1", async () => {
   await using sandbox = await sandboxWith([WEB[0]!], (path) => [
     {
       when: ["cat default/web-0"],
@@ -308,7 +308,7 @@ Deno.test("get does not replace a file that has appeared while it downloaded", a
   deepStrictEqual(await sandbox.files(), ["web-0.pcapng"]);
 });
 
-Deno.test("get says in one sentence where it cannot write, before it downloads", async () => {
+Deno.test("get reports in one sentence where it cannot write, before it downloads", async () => {
   await using sandbox = await sandboxWith([WEB[0]!]);
   await Deno.mkdir(sandbox.path("work/folder"));
   for (
@@ -333,7 +333,7 @@ for (
     ["while it merges", 288, [{ ...WEB[0]!, packets: 1000 }, { ...WEB[1]!, packets: 1000 }]],
   ] as const
 ) {
-  Deno.test(`get on a disk that is full ${when} says so in one sentence and leaves nothing`, async () => {
+  Deno.test(`get on a disk that is full ${when} reports it in one sentence and leaves nothing`, async () => {
     await using sandbox = await sandboxWith(made);
     // A disk of its own, mounted in a namespace of its own, gone with the process.
     const script = 'mount -t tmpfs -o size="$1" none "$2" && cd "$2" && shift 2 && "$@"; code=$?; ls -A; exit $code';
@@ -487,7 +487,7 @@ Deno.test("get fetches the capture that a deleted pod has left, by name or UID",
   strictEqual((await sandbox.run(["get", "1234abcd", "-o", "uid.pcapng"])).code, 0);
 });
 
-Deno.test("get takes a kept capture by name from the context's namespace only, unless it is told another", async () => {
+Deno.test("get takes a kept capture by name from the context's namespace only, unless -n gives another", async () => {
   await using sandbox = await sandboxWith([WEB[0]!], (path) => [
     { when: PODS, stdout: "" },
     { when: ["config", "view", "--context=staging", "--minify"], stdout: "staging" },
@@ -551,7 +551,7 @@ for (
     [1, "Cannot find a capture of default/web-1 on this node: the pod is not annotated", 1],
   ] as const
 ) {
-  Deno.test(`get fetches the others' packets beside one that ends with ${code} and "${words}": exit code ${exitCode}`, async () => {
+  Deno.test(`get fetches the others' packets next to one that ends with ${code} and "${words}": exit code ${exitCode}`, async () => {
     const said = code === 1 ? words : "Nichts da";
     const stderr = [...new Set([said, words])].map((line) => `packet-capture: ${line}\n`).join("");
     await using sandbox = await sandboxWith(WEB, () => [
@@ -564,7 +564,7 @@ for (
   });
 }
 
-Deno.test("get --stop goes on with what was not fetched whole, and says so", async () => {
+Deno.test("get --stop goes on with what was not fetched whole, and reports it", async () => {
   await using sandbox = await sandboxWith(WEB, (path) => [
     PATCHED,
     {
@@ -624,7 +624,7 @@ Deno.test("get waits as long as it takes with --timeout 0s, and refuses times th
   }
 });
 
-Deno.test("get finishes its file though nobody listens to what it says", async () => {
+Deno.test("get finishes its file though nobody reads its output", async () => {
   await using sandbox = await sandboxWith(WEB, (path) => [
     { when: ["cat default/web-0"], times: 1, file: path("web-0"), bytes: 9000, code: 1, stderr: "error: EOF\n" },
   ]);

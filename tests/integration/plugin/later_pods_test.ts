@@ -137,7 +137,7 @@ async function deployment(name: string, namespace: string, options: MakeOptions 
   return { top, set };
 }
 
-Deno.test("start of a workload says that its later pods are not captured, and the command that it names has them captured", async () => {
+Deno.test("start of a workload reports that its later pods are not captured, and the command that it names has them captured", async () => {
   await server.createNamespace("later");
   const { top, set } = await deployment("web", "later");
   const cronJob = await make("CronJob", "nightly", "later");
@@ -190,7 +190,7 @@ function nothingIn(kind: Kind) {
   return { spec: kind === "CronJob" ? { jobTemplate: { spec: { template } } } : { template } };
 }
 
-Deno.test("start says how the template asks for something else, and of a Job and a Service what can be done", async () => {
+Deno.test("start reports how the template asks for something else, and of a Job and a Service what can be done", async () => {
   await server.createNamespace("other");
   const { top } = await deployment("web", "other", { template: { [KEY]: "3", [`${KEY}/snaplen`]: "64", mine: "x" } });
   const { stderr } = await run(["start", "-n", "other", "deployment/web", ...OPTIONS]);
@@ -218,7 +218,7 @@ Deno.test("start says how the template asks for something else, and of a Job and
   ]);
 });
 
-Deno.test("start of pods says nothing of later ones; of a workload without pods it says how the first is captured", async () => {
+Deno.test("start of pods reports nothing of later ones; of a workload without pods it reports how the first is captured", async () => {
   await server.createNamespace("few");
   await deployment("web", "few");
   for (const which of [["web-0"], ["-l", "app=web"]]) {
@@ -236,7 +236,7 @@ Deno.test("start of pods says nothing of later ones; of a workload without pods 
   deepStrictEqual(await templateOf(cronJob), REQUEST);
 });
 
-Deno.test("every command says of a workload that carries the annotation itself that it has no effect there, and how to remove it", async () => {
+Deno.test("every command reports of a workload that carries the annotation itself that it has no effect there, and how to remove it", async () => {
   await server.createNamespace("object");
   const annotations = { [KEY]: "5", "a.b/c": "d" };
   const { top } = await deployment("web", "object", { annotations });
@@ -257,7 +257,7 @@ Deno.test("every command says of a workload that carries the annotation itself t
   );
 });
 
-Deno.test("stop says that a template has the next pods captured again, in whatever way the pods were named, and how to end that", async () => {
+Deno.test("stop reports that a template has the next pods captured again, in whatever way the pods were named, and how to end that", async () => {
   await server.createNamespace("again");
   const template = { [KEY]: "5", [`${KEY}/filter`]: "udp", mine: "x" };
   const { top } = await deployment("web", "again", { template }, template);
@@ -315,7 +315,7 @@ Deno.test("stop asks nothing of owners that there are not, and once where the te
   strictEqual(owned.stderr.trimEnd().split("\n").length, 1, owned.stderr);
 });
 
-Deno.test("stop of a user who may not read the owner stops all the same, and says what it could not tell", async () => {
+Deno.test("stop of a user who may not read the owner stops all the same, and reports what it could not find", async () => {
   await server.createNamespace("less");
   await deployment("web", "less", { template: { [KEY]: "5" } }, { [KEY]: "5" });
   await server.grant("ann", [{ apiGroups: [""], resources: ["pods"], verbs: ["get", "list", "patch"] }]);

@@ -121,7 +121,7 @@ Deno.test("list refuses one namespace and all of them at once: exit code 2", asy
   deepStrictEqual([code, stderr], [2, "error: Give either -n NAMESPACE or --all-namespaces, not both\n"]);
 });
 
-Deno.test("list -n asks for one namespace alone, shows nothing else, and says when there is nothing", async () => {
+Deno.test("list -n asks for one namespace alone, shows nothing else, and reports when there is nothing", async () => {
   const rows = JSON.stringify([row("db-0", { namespace: "data" }), row("other", { namespace: "bank" })]);
   await using sandbox = await Sandbox.create([
     ...clusterRules(["worker1", "worker2"], []),
@@ -140,7 +140,7 @@ Deno.test("list -n asks for one namespace alone, shows nothing else, and says wh
   strictEqual((await sandbox.run(["list", "-n", "empty"])).stderr, "No captures in namespace empty on 1 node\n");
 });
 
-Deno.test("list shows the rows that can be read beside one that cannot, names the node, and exits with 1", async () => {
+Deno.test("list shows the rows that can be read next to one that cannot, names the node, and exits with 1", async () => {
   const broken = [{ ...row("bad"), bytes: "many" }, null, row("--capture-dir=/etc")];
   await using sandbox = await Sandbox.create([
     ...clusterRules(["worker1", "worker2"], []),
@@ -154,7 +154,7 @@ Deno.test("list shows the rows that can be read beside one that cannot, names th
   deepStrictEqual(damaged, [{ node: "worker1", reason: "3 rows cannot be read" }]);
 });
 
-Deno.test("list shows what a reader lists that cannot read one capture, says what it says, and exits with 1", async () => {
+Deno.test("list shows what a reader lists that cannot read one capture, with the reader's reason, and exits with 1", async () => {
   const stderr = "packet-capture: /captures/shop/web-1/capture.json is damaged\ncommand terminated with exit code 1\n";
   await using sandbox = await Sandbox.create([
     ...clusterRules(["worker1", "worker2"], []),
@@ -179,7 +179,7 @@ const REFUSED: Partial<Rule> = {
     "with binding 'packet-capture.read' denied request: no\n",
 };
 
-Deno.test("list says in one sentence which right it takes, once for all nodes, and that -n helps", async () => {
+Deno.test("list reports in one sentence which right it takes, once for all nodes, and that -n helps", async () => {
   await using sandbox = await Sandbox.create([
     ...clusterRules(["worker1", "worker2"], []),
     { ...REFUSED, when: ["exec"] },
@@ -201,7 +201,7 @@ Deno.test("list says in one sentence which right it takes, once for all nodes, a
   ]);
 });
 
-Deno.test("stop says how many files and bytes it deletes, summed over nodes", async () => {
+Deno.test("stop reports how many files and bytes it deletes, summed over nodes", async () => {
   const pods = [{ name: "web-0", node: "worker1" }, { name: "db-0", node: "worker2", namespace: "data" }];
   const web = [row("web-0", { uid: "uid-default-web-0" }), row("other")];
   const db = [row("db-0", { uid: "uid-data-db-0", namespace: "data", files: 1, bytes: 300_000 })];
@@ -232,7 +232,7 @@ Deno.test("stop asks a node for each namespace of up to four, and for all togeth
   }
 });
 
-Deno.test("stop says what may be deleted unseen where the user may not list", async () => {
+Deno.test("stop reports what may be deleted unseen where the user may not list", async () => {
   await using sandbox = await Sandbox.create([
     ...clusterRules(["worker1"], [{ name: "web-0", node: "worker1" }]),
     { ...REFUSED, when: ["exec"] },

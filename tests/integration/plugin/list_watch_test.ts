@@ -73,7 +73,7 @@ Deno.test("list NAME shows those pods alone, asks only their nodes, and names wh
   ]);
 });
 
-Deno.test("list -o yaml says in blocks what -o json says, and has no character that a terminal obeys", async () => {
+Deno.test("list -o yaml has in blocks what -o json has, and has no character that a terminal obeys", async () => {
   const reason = "unknown host '\u009b31m\u202e' \u001b[31m\nyes";
   for (const more of [{}, { reason, filter: "yes" }]) {
     await rows(row("web-0", more), row("web-1"));
@@ -147,7 +147,7 @@ Deno.test("list --watch shows a row again when it has changed and once when it i
   strictEqual(watching.stderr, "");
 });
 
-Deno.test("list --watch says once that a node cannot be asked, takes nothing for deleted, asks less often, and goes on", async () => {
+Deno.test("list --watch reports once that a node cannot be asked, takes nothing for deleted, asks less often, and goes on", async () => {
   await rows(row("web-0"));
   await using watching = new Watching("web-0");
   await eventually(() => Promise.resolve(watching.stdout.includes("web-0")));

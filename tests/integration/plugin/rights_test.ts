@@ -125,7 +125,7 @@ Deno.test("a tenant's DaemonSet with the chart's labels, and its pod, are ignore
 const NO_PODS = "Release bank/second has no controller pods: the cluster may refuse them by a LimitRange, a quota or " +
   "Pod Security (see: kubectl describe daemonset -n bank second)";
 
-Deno.test("several real releases ask to choose, each option chooses, and one without pods says so", async () => {
+Deno.test("several real releases ask to choose, each option chooses, and one without pods reports it", async () => {
   const { uid: _uid, ...metadata } =
     clusterRole({ release: "second", key: "second.example", namespace: "bank" }).metadata;
   await server.call("POST", `${RBAC}/clusterroles`, { metadata, rules: [] });
@@ -180,7 +180,7 @@ Deno.test("list -n, get, stream and stop of a developer get as far as the node, 
   strictEqual(metadata.annotations, undefined);
 });
 
-Deno.test("who may not look for releases is told what to ask for, and --controller-namespace does without", async () => {
+Deno.test("a user who may not look for releases gets what to ask for, and --controller-namespace does without", async () => {
   await bind("plain", "packet-capture", [
     { apiGroups: [""], resources: ["pods"], verbs: ["get", "list"] },
     { apiGroups: [""], resources: ["pods/exec"], verbs: ["get", "create"] },
@@ -196,7 +196,7 @@ Deno.test("who may not look for releases is told what to ask for, and --controll
   deepStrictEqual(askedNodes(named.stderr), ["worker1"], named.stderr);
 });
 
-Deno.test("an older chart is asked in the controller's container, only where --controller-namespace says so, in one line", async () => {
+Deno.test("an older chart is asked in the controller's container, only with --controller-namespace, in one line", async () => {
   await server.createNamespace("old");
   await makePod(server, controllerPod("worker5", { namespace: "old", release: "old", containers: ["packet-capture"] }));
   const without = await run(["list", "--release", "old"]);

@@ -107,7 +107,7 @@ async function repeat(name: string): Promise<void> {
   await server.call("PATCH", `${EVENTS}/${name}`, { series });
 }
 
-Deno.test("start never says capturing for a repeat of an earlier request's Event: the list says failing", async () => {
+Deno.test("start never reports capturing for a repeat of an earlier request's Event: the list reports failing", async () => {
   const { uid } = await pod("web", X);
   const earlier = await event("web", uid, "CaptureStarted", "Capturing", X);
   await rows([row("web", uid, X, { listening: true })]);
@@ -128,7 +128,7 @@ Deno.test("start never says capturing for a repeat of an earlier request's Event
   ]);
 });
 
-Deno.test("start says capturing only once tcpdump listens, even where an Event of this request came before", async () => {
+Deno.test("start reports capturing only once tcpdump listens, even where an Event of this request came before", async () => {
   const { uid } = await pod("soon");
   const earlier = await event("soon", uid, "CaptureStarted", "Capturing", X);
   const [{ code, text, stderr }] = await Promise.all([
@@ -149,7 +149,7 @@ Deno.test("start says capturing only once tcpdump listens, even where an Event o
   ]);
 });
 
-Deno.test("start says that what it asked for never came to listen", async () => {
+Deno.test("start reports that what it asked for never came to listen", async () => {
   const { uid } = await pod("deaf");
   await rows([row("deaf", uid, X, {})]);
   const { code, text, stderr } = await start("deaf", "udp", ["--wait", "1s"]);
@@ -157,7 +157,7 @@ Deno.test("start says that what it asked for never came to listen", async () => 
   deepStrictEqual([code, text], [1, ""]);
 });
 
-Deno.test("start knows a capture that is completed, and answers at once, without an Event", async () => {
+Deno.test("start finds a capture that is completed, and answers at once, without an Event", async () => {
   const { uid } = await pod("ten", X);
   const ten = { ...X, [`${KEY}/packets`]: "10" };
   await rows([row("ten", uid, ten, { state: "completed" })]);
@@ -190,7 +190,7 @@ Deno.test("start that drops options of an earlier request names them, with what 
   ]);
 });
 
-Deno.test("start says at once that a pod without a sandbox is pending, and why", async () => {
+Deno.test("start reports at once that a pod without a sandbox is pending, and why", async () => {
   const { uid } = await pod("late");
   await rows([row("late", uid, X, { state: "pending", reason: "no ConfigMap" })]);
   const began = performance.now();
@@ -225,7 +225,7 @@ Deno.test("start takes the Events of this request alone where the user may not a
   strictEqual((await Deno.readTextFile(sandbox.path("looks"))).trim(), "look", "it was asked again");
 });
 
-Deno.test("start takes an older controller's Events as they are, and says so once", async () => {
+Deno.test("start takes an older controller's Events as they are, and reports it once", async () => {
   const { uid } = await pod("old");
   await rows([row("old", uid, undefined, {})]);
   const [{ code, text, stderr }] = await Promise.all([

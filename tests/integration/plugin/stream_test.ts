@@ -89,7 +89,7 @@ Deno.test("stream does not wait for ever for a pod that is quiet", async () => {
   await allGone(sandbox);
 });
 
-Deno.test("stream says what a controller says, and goes on with the others when one breaks off", async () => {
+Deno.test("stream reports what a controller reports, and goes on with the others when one breaks off", async () => {
   await using sandbox = await sandboxWith(
     WEB,
     ({ pod }) =>
@@ -155,7 +155,7 @@ Deno.test("stream --wireshark starts it reading standard input; closing it ends 
   await allGone(sandbox);
 });
 
-Deno.test("stream says that the viewer is not installed, or failed", async () => {
+Deno.test("stream reports that the viewer is not installed, or failed", async () => {
   await using sandbox = await sandboxWith([WEB[0]!], () => ({ hang: true }));
   const path = `${sandbox.path("bin")}`;
   const missing = await sandbox.run(["stream", "web-0", "--wireshark"], { env: { PATH: path } });

@@ -129,7 +129,7 @@ Deno.test("a list that has all kept pods, but for one of another UID, has nobody
   for (const name of ["a", "b", "again"]) await server.deletePod(name);
 });
 
-Deno.test("nothing but an answer about the pod proves that it is gone: it is asked for until there is one, and the log says so once", async (t) => {
+Deno.test("nothing but an answer about the pod proves that it is gone: it is asked for until there is one, and the log reports it once", async (t) => {
   const pod = { namespace: "default", name: "lost", uid: crypto.randomUUID() };
   const status = (change: Record<string, unknown>) =>
     JSON.stringify({ kind: "Status", status: "Failure", reason: "NotFound", code: 404, ...change });
@@ -186,7 +186,7 @@ Deno.test("nothing but an answer about the pod proves that it is gone: it is ask
   });
 });
 
-Deno.test("run() ends at once when told, whoever is being asked for", async (t) => {
+Deno.test("run() ends at once when aborted, whatever pod is being got", async (t) => {
   const folders = Array.from({ length: 20 }, (_, i) => ({ namespace: "default", name: `lost-${i}`, uid: undefined }));
   await t.step("waiting for an answer", async () => {
     proxy.delayed = isGet;

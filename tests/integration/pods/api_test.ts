@@ -52,7 +52,7 @@ async function withPlugin(name: string, command: string): Promise<string> {
   return path;
 }
 
-Deno.test("fetch() is who the kubeconfig says, by client certificate, token and token file", async () => {
+Deno.test("fetch() is who the kubeconfig names, by client certificate, token and token file", async () => {
   assert.equal(await whoAmI(server.admin), "admin");
   const leaf = await server.authority.issue("jane", "/O=developers/CN=jane");
   using jane = await ApiClient.load({ kubeconfig: await server.kubeconfig("jane", leaf) });
@@ -90,7 +90,7 @@ Deno.test("load() finds the cluster that it runs in", async () => {
   }
 });
 
-Deno.test("fetch() reads the token anew at a 401, and keeps the old one while there is none to read", async () => {
+Deno.test("fetch() reads the token again at a 401, and keeps the old one while there is none to read", async () => {
   const tokenFile = join(server.dir, "rotated");
   await Deno.writeTextFile(tokenFile, "not-a-token");
   using api = await ApiClient.load({ kubeconfig: await server.kubeconfig("rotated", { tokenFile }) });
@@ -103,7 +103,7 @@ Deno.test("fetch() reads the token anew at a 401, and keeps the old one while th
   assert.equal(api.problem, "");
 });
 
-Deno.test("fetch() reads the token anew every minute, though the old one is still taken", async () => {
+Deno.test("fetch() reads the token again every minute, though the old one is still taken", async () => {
   const tokenFile = join(server.dir, "replaced");
   await Deno.writeTextFile(tokenFile, token);
   let now = 1000;
@@ -141,7 +141,7 @@ Deno.test("fetch() goes on with its client certificate when the file is replaced
   assert.equal(await whoAmI(api), "half-written");
 });
 
-Deno.test("fetch() trusts a CA that has been replaced on disk", async () => {
+Deno.test("fetch() accepts a CA that has been replaced on disk", async () => {
   const dir = join(server.dir, "other");
   await Deno.mkdir(dir);
   const other = await Authority.create(dir, "other-ca");
@@ -164,7 +164,7 @@ Deno.test("fetch() trusts a CA that has been replaced on disk", async () => {
   assert.deepEqual(await (await api.fetch("/")).json(), { code: 200 });
 });
 
-Deno.test("fetch() asks an exec plugin, tells it what for, and asks again when its answer has expired", async () => {
+Deno.test("fetch() runs an exec plugin with what it is for, and again when its answer has expired", async () => {
   const command = await plugin(
     "plugin",
     `printf '%s\\n' "$KUBERNETES_EXEC_INFO" >> ${server.dir}/asked
@@ -186,7 +186,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
   });
 });
 
-Deno.test("load() says in one sentence what is wrong with an exec plugin", async () => {
+Deno.test("load() reports in one sentence what is wrong with an exec plugin", async () => {
   await assert.rejects(
     ApiClient.load({ kubeconfig: await withPlugin("missing", "no-such-plugin") }),
     /^KubeConfigError: Cannot run the kubeconfig's exec plugin "no-such-plugin": it is not installed, or not in PATH$/,
@@ -203,7 +203,7 @@ Deno.test("load() says in one sentence what is wrong with an exec plugin", async
   );
 });
 
-Deno.test("fetch() keeps to its deadline when nobody answers, and the next call does not use the dead connection", async () => {
+Deno.test("fetch() keeps to its deadline when nobody answers, and the next call does not use the broken connection", async () => {
   using api = await viaProxy("deadline");
   // Three connections that wait to be used again, all of which die.
   const before = proxy.connections;
@@ -234,7 +234,7 @@ Deno.test("fetch() keeps to its deadline in the middle of a body", async () => {
   await proxy.calm();
 });
 
-Deno.test("fetch() and open() end when their signal says so", async () => {
+Deno.test("fetch() and open() end when their signal is aborted", async () => {
   const abort = new AbortController();
   const path = "/api/v1/namespaces?watch=1";
   const waiting = server.admin.fetch(path, { signal: abort.signal });
@@ -271,7 +271,7 @@ Deno.test("fetch() uses one connection for calls one after the other; renew() en
   abort.abort();
 });
 
-Deno.test("no error says the token", async () => {
+Deno.test("no error has the token", async () => {
   const secret = "s3cr3t-t0ken";
   using api = await viaProxy("secret", secret);
   const said: unknown[] = [await whoAmI(api), api];

@@ -105,7 +105,7 @@ Deno.test("record() counts repeats in one event, and others apart", async () => 
   assert.deepEqual(requests(from).sort(), ["PATCH 200", "POST 201", "POST 201", "POST 201"]);
 });
 
-Deno.test("record() sends a repeat at once where it is the first word on a request, and says which request it answers", async () => {
+Deno.test("record() sends a repeat at once where it is the first word on a request, and reports which request it answers", async () => {
   const pod = await newPod("answered");
   const { events } = recorder();
   events.record(pod, STARTED, REQUEST, true);
@@ -133,7 +133,7 @@ Deno.test("record() sends a repeat at once that was recorded while the event was
   await flush(events);
 });
 
-Deno.test("record() makes an event anew that the API server has forgotten", async () => {
+Deno.test("record() makes an event again that the API server has deleted", async () => {
   const pod = await newPod("forgotten");
   const { events } = recorder();
   events.record(pod, STARTED, REQUEST);
@@ -170,7 +170,7 @@ Deno.test("record() makes an event's note printable, whatever a filter or an int
   ]);
 });
 
-Deno.test("record() gives up at once in a namespace that is being deleted, and says so once", async () => {
+Deno.test("record() gives up at once in a namespace that is being deleted, and reports it once", async () => {
   await server.createNamespace("ending");
   const pod = await newPod("last", "ending");
   await server.terminateNamespace("ending");
@@ -183,7 +183,7 @@ Deno.test("record() gives up at once in a namespace that is being deleted, and s
   assert.deepEqual(requests(from), ["POST 403"]);
 });
 
-Deno.test("record() tries again after failures, as late as it is told", async () => {
+Deno.test("record() tries again after failures, as late as the server demands", async () => {
   const pod = await newPod("retried");
   const { events, log } = recorder();
   const from = proxy.requests.length;
@@ -210,7 +210,7 @@ Deno.test("record() does not make an event twice when only the answer was lost",
   assert.deepEqual((await eventsOn(pod)).map(({ series }) => series?.count), [2]);
 });
 
-Deno.test("record() sends five different events of a reason at once, drops the flood behind them, and nothing else", async () => {
+Deno.test("record() sends five different events of a reason at once, drops the flood after them, and nothing else", async () => {
   const [pod, other] = [await newPod("flood"), await newPod("quiet")];
   const { events, log } = recorder();
   for (let i = 0; i < 100; i++) events.record(pod, { ...STARTED, note: `attempt ${i}` }, REQUEST);

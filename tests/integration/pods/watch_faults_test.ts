@@ -323,7 +323,7 @@ fault("5,000 events a second", async ({ follower, change, recovers }) => {
   // A second without a byte is no fault where this machine is busy.
 }, { ...QUICK, idle: 10_000 });
 
-Deno.test("run() tells of all pods when the server ignores the field selector", async () => {
+Deno.test("run() reports all pods when the server ignores the field selector", async () => {
   // Metadata does not say where a pod is: others tell by its sandbox, which the runtime here does not have.
   await server.createPod({ name: "elsewhere", node: "node-2", annotations: { [KEY]: "9" } });
   proxy.rewrite = (url) => url.searchParams.delete("fieldSelector");
@@ -370,7 +370,7 @@ Deno.test("run() backs off in growing, jittered steps, and never for longer than
   }
 });
 
-Deno.test("run() turns while a watch is quiet and while nobody answers, and is seen to stand still", async () => {
+Deno.test("run() turns while a watch is quiet and while nobody answers, and is noticed to stand still", async () => {
   await using follower = await follow({ timing: { ...QUICK, idle: 60_000 } });
   await follower.called("synced");
   for (let turn = 0; turn < 3; turn++) {

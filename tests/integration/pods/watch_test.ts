@@ -37,7 +37,7 @@ function queries(from: number): URLSearchParams[] {
   );
 }
 
-Deno.test("run() tells of the pods of its own node, and of all that becomes of them", async () => {
+Deno.test("run() reports the pods of its own node, and of all that becomes of them", async () => {
   const from = proxy.requests.length;
   await server.createPod({ name: "here", node: NODE, annotations: { [KEY]: "5", other: "x" } });
   await server.createPod({ name: "there", node: "node-2", annotations: { [KEY]: "5" } });
@@ -83,7 +83,7 @@ Deno.test("run() tells of the pods of its own node, and of all that becomes of t
   await server.deletePod("there");
 });
 
-Deno.test("run() tells the end of a pod before the beginning of its successor of the same name", async () => {
+Deno.test("run() reports the end of a pod before the beginning of its successor of the same name", async () => {
   await server.createPod({ name: "web-0", node: NODE, annotations: { [KEY]: "1" } });
   await using follower = await follow();
   await follower.called("synced");
@@ -113,7 +113,7 @@ Deno.test("run() reads a static pod's UID from its mirror object", async () => {
   await server.deletePod("borrower");
 });
 
-Deno.test("run() lists anew now and then, and puts right what the watch never said", async () => {
+Deno.test("run() lists again now and then, and puts right what never came on the watch", async () => {
   await server.createPod({ name: "kept", node: NODE, annotations: { [KEY]: "1" } });
   await server.createPod({ name: "lost", node: NODE, annotations: { [KEY]: "1" } });
   const from = proxy.requests.length;
@@ -180,7 +180,7 @@ Deno.test("run() lists and watches apart when the server has no streaming list",
   }
 });
 
-Deno.test("run() lists and watches apart on a real server without streaming lists, and learns so at once", async () => {
+Deno.test("run() lists and watches apart on a real server without streaming lists, and notices that at once", async () => {
   await using old = await ApiServer.start({ args: ["--feature-gates=WatchList=false"] });
   await using between = await FaultProxy.start(old);
   const { user, token } = await old.serviceAccount("controller");
@@ -202,7 +202,7 @@ Deno.test("run() lists and watches apart on a real server without streaming list
   assert.deepEqual(calls, ["pod old 5", "synced", "pod old 6", "gone old"]);
 });
 
-Deno.test("run() resumes behind the last bookmark", async () => {
+Deno.test("run() resumes after the last bookmark", async () => {
   await using follower = await follow();
   await follower.called("synced");
   await follower.until("a watch", () => proxy.watches === 1);
@@ -238,7 +238,7 @@ Deno.test("run() goes on when a listener throws", async () => {
   await server.deletePod("good");
 });
 
-Deno.test("run() ends at once when told, whatever it is doing", async (t) => {
+Deno.test("run() ends at once when aborted, whatever it is doing", async (t) => {
   await t.step("watching", async () => {
     const follower = await follow();
     await follower.until("a watch", () => proxy.watches === 1);

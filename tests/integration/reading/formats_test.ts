@@ -377,7 +377,7 @@ for (const [kind, make] of Object.entries(PCAPNG)) {
   });
 }
 
-Deno.test("mergeCaptures() takes simple packets, passes over blocks that nobody knows, and tshark agrees", async () => {
+Deno.test("mergeCaptures() takes simple packets, passes over unknown blocks, and tshark agrees", async () => {
   await using dir = await captureDir();
   await using netns = await Netns.create();
   const [pcap, source, path] = ["x.pcap", "source.pcapng", "out.pcapng"].map((name) => join(dir.path, name)) as [

@@ -70,7 +70,7 @@ Deno.test("cat --while-stdin ends stderr with a trailer, holds nothing, and ends
   same((await lines.read()).done, true);
 });
 
-Deno.test("cat and stream --while-stdin write a trailer, and last the sentence that says why they have nothing", async () => {
+Deno.test("cat and stream --while-stdin write a trailer, and last the sentence that reports why they have nothing", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "waiting", reason: "no room" });
   for (
@@ -93,7 +93,7 @@ Deno.test("cat and stream --while-stdin write a trailer, and last the sentence t
   }
 });
 
-Deno.test("cat told to end while its reader sleeps ends at once, says so, and gives the lock back", async () => {
+Deno.test("cat ends at once by SIGTERM while its reader sleeps, reports it, and gives the lock back", async () => {
   await using dir = await captureDir();
   await large(dir);
   const child = catCommand(dir.path).spawn();
@@ -153,7 +153,7 @@ Deno.test("list -o json is JSON, and a table without it", async () => {
   match(table.stdout, /^POD .*\ndefault\/web-0 /);
 });
 
-Deno.test("a reader that takes nothing is taken for gone, which is said; not while the command ends with its input", async () => {
+Deno.test("a reader that takes nothing is taken for gone, which is reported; not while the command ends with its input", async () => {
   const start = (...args: string[]) =>
     new Deno.Command(Deno.execPath(), {
       args: [...denoArgs("tests/integration/reading/stalled.ts"), ...args],
@@ -213,7 +213,7 @@ for (
     ],
   ] as const
 ) {
-  Deno.test(`cat reads what a disk holds that ${what}, and says what it then cannot promise`, async () => {
+  Deno.test(`cat reads what a disk holds that ${what}, and reports what it then cannot promise`, async () => {
     await using dir = await captureDir();
     await dir.putManifest({ state: "capturing", runs: [aRun(1)] });
     for (const n of [0, 1, 2]) {

@@ -99,7 +99,7 @@ Deno.test("tcpdump reads what cat, stream and the merge wrote of runs and pods w
   assertEquals(new Set(snaplens), new Set(["Capture length = 262144"]));
 });
 
-Deno.test("cat says where the clock was set back, at the packet, in the file's comments and its statistics", async () => {
+Deno.test("cat reports where the clock was set back, at the packet, in the file's comments and its statistics", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ runs: [aRun(1, { endedAt: "x" }), aRun(2, { endedAt: "y" })] });
   const later = (n: number) => ({ ...packet(n), time: START + 3_600_000_000_000n + BigInt(n) * 1_000_000n });
@@ -120,7 +120,7 @@ Deno.test("cat says where the clock was set back, at the packet, in the file's c
   match((await blocksIn(path)).at(-1)!.text, /the clock was set back once, by 3599\.999 s in all/);
 });
 
-Deno.test("cat writes what is left of damaged files, and says in the statistics what is missing", async () => {
+Deno.test("cat writes what is left of damaged files, and reports in the statistics what is missing", async () => {
   await using dir = await captureDir();
   await dir.putManifest();
   const torn = concat(

@@ -151,7 +151,7 @@ Deno.test("cat, read at 1 MB/s while the ring goes around: each packet held at i
   same(infos.get("Number of packets"), String(numbers.length));
 });
 
-Deno.test("two cats at once: the second one has no room for a snapshot, and says what the ring overtook", async () => {
+Deno.test("two cats at once: the second one has no room for a snapshot, and reports what the ring overtook", async () => {
   await using dir = await captureDir();
   await using netns = await Netns.create();
   // More than what is held back in memory to be sorted, lest the second one has read it all before the ring goes around.
@@ -271,7 +271,7 @@ Deno.test("stream hands each packet on within 1.5 s of its capture", async () =>
   assertEquals(late, [], `of ${delays.length}, and ${load} s are the machine's`);
 });
 
-Deno.test("cat and stream know the file that tcpdump writes to, though its time says that it is the oldest", async () => {
+Deno.test("cat and stream know the file that tcpdump writes to, though its time is that of the oldest", async () => {
   await using dir = await captureDir();
   await using netns = await Netns.create();
   const { tcpdump, sender } = await ringUnderLoad(dir, netns);
@@ -365,7 +365,7 @@ Deno.test("stream tells a reader that is slower than the ring what it missed, at
   }
 });
 
-Deno.test("stream tells at the first packet behind a restart from when to when nothing was captured, in tshark's view", async () => {
+Deno.test("stream reports at the first packet behind a restart from when to when nothing was captured, in tshark's view", async () => {
   await using dir = await captureDir();
   await using netns = await Netns.create();
   const path = join(dir.path, "out.pcapng");
@@ -397,7 +397,7 @@ Deno.test("stream tells at the first packet behind a restart from when to when n
   assertEquals([rows[299]![1], rows[300]![1]], ["default/web-0@worker1", "default/web-0@worker1#2"]);
 });
 
-Deno.test("list says from when to when the packets are that tcpdump's files hold, as tshark reads them", async () => {
+Deno.test("list reports from when to when the packets are that tcpdump's files hold, as tshark reads them", async () => {
   await using dir = await captureDir();
   await using netns = await Netns.create();
   const { tcpdump, sender } = await ringUnderLoad(dir, netns);

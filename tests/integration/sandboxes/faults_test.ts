@@ -52,7 +52,7 @@ async function removeNetns(rig: ContainerdRig, path: string): Promise<void> {
   await Deno.remove(path);
 }
 
-Deno.test("Sandboxes keeps what it knows while the runtime is down, and finds what is new once it is back", async () => {
+Deno.test("Sandboxes keeps what it has while the runtime is down, and finds what is new once it is back", async () => {
   await using node = await start({ directly: true });
   const { rig, kubelet, w, web } = node;
   await rig.killRuntime();
@@ -177,7 +177,7 @@ const ERRORS: Record<string, { code: number; details: string; sentence: RegExp }
   },
 };
 
-Deno.test("Sandboxes keeps what it knows while the runtime answers with errors", async (t) => {
+Deno.test("Sandboxes keeps what it has while the runtime answers with errors", async (t) => {
   await using node = await start();
   const { kubelet, proxy, w, web } = node;
   for (const [name, { sentence, ...error }] of Object.entries(ERRORS)) {
@@ -215,7 +215,7 @@ Deno.test("Sandboxes keeps what it knows while the runtime answers with errors",
   assertEquals(w.changes.map(({ id }) => id !== undefined), [true]);
 });
 
-Deno.test("Sandboxes goes on when the runtime's socket is made anew, and when it is away for a while", async () => {
+Deno.test("Sandboxes goes on when the runtime's socket is made again, and when it is away for a while", async () => {
   await using node = await start();
   const { kubelet, proxy, socket, w, web } = node;
   await proxy.stop();
@@ -224,7 +224,7 @@ Deno.test("Sandboxes goes on when the runtime's socket is made anew, and when it
   await w.says(/answers again/, 3_000);
   const pod = await kubelet.runPod({ name: "after" });
   await w.has(pod, pod.id);
-  // Made anew by another process while the old one still has its connections, but answers no more.
+  // Made again by another process while the old one still has its connections, but answers no more.
   proxy.fault("*", { hang: true });
   await Deno.remove(socket);
   await using other = await CriProxy.start(socket, node.rig.socket);
@@ -383,7 +383,7 @@ Deno.test("Sandboxes only sees whether the runtime answers when nothing happens,
   assertSame(sandboxes.get(pod)?.id, pod.id);
 });
 
-Deno.test("Sandboxes says once why it refuses a netns outside of the accepted directories, and never asks again", async () => {
+Deno.test("Sandboxes reports once why it refuses a netns outside of the accepted directories, and never asks again", async () => {
   const dir = await Deno.makeTempDir();
   await using runtime = await CriProxy.start(join(dir, "cri.sock"));
   const owner = { namespace: "default", name: "web", uid: "u" };

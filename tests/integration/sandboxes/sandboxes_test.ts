@@ -36,7 +36,7 @@ for (const version of CONTAINERD_VERSIONS) {
       assertEquals([found.id, found.hostNetwork, found.netnsPath], [host.id, true, undefined]);
     });
 
-    await t.step("get() gives nothing for a stopped sandbox, nor for a pod nobody knows", () => {
+    await t.step("get() gives nothing for a stopped sandbox, nor for an unknown pod", () => {
       assertSame(sandboxes.get(ended), undefined);
       assertSame(sandboxes.get({ ...earlier, uid: "no-such-pod" }), undefined);
     });
@@ -100,7 +100,7 @@ for (const version of CONTAINERD_VERSIONS) {
       assert(sandboxes.get(old)!.netnsPath !== netns);
     });
 
-    await t.step("get() knows all of 20 pods that are made at once", async () => {
+    await t.step("get() gives all of 20 pods that are made at once", async () => {
       const pods = await Promise.all(Array.from({ length: 20 }, (_, n) => kubelet.runPod({ name: `many-${n}` })));
       for (const pod of pods) await w.has(pod, pod.id);
       await Promise.all(pods.map((pod) => kubelet.removePod(pod)));

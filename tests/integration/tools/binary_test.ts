@@ -44,7 +44,7 @@ function make(project: Tree, tool: string, env: Record<string, string> = {}): Pr
 const NO_EXECUTABLE =
   /^tools\/binary: NO EXECUTABLE WAS MADE: deno compile cannot download its runtime \(denort\) here\. All before that step worked:\ntools\/binary: the bundle runs by itself, is all that would be embedded, and has all permissions\. /m;
 
-Deno.test("make binary makes an executable that runs, or says that only its last step did not work", async () => {
+Deno.test("make binary makes an executable that runs, or reports that only its last step did not work", async () => {
   await using project = await bundled();
   const { code, stderr } = await make(project, "binary");
   const executable = join(project.path, "dist/packet-capture");
@@ -56,7 +56,7 @@ Deno.test("make binary makes an executable that runs, or says that only its last
   await assert.rejects(Deno.stat(executable), Deno.errors.NotFound);
 });
 
-Deno.test("make binary without its download ends with 1 and says what worked, and no executable is there", async () => {
+Deno.test("make binary without its download ends with 1 and reports what worked, and no executable is there", async () => {
   await using project = await bundled();
   const { code, stderr } = await make(project, "binary", offline(project));
   assert.equal(code, 1, stderr);

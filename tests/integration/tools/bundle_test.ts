@@ -113,7 +113,7 @@ Deno.test("the bundles' bills of materials are valid, the same each time, and na
   assert.deepEqual(boms.slice(0, 2), boms.slice(2));
 });
 
-Deno.test("what the bundle leaves out says so in one sentence when it is used", async () => {
+Deno.test("what the bundle leaves out reports it in one sentence when it is used", async () => {
   const kubeconfig = (user: unknown) =>
     JSON.stringify({
       apiVersion: "v1",

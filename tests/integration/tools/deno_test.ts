@@ -45,7 +45,7 @@ function wrapper(project: Tree, args: string[], { env = {}, ...options }: RunOpt
 
 const nowhere = { JSR_URL: "http://127.0.0.1:9/" };
 
-Deno.test("tools/deno installs the packages and stands in for JSR where it cannot be reached, and says so in one line", async () => {
+Deno.test("tools/deno installs the packages and stands in for JSR where it cannot be reached, and reports it in one line", async () => {
   await using project = await clone();
   const lock = await project.read("deno.lock");
   const said = await wrapper(project, ["run", "main.ts"], { env: nowhere });
@@ -58,7 +58,7 @@ Deno.test("tools/deno installs the packages and stands in for JSR where it canno
   assert.equal(await project.read("deno.lock"), lock);
 });
 
-Deno.test("tools/deno takes both packages from JSR where it can be reached, says so, and leaves deno.lock alone", async () => {
+Deno.test("tools/deno takes both packages from JSR where it can be reached, reports it, and leaves deno.lock alone", async () => {
   await using project = await clone();
   await using jsr = await serveJsr();
   const lock = await project.read("deno.lock");
@@ -190,7 +190,7 @@ Deno.test("tools/deno installs the right Deno by npm once where PATH has none or
   assert.deepEqual(await wrapper(project, ["fmt"], { env }), { code: 0, stdout: "ran fmt\n", stderr: "" });
 });
 
-Deno.test("tools/deno says in one sentence what is missing where there is neither Deno nor npm", async () => {
+Deno.test("tools/deno reports in one sentence what is missing where there is neither Deno nor npm", async () => {
   await using project = await clone();
   const said = await wrapper(project, ["fmt"], { env: await path(project, commands, {}) });
   assert.equal(said.code, 1);

@@ -80,7 +80,7 @@ Deno.test("tools/image takes podman where docker is there but does not run, with
   ]);
 });
 
-Deno.test("tools/image with buildah takes bases that are made here, and says that they are not the pinned ones", async () => {
+Deno.test("tools/image with buildah takes bases that are made here, and reports that they are not the pinned ones", async () => {
   await using project = await clone();
   // All base images are there; the image is pushed to a file.
   const buildah = `case " $* " in *" push "*) set -- save --output dist/image.tar; ${SAVE} ;; esac`;
@@ -97,7 +97,7 @@ Deno.test("tools/image with buildah takes bases that are made here, and says tha
   assert.ok(build.includes("--pull-never"));
 });
 
-Deno.test("tools/image says what to do where nothing can build, and which engines there are", async () => {
+Deno.test("tools/image reports what to do where nothing can build, and which engines there are", async () => {
   await using project = await clone();
   const needed = ["bash", "env", "dirname", "sed", "head", "git", "timeout"];
   await using programs = await standIns({ docker: "exit 1" }, needed);
@@ -130,7 +130,7 @@ const COMPILES = `while [[ $1 != --output ]]; do shift; done; echo program >"$2"
 const CANNOT = "echo 'error: cannot download denort' >&2; exit 1";
 const BUNDLE_IN_OUT = "out/lib/packet-capture/packet-capture.cjs";
 
-Deno.test("image: deno compile makes the program, and the bundle lies beside it", async () => {
+Deno.test("image: deno compile makes the program, and the bundle lies next to it", async () => {
   const { code, stderr, out } = await program(COMPILES, { BUNDLE: "context", RUNTIME: "auto" });
   await using _out = out;
   assert.equal(code, 0, stderr);

@@ -24,7 +24,7 @@ Deno.test("quote() keeps any text on one line of visible characters and can be r
   }));
 });
 
-Deno.test("quote() cuts what is too long, between characters, and says how long it was", () => {
+Deno.test("quote() cuts what is too long, between characters, and reports how long it was", () => {
   assert.equal(quote("a".repeat(5000), 3), '"aaa… (5000 characters)"');
   assert.equal(quote("ab😀cd", 3), '"ab… (6 characters)"');
   assert.equal(quote("abc", 3), '"abc"');

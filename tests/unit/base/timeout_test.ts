@@ -50,7 +50,7 @@ Deno.test("deadline() settles as the promise does, unless its time is over befor
   await pause(0);
 });
 
-Deno.test("settledWithin() tells whether the promise has settled, however, and throws only when it is aborted", async () => {
+Deno.test("settledWithin() reports whether the promise has settled, however, and throws only when it is aborted", async () => {
   assertSame(await settledWithin(60_000, Promise.resolve()), true);
   assertSame(await settledWithin(60_000, Promise.reject(reason)), true);
   assertSame(await settledWithin(5, never), false);

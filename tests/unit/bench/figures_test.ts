@@ -96,7 +96,7 @@ Deno.test("docs/benchmarks.md is what tests/bench/benchmarks.json gives, and nam
   }
 });
 
-Deno.test("what values.yaml and docs/storage.md say of a capture's memory is what was measured", async () => {
+Deno.test("what values.yaml and docs/storage.md state of a capture's memory is what was measured", async () => {
   const { figures } = JSON.parse(await Deno.readTextFile(JSON_FILE)) as { figures: Figure[] };
   const measured = figures.find(({ id }) => id === "capture-memory")!.value;
   for (const file of ["charts/values.yaml", "docs/storage.md"]) {

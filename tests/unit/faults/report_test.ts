@@ -30,7 +30,7 @@ Deno.test("render() makes one line of each row, in their order, with the seeds",
   assertEquals(await problems(rows, text), []);
 });
 
-Deno.test("render() says of a full run that it is one, and of none of its faults that it was bounded", async () => {
+Deno.test("render() reports of a full run that it is one, and of none of its faults that it was bounded", async () => {
   const text = await render(rows, results, { ...circumstances, full: true });
   assert(/^- Form: full/m.test(text));
   assert(text.includes("| [fault one of 60 s](../tests/faults/one_test.ts) |"));

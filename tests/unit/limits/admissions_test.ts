@@ -71,7 +71,7 @@ Deno.test("Admissions answers one who did not apply when the answers were given,
   assertEquals(passes(), 0);
 });
 
-Deno.test("Place claims no more for the request that it was granted to, and says when it has become smaller", () => {
+Deno.test("Place claims no more for the request that it was granted to, and reports when it has become smaller", () => {
   const place = new Place(0);
   assertEquals(place.take(20, "a"), false);
   assertEquals([place.capped(30, "a"), place.capped(10, "a"), place.capped(30, "b")], [20, 10, 30]);

@@ -54,7 +54,7 @@ Deno.test("Lookahead has 256 KiB at first, or as much as is asked for, or anothe
   assertEquals([input.bytes.length, input.view.byteLength, input.view.getUint8(1)], [10, 10, 1]);
 });
 
-Deno.test("Lookahead reads only when it must, then as much as fits, and says whether there is enough", () => {
+Deno.test("Lookahead reads only when it must, then as much as fits, and reports whether there is enough", () => {
   const input = new Lookahead(giving(numbers(30), 2, 3, 5), 10);
   same(input.need(0), true);
   same(input.need(1), true);
@@ -70,7 +70,7 @@ Deno.test("Lookahead reads only when it must, then as much as fits, and says whe
   same(short.need(3), true);
 });
 
-Deno.test("Lookahead moves what is not passed to the front, and tells each byte's offset in the source", () => {
+Deno.test("Lookahead moves what is not passed to the front, and reports each byte's offset in the source", () => {
   const input = new Lookahead(giving(numbers(30), 10, 4, 3, 2, 1), 10);
   same(input.need(10), true);
   input.at = 4;

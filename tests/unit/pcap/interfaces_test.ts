@@ -18,7 +18,7 @@ function read(...blocks: Uint8Array[]): [snaplen: number, comments: readonly str
   return reader.interfaces.map(({ snaplen, comments }) => [snaplen, comments]);
 }
 
-Deno.test("InterfaceBlocks gives all interfaces the largest snaplen of those that it knows", () => {
+Deno.test("InterfaceBlocks gives all interfaces the largest snaplen of those that it has", () => {
   const known = [described(64), described(96)];
   const blocks = new InterfaceBlocks(known);
   assertEquals(read(...known.map((each) => blocks.add(each, ["mine"]))), [[96, ["mine", real(64)]], [96, ["mine"]]]);
@@ -35,7 +35,7 @@ Deno.test("InterfaceBlocks gives what it does not know the largest snaplen that 
   ]);
 });
 
-Deno.test("InterfaceBlocks does not say again what has been said of a snaplen", () => {
+Deno.test("InterfaceBlocks does not repeat the comment on a snaplen", () => {
   const blocks = new InterfaceBlocks();
   assertEquals(read(blocks.add(described(96), [real(64)]), blocks.add(described(96), ["another snaplen 64"])), [
     [262_144, [real(64)]],
@@ -43,7 +43,7 @@ Deno.test("InterfaceBlocks does not say again what has been said of a snaplen", 
   ]);
 });
 
-Deno.test("InterfaceBlocks says of each interface whose link type is not the first one's that they are mixed", () => {
+Deno.test("InterfaceBlocks reports for each interface whose link type is not the first one's that they are mixed", () => {
   const blocks = new InterfaceBlocks([described(0)]);
   const all = [described(0), described(0, 1), described(0)].map((each) => blocks.add(each));
   assertEquals(read(...all).map(([, comments]) => comments), [[], [MIXED], []]);

@@ -200,7 +200,7 @@ Deno.test("mergeLive() ends without sources, with what one gave at once, and wit
   assertEquals(ended.toSorted(), [[0, undefined], [1, undefined]]);
 });
 
-Deno.test("mergeLive() tells the error that ended a source, and goes on with the others", async () => {
+Deno.test("mergeLive() reports the error that ended a source, and goes on with the others", async () => {
   using clock = new Clock();
   const { sources: [a, b], done, times, ended } = merging(2);
   await clock.armed();

@@ -56,7 +56,7 @@ Deno.test("MergeInput stays at a packet until it is handed on", async () => {
   assertEquals([one.look(), one.look()], [false, false]);
 });
 
-Deno.test("MergeInput says which packet is older, to the nanosecond, and of equal ones that neither is", () => {
+Deno.test("MergeInput reports which packet is older, to the nanosecond, and of equal ones that neither is", () => {
   const at = (seconds: number, nanos: number) => {
     const one = input(packet(seconds, nanos));
     one.look();

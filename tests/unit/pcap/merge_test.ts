@@ -89,7 +89,7 @@ Deno.test("mergeCaptures() keeps counters and comments, its own comments first",
   same(reader.statisticsBeforeEnd, false);
 });
 
-Deno.test("mergeCaptures() says which source is cut or is no capture, and merges the rest", async () => {
+Deno.test("mergeCaptures() reports which source is cut or is no capture, and merges the rest", async () => {
   const cut = await source("cut", [1, 2, 3]);
   const bytes = new Uint8Array(10_000);
   const length = cut.source.read(bytes);
@@ -205,7 +205,7 @@ Deno.test("mergeCaptures() writes pcap of one link type although another source 
   same(none.bytes.length, 24);
 });
 
-Deno.test("mergeCaptures() gives all interfaces the largest snaplen and says the real ones, and mixed link types", async () => {
+Deno.test("mergeCaptures() gives all interfaces the largest snaplen and reports the real ones, and mixed link types", async () => {
   const sources = [await source("a", [1], { snaplen: 64 }), await source("b", [2], { snaplen: 0 })];
   const { bytes, merged } = await merge(sources);
   const reader = new PcapngReader(new MemorySource(bytes));
@@ -246,7 +246,7 @@ function packetAt(millis: number, id = 0): Uint8Array {
   return bytes.subarray(0, putPacketBlock(bytes, new DataView(bytes.buffer), 0, packet, id, 6));
 }
 
-Deno.test("mergeCaptures() says of each source in a sentence what of it cannot be read", async () => {
+Deno.test("mergeCaptures() reports for each source in a sentence what of it cannot be read", async () => {
   const sources = [
     { name: "whole", source: new MemorySource(concat(FRONT, packetAt(1))) },
     { name: "cut", source: new MemorySource(concat(FRONT, packetAt(2), new Uint8Array(5))) },

@@ -1,7 +1,7 @@
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import { linkTypeName, MAX_CAPTURED, MAX_ORIGINAL } from "../../../src/pcap/packet.ts";
 
-Deno.test("linkTypeName() says the link types of a pod as tcpdump does, and others by number", () => {
+Deno.test("linkTypeName() names the link types of a pod as tcpdump does, and others by number", () => {
   assertEquals([0, 1, 101, 113, 228, 229, 276, 147].map(linkTypeName), [
     "NULL",
     "EN10MB",

@@ -39,7 +39,7 @@ Deno.test("pcapHeader() and putPcapRecord() write what another's hand writes", (
   }
 });
 
-Deno.test("peekPcap() says what the front of a file says, as far as it is there", () => {
+Deno.test("peekPcap() reads the front of a file, as far as it is there", () => {
   const options = { linkType: 113, snaplen: 96 };
   for (const [digits, nanos] of [[6, 123_456_000], [9, 123_456_789]] as const) {
     const bytes = pcap([{ time: START + 123_456_789n, data: new Uint8Array(9) }], { ...options, digits });

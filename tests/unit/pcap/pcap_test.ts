@@ -92,7 +92,7 @@ Deno.test("putPcapRecord() and pcapHeader() write the bytes that the format asks
   );
 });
 
-Deno.test("PcapReader gives all whole records of a file cut anywhere, and says what is missing", () => {
+Deno.test("PcapReader gives all whole records of a file cut anywhere, and reports what is missing", () => {
   const packets = [1, 2, 3, 4, 5].map((n) => packet(n));
   const whole = pcap(packets);
   for (let cut = 24; cut < whole.length; cut++) {
@@ -165,7 +165,7 @@ Deno.test("PcapReader is not led astray by packets that are themselves pieces of
   assertEquals(numbers(readAll(damaged).packets), [1, 2, 3, 4]);
 });
 
-Deno.test("PcapReader says of another file that it is none, and of an empty one nothing", () => {
+Deno.test("PcapReader reports of another file that it is none, and of an empty one nothing", () => {
   const foreign = new PcapReader(new MemorySource(new TextEncoder().encode("this is not a capture file at all")));
   same(foreign.next(), false);
   assert(foreign.foreign);
@@ -183,7 +183,7 @@ Deno.test("PcapReader takes the link type from the lower half of its field", () 
   same(reader.header?.linkType, 1);
 });
 
-Deno.test("PcapReader keeps its buffer small, whatever the lengths in a damaged file say", () => {
+Deno.test("PcapReader keeps its buffer small, whatever the lengths in a damaged file are", () => {
   const huge = record(packet(2));
   // As long as an original packet may be, but longer than a record.
   new DataView(huge.buffer).setUint32(8, 16 * 1024 * 1024, true);
@@ -195,7 +195,7 @@ Deno.test("PcapReader keeps its buffer small, whatever the lengths in a damaged 
   assert(reader.bytes.length < 4 * 1024 * 1024, String(reader.bytes.length));
 });
 
-Deno.test("peekPcap() tells the first packet's time from a file's first 40 bytes", () => {
+Deno.test("peekPcap() reports the first packet's time from a file's first 40 bytes", () => {
   const [first] = [{ time: START + 123_456_789n, data: new Uint8Array(9) }];
   for (const littleEndian of [true, false]) {
     const front = pcap([first!], { digits: 9, littleEndian }).subarray(0, 40);
@@ -216,7 +216,7 @@ function saying(n: number, fields: { at: number; value: number }[], size = 60): 
 const GOOD = [4, 5, 6, 7].map((n) => record(packet(n)));
 const lost = (bytes: number, places = 1) => ({ bytes, records: places, places });
 
-Deno.test("PcapReader takes a record for one up to what a header can say, and for damage beyond", () => {
+Deno.test("PcapReader takes a record for one up to what a header can hold, and for damage beyond", () => {
   const CAPTURED = [{ at: 8, value: 60 }];
   const cases: [what: string, record: Uint8Array, isOne: boolean][] = [
     ["a packet that was longer", saying(1, [...CAPTURED, { at: 12, value: 16 * 1024 * 1024 }]), true],
@@ -304,7 +304,7 @@ Deno.test("PcapReader passes over damage of any length, in as little memory", ()
   }
 });
 
-Deno.test("PcapReader says when it is stuck in a growing file, and counts the damage when it finds its end", () => {
+Deno.test("PcapReader reports when it is stuck in a growing file, and counts the damage when it finds its end", () => {
   let bytes = concat(pcap([packet(1)]), new Uint8Array(100).fill(0xee));
   let at = 0;
   const reader = new PcapReader({

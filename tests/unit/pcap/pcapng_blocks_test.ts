@@ -92,7 +92,7 @@ Deno.test("interfaceStatistics() writes the counters that are known, with the ti
   assert(at >= before && at <= Date.now(), String(at));
 });
 
-Deno.test("putPacketBlock() writes a packet block into a buffer that has been used, and nothing beside it", () => {
+Deno.test("putPacketBlock() writes a packet block into a buffer that has been used, and nothing next to it", () => {
   const times: [digits: 6 | 9, seconds: number, nanos: number, units: bigint][] = [
     [6, 1_700_000_000, 123_456_789, 1_700_000_000_123_456n],
     [9, 1_700_000_000, 123_456_789, 1_700_000_000_123_456_789n],

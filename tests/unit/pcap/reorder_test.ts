@@ -54,7 +54,7 @@ Deno.test("Reorder puts the one late packet in its place, also if it is the firs
   }
 });
 
-Deno.test("Reorder keeps the order of coming where the clock was set back, and says by how much", () => {
+Deno.test("Reorder keeps the order of coming where the clock was set back, and reports by how much", () => {
   const times = [100, 101, 50, 51, 50.5, 52, 10, 9.5];
   const { order, reorder: { disorder } } = reorder(times);
   assertEquals(order, [0, 1, 2, 4, 3, 5, 7, 6]);

@@ -90,7 +90,7 @@ Deno.test("PacketWriter gives an interface that it does not know statistics of n
   }
 });
 
-Deno.test("PacketWriter says at a packet by how much the clock was set back before it, unless that has options of its own", async () => {
+Deno.test("PacketWriter reports at a packet by how much the clock was set back before it, unless that has options of its own", async () => {
   const { writer, pieces } = writing();
   await writer.begin({ application: "tool" }, []);
   await writer.addInterface(SLL);
@@ -182,7 +182,7 @@ Deno.test("PacketWriter keeps an error until the next call, and its chunks for t
   assert(buffers.size <= 4, String(buffers.size));
 });
 
-Deno.test("PacketWriter beats by statistics, or by a block that says nothing before there is an interface", async () => {
+Deno.test("PacketWriter beats by statistics, or by an empty block before there is an interface", async () => {
   const { writer, pieces } = writing();
   await writer.beat([]);
   assertEquals(pieces, [emptyBlock()]);

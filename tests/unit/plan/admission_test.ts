@@ -84,7 +84,7 @@ Deno.test("admit() counts the files of those who wait, and gives an edit that cl
   assertEquals(kinds(admit([fresh, huge], [], limits(64, 100))), { fresh: "queued", huge: "impossible" });
 });
 
-Deno.test("admit() starts what fits beside a large claim of another namespace that waits, and says who waits for which limit", () => {
+Deno.test("admit() starts what fits next to a large claim of another namespace that waits, and reports who waits for which limit", () => {
   const tenant = { namespace: "tenant" };
   const all = [
     applicant("running", { ...tenant, granted: 200 * MB, claim: 200 * MB }),
@@ -120,7 +120,7 @@ Deno.test("admit() charges held, completed and retained files to their namespace
   match(reasonOf(rooms.get("a")), /45 MB of limits\.perNamespace\.diskBudgetMB, 50 MB, are taken by namespace shop$/);
 });
 
-Deno.test("admit() keeps the room that a waiting claim is going to need from those who came after it, but no more", () => {
+Deno.test("admit() reserves what a waiting claim needs from those that came after it, but no more", () => {
   const holder = (key: string, namespace: string, firstSeen: number, mb: number) =>
     applicant(key, { namespace, firstSeen, granted: mb * MB, claim: mb * MB });
   const wish = (key: string, namespace: string, firstSeen: number, mb: number) =>
@@ -233,7 +233,7 @@ Deno.test("admit() counts one place for a capture that claims more, and its own 
   });
 });
 
-Deno.test("admit() keeps the last place for a claim that waits for room, and the room of each that waits", () => {
+Deno.test("admit() reserves the last place for a claim that waits, and the bytes of each that waits", () => {
   const kept = "is reserved for an earlier request of another namespace";
   const place = admit(
     [

@@ -293,7 +293,7 @@ Deno.test("plan() settles within twelve steps from any state, and then changes n
   });
 });
 
-Deno.test("plan() at rest has a process exactly when the invariant wants one", () => {
+Deno.test("plan(), settled, has a process exactly when the invariant wants one", () => {
   always((_, around, { world }) => {
     const { pod, sandbox } = around;
     const wanted = pod?.asked.kind === "valid" && !pod.asked.hold && sandbox !== undefined && !around.reached &&
@@ -394,7 +394,7 @@ Deno.test("plan() has a request checked before it starts, and lets what runs in 
   });
 });
 
-Deno.test("desiredOf() says finished of a pod that never gets a sandbox again, also of a mirror, and pending of no such pod", () => {
+Deno.test("desiredOf() reports finished of a pod that never gets a sandbox again, also of a mirror, and pending of no such pod", () => {
   fc.assert(
     fc.property(world, outside, fc.boolean(), (start, around, hasFinished) => {
       const { state, reason } = desiredOf({ ...observe(start, around), hasFinished, awaits: "as the API says" });

@@ -3,7 +3,7 @@ import { deepStrictEqual as assertEquals, ok as assert, strictEqual as assertSam
 import { namespaceProblem } from "../../../src/plan/scope.ts";
 import { World } from "../captures/world.ts";
 
-Deno.test("namespaceProblem() says which list is in the way, and not what else is in it", () => {
+Deno.test("namespaceProblem() reports which list is in the way, and not what else is in it", () => {
   const of = (namespace: string, allow: string[], deny: string[]) => namespaceProblem(namespace, { allow, deny });
   assertSame(of("shop", [], []), undefined);
   assertSame(of("shop", ["bank", "shop"], ["kube-system"]), undefined);

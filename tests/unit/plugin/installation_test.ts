@@ -14,7 +14,7 @@ Deno.test("releaseIn() reads a release from its ClusterRole", () => {
   });
 });
 
-Deno.test("releaseIn() passes over ClusterRoles that are not, or do not say, what they must", () => {
+Deno.test("releaseIn() passes over ClusterRoles that are not, or do not have, what they must", () => {
   const { metadata } = clusterRole();
   const others: ObjectMeta[] = [
     { ...metadata, name: "packet-capture-read-headers" },
@@ -65,7 +65,7 @@ Deno.test("installationFrom() takes the ready one of two pods on a node, whateve
   }
 });
 
-Deno.test("installationFrom() reads in an older chart's pod only in the namespace that the user has named, and says so", () => {
+Deno.test("installationFrom() reads in an older chart's pod only in the namespace that the user has named, and reports it", () => {
   const pods = [controllerPod("worker1", { containers: ["packet-capture"] })];
   throws(() => controllerOn(joined(pods), "worker1"), {
     message:
@@ -77,7 +77,7 @@ Deno.test("installationFrom() reads in an older chart's pod only in the namespac
   match(named.warning!, /^The chart of release packet-capture\/packet-capture is older than this plugin: .* worker1 /);
 });
 
-Deno.test("controllerOn() says why a node's controller cannot be asked", () => {
+Deno.test("controllerOn() reports why a node's controller cannot be asked", () => {
   const installation = joined([controllerPod("worker1", { ready: false, waiting: "ImagePullBackOff" })]);
   throws(() => controllerOn(installation, "worker1"), {
     message:

@@ -5,7 +5,7 @@ function read(...names: string[]): string[] {
   return readNames(names).map(({ kind, namespace, name, given }) => `${kind} ${namespace ?? "-"} ${name} ${given}`);
 }
 
-Deno.test("readNames() tells pods, workloads and what may be either", () => {
+Deno.test("readNames() distinguishes pods, workloads and what may be either", () => {
   deepStrictEqual(read("web-0", "pod/web-0", "PO/a.b", "default/web-0", "deploy/web", "rollouts.argoproj.io/web"), [
     "pod - web-0 web-0",
     "pod - web-0 pod/web-0",

@@ -127,7 +127,7 @@ Deno.test("read() refuses what Deno's TLS or client-node cannot do, rather than 
   }
 });
 
-Deno.test("read() refuses a token that no header can hold, without saying it", async () => {
+Deno.test("read() refuses a token that no header can hold, without showing it", async () => {
   for (const token of ["s3cr3t\nt0ken", "s3cr3t\u0000", "s3cr3t…"]) {
     const error = await read({ user: { token } }).then(() => undefined, (thrown) => thrown);
     assert.ok(error instanceof KubeConfigError, `accepted, or another error: ${error}`);
@@ -136,7 +136,7 @@ Deno.test("read() refuses a token that no header can hold, without saying it", a
   }
 });
 
-Deno.test("read() says which file or variable is missing", async () => {
+Deno.test("read() reports which file or variable is missing", async () => {
   await assert.rejects(
     new CredentialSource({ kubeconfig: "/nowhere/config" }).read(),
     /Cannot read the kubeconfig \/nowhere\/config: /,

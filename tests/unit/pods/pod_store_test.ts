@@ -59,7 +59,7 @@ function pod(name: string, uid: string, value = "5", resourceVersion = "1"): Pod
   return { namespace: "default", name, uid, annotations, resourceVersion, terminating: false };
 }
 
-Deno.test("put() tells of a pod only when something changed that a capture depends on", () => {
+Deno.test("put() reports a pod only when something changed that a capture depends on", () => {
   const { heard, store } = listen();
   store.put(pod("a", "u1", "5", "1"));
   store.put(pod("a", "u1", "5", "2"));
@@ -87,7 +87,7 @@ Deno.test("put() ends the earlier pod of the same name first", () => {
   assert.deepEqual([...store.byUid.keys()], ["u2"]);
 });
 
-Deno.test("any sequence of observations leaves the listener with what is known, each pod told and ended in turn", () => {
+Deno.test("any sequence of observations leaves the listener with what is known, each pod reported and ended in turn", () => {
   const name = fc.constantFrom("a", "b", "c");
   const uid = fc.nat(8).map((n) => `u${n}`);
   const step = fc.oneof(

@@ -6,7 +6,7 @@ const SEE = "see: kubectl describe pod -n shop web-0";
 const why = (status: PodObject["status"], more: Partial<PodObject["metadata"]> = {}) =>
   statusOf({ metadata: { ...metadata, ...more }, spec: { nodeName: "n1" }, ...(status ? { status } : {}) }).why;
 
-Deno.test("statusOf() says whose the pod is, and whether it has finished", () => {
+Deno.test("statusOf() reports whose the pod is, and whether it has finished", () => {
   assertEquals(statusOf({ metadata, spec: { nodeName: "n1" }, status: { phase: "Succeeded" } }), {
     uid: "u1",
     nodeName: "n1",
@@ -20,7 +20,7 @@ Deno.test("statusOf() says whose the pod is, and whether it has finished", () =>
   );
 });
 
-Deno.test("statusOf() says what a pod without a sandbox waits for, and ends with what to type", () => {
+Deno.test("statusOf() reports what a pod without a sandbox waits for, and ends with what to type", () => {
   // As a kubelet 1.33 has it of a pod that mounts a missing ConfigMap.
   const creating = { name: "main", state: { waiting: { reason: "ContainerCreating" } } };
   const unready = { status: "False", reason: "ContainersNotReady", message: "containers with unready status: [main]" };
@@ -41,7 +41,7 @@ Deno.test("statusOf() says what a pod without a sandbox waits for, and ends with
   assertEquals(why({ phase: "Running" }, { deletionTimestamp: "2026-11-27T00:00:00Z" }), "the pod is being deleted");
 });
 
-Deno.test("statusOf() names the containers that say most, few of them, and cuts what others wrote", () => {
+Deno.test("statusOf() names the containers with the most telling reasons, few of them, and cuts what others wrote", () => {
   const waiting = (name: string, reason: string, message?: string) => ({
     name,
     state: { waiting: { reason, ...(message ? { message } : {}) } },

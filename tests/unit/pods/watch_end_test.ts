@@ -21,7 +21,7 @@ Deno.test("ofResponse() and ofStatus() have one word for each answer", async () 
   assert.equal(WatchEnd.ofStatus({}, false).reason, "server_error");
 });
 
-Deno.test("ofResponse() knows a server without streaming lists, while one is asked for", async () => {
+Deno.test("ofResponse() recognises a server without streaming lists, while one is asked for", async () => {
   const noProgress = "storage feature RequestWatchProgress is disabled";
   assert.equal(await reasonOf(500, noProgress, true), "no_streaming_list");
   assert.equal(await reasonOf(500, noProgress, false), "server_error");
@@ -43,7 +43,7 @@ Deno.test("ofResponse() heeds Retry-After within reason", async () => {
   assert.equal(WatchEnd.ofStatus({ code: 429, details: { retryAfterSeconds: 2 } }, false).retryAfterMs, 2000);
 });
 
-Deno.test("ofResponse() says what the server said, and not more than fits a log line", async () => {
+Deno.test("ofResponse() has the server's message, and not more than fits a log line", async () => {
   const said = async (body: string) => (await WatchEnd.ofResponse(new Response(body, { status: 502 }), false)).message;
   assert.equal(await said(status(502, "no leader")), "502 no leader");
   assert.equal(await said("<html>Bad Gateway</html>"), "502 <html>Bad Gateway</html>");

@@ -99,7 +99,7 @@ Deno.test("cat() sorts packets within 2 s across files", async () => {
   assertEquals((await run1(dir.path)).numbers, [5, 10, 20, 30, 50, 60, 70]);
 });
 
-Deno.test("cat() keeps the order of runs where the clock was set back, and says so in the file", async () => {
+Deno.test("cat() keeps the order of runs where the clock was set back, and reports it in the file", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ runs: [run(1, { endedAt: "x" }), run(2, { endedAt: "y" })] });
   const later = (n: number) => ({ ...packet(n), time: START + 3600_000_000_000n + BigInt(n) });
@@ -112,7 +112,7 @@ Deno.test("cat() keeps the order of runs where the clock was set back, and says 
   assertEquals(remarks, ["packet-capture: the clock was set back by 3599.997 s before this packet"]);
 });
 
-Deno.test("cat() leaves out what is damaged, writes the rest, says how much is missing and exits with 1", async () => {
+Deno.test("cat() leaves out what is damaged, writes the rest, reports how much is missing and exits with 1", async () => {
   await using dir = await captureDir();
   await dir.putManifest();
   await dir.put("run-000001-000000.pcap", concat(pcap([packet(1)]), record(packet(2)).subarray(0, 30)));
@@ -140,7 +140,7 @@ function before(seconds: number, n: number, clock = START) {
   return { ...packet(n), time: clock - BigInt(seconds * 1000) * 1_000_000n };
 }
 
-Deno.test("cat() --since counts from the newest packet, whatever the clock says now", async () => {
+Deno.test("cat() --since counts from the newest packet, whatever the clock shows now", async () => {
   for (const clock of [START, BigInt(Date.now()) * 1_000_000n, 4_000_000_000_000_000_000n]) {
     await using dir = await captureDir();
     await dir.putManifest({ state: "capturing", runs: [run(1)] });
@@ -346,7 +346,7 @@ Deno.test("cat() refuses in one sentence what it cannot do, and writes nothing",
   );
 });
 
-Deno.test("cat() of a capture that is deleted while it begins says so", async () => {
+Deno.test("cat() of a capture that is deleted while it begins reports it", async () => {
   await using dir = await captureDir();
   await dir.putManifest();
   const { open } = Deno;
@@ -363,7 +363,7 @@ Deno.test("cat() of a capture that is deleted while it begins says so", async ()
   }
 });
 
-Deno.test("cat() of a capture whose files are deleted, and emptied, while they are opened says so", async () => {
+Deno.test("cat() of a capture whose files are deleted, and emptied, while they are opened reports it", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "capturing", runs: [run(1)] });
   for (const n of [0, 1]) await dir.put(`capture-web-0.pcap${n}`, pcap([packet(n)]));
@@ -383,7 +383,7 @@ Deno.test("cat() of a capture whose files are deleted, and emptied, while they a
   }
 });
 
-Deno.test("cat() says which files of its snapshot the controller deleted before they were read, and how much of each is missing", async () => {
+Deno.test("cat() reports which files of its snapshot the controller deleted before they were read, and how much of each is missing", async () => {
   for (const running of [true, false]) {
     await using dir = await captureDir();
     const large = (n: number) => Array.from({ length: 20 }, () => packet(n, 50_000));
@@ -441,7 +441,7 @@ Deno.test("cat() takes no file for deleted whose torn end the controller has cut
   }
 });
 
-Deno.test("cat() reads a capture whose manifest is damaged, and says what is missing", async () => {
+Deno.test("cat() reads a capture whose manifest is damaged, and reports what is missing", async () => {
   await using dir = await captureDir();
   await dir.put("capture.json", "{");
   await dir.put("capture-web-0.pcap0", pcap([packet(1)]));
@@ -489,7 +489,7 @@ Deno.test("cat() sets a running ring's files aside by rename, and gives the lock
   assert(await lock.tryLock(true));
 });
 
-Deno.test("cat() puts a file that tcpdump begins anew during the snapshot behind the others", async () => {
+Deno.test("cat() puts a file that tcpdump begins again during the snapshot after the others", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "capturing", runs: [run(1)] });
   for (const n of [0, 1, 2]) {
@@ -575,7 +575,7 @@ Deno.test("cat() does not look at the files while another sets them aside", asyn
   }
 });
 
-Deno.test("cat() puts a file that tcpdump begins anew between listing and opening behind the others", async () => {
+Deno.test("cat() puts a file that tcpdump begins again between listing and opening after the others", async () => {
   await using dir = await captureDir();
   await ringOfThree(dir);
   // A minute later, lest sorting put right what is not.
@@ -655,7 +655,7 @@ Deno.test("cat() takes zeros at a file's beginning for no packet of 1970", async
   assert(!reader.comments.some((comment) => comment.includes("clock")), reader.comments.join("\n"));
 });
 
-Deno.test("cat() says that it will not write to a terminal before it touches the ring", async () => {
+Deno.test("cat() reports that it will not write to a terminal before it touches the ring", async () => {
   await using dir = await captureDir();
   await ringOfThree(dir);
   same((await run1(dir.path, {}, testIo({ terminal: true }))).code, 2);
@@ -683,7 +683,7 @@ Deno.test("cat() passing over old packets lets itself be ended", async () => {
   }
 });
 
-Deno.test("cat() without room for a snapshot leaves the ring alone, and says what the ring overtook", async () => {
+Deno.test("cat() without room for a snapshot leaves the ring alone, and reports what the ring overtook", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "capturing", runs: [run(2, { request: { ...REQUEST, files: 2 } })] });
   const large = (n: number) => Array.from({ length: 20 }, () => packet(n, 50_000));
@@ -698,7 +698,7 @@ Deno.test("cat() without room for a snapshot leaves the ring alone, and says wha
       written.push(bytes.slice());
       if (!first) return;
       first = false;
-      // What tcpdump does when the ring wraps: the same inode, truncated and written anew.
+      // What tcpdump does when the ring wraps: the same inode, truncated and written again.
       await dir.put("capture-web-0.pcap0", pcap([packet(9, 200)]));
     },
   });
@@ -728,7 +728,7 @@ Deno.test("cat() without room for a snapshot is whole if the ring was not faster
   assertEquals([code, numbers, said], [0, [1, 2], []]);
 });
 
-Deno.test("cat() ends quietly when its reader has gone, and with 143 when it is told to", async () => {
+Deno.test("cat() ends quietly when its reader has gone, and with 143 when it is aborted", async () => {
   await using dir = await captureDir();
   await dir.putManifest();
   await dir.put("run-000001-000000.pcap", pcap([packet(1)]));

@@ -82,7 +82,7 @@ Deno.test("Follower takes no file for the newest that is deleted, and emptied, w
   }
 });
 
-Deno.test("Follower knows that it missed packets when the ring went around between two looks", async () => {
+Deno.test("Follower notices that it missed packets when the ring went around between two looks", async () => {
   await using f = await follower();
   await f.put("capture-web-0.pcap0", 10, 1);
   await f.put("capture-web-0.pcap1", 20, 2);
@@ -111,7 +111,7 @@ Deno.test("Follower is not misled by a clock that was set back", async () => {
   same(f.follower.missed, undefined);
 });
 
-Deno.test("Follower does not take a file without packets that is written anew as missed", async () => {
+Deno.test("Follower does not take a file without packets that is written again as missed", async () => {
   await using f = await follower();
   await f.dir.put("capture-web-0.pcap0", header());
   await f.look();
@@ -121,7 +121,7 @@ Deno.test("Follower does not take a file without packets that is written anew as
   same(f.follower.missed, undefined);
 });
 
-Deno.test("Follower says when the folder is gone, and what was open can still be read", async () => {
+Deno.test("Follower reports when the folder is gone, and what was open can still be read", async () => {
   await using f = await follower();
   await f.put("capture-web-0.pcap0", 10, 1);
   await f.look();
@@ -134,7 +134,7 @@ Deno.test("Follower says when the folder is gone, and what was open can still be
 /** As tcpdump's: larger than one megabyte by less than a packet. */
 const FULL = Array.from({ length: 10 }, (_, i) => i + 1);
 
-Deno.test("Follower knows a file by its bytes though it is renamed between listing and opening", async () => {
+Deno.test("Follower recognises a file by its bytes though it is renamed between listing and opening", async () => {
   await using f = await follower();
   await f.put("capture-web-0.pcap0", 10, 1);
   await f.put("capture-web-0.pcap1", 20, 2, 3);
@@ -160,7 +160,7 @@ Deno.test("Follower knows a file by its bytes though it is renamed between listi
   same(f.follower.missed, undefined);
 });
 
-Deno.test("Follower knows a file again that a whole look did not see, since its ring was being renamed", async () => {
+Deno.test("Follower recognises a file again that a whole look missed, because its ring was being renamed", async () => {
   await using f = await follower();
   await f.put("capture-web-0.pcap0", 10, 1);
   await f.put("capture-web-0.pcap1", 20, 2, 3);
@@ -182,7 +182,7 @@ Deno.test("Follower knows a file again that a whole look did not see, since its 
   same(f.follower.missed, undefined);
 });
 
-Deno.test("Follower takes a file that was begun anew since it was listed as the newest", async () => {
+Deno.test("Follower takes a file that was begun again since it was listed as the newest", async () => {
   await using f = await follower();
   await f.put("capture-web-0.pcap0", 10, 1, 2, 3);
   await f.put("capture-web-0.pcap1", 20, 4);

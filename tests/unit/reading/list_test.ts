@@ -16,7 +16,7 @@ async function rows(path: string, code = 0): Promise<Row[]> {
 
 const time = (ms: number) => new Date(Number(START / 1_000_000n) + ms).toISOString();
 
-Deno.test("list() says of each capture where it stands, what it holds, and from when to when", async () => {
+Deno.test("list() reports for each capture its state, what it holds, and from when to when", async () => {
   await using dir = await captureDir();
   await dir.putManifest({
     state: "capturing",
@@ -240,7 +240,7 @@ Deno.test("list() passes over a symlink in place of the folder of kept captures,
   assertEquals((await rows(dir.path)).map(({ uid }) => uid).filter((uid) => uid !== ""), []);
 });
 
-Deno.test("list() and cat() go on with whatever a manifest may be, and say whose is damaged", async () => {
+Deno.test("list() and cat() go on with whatever a manifest may be, and report whose is damaged", async () => {
   await using dir = await captureDir();
   const other = join(dir.path, "other", "db-0");
   await Deno.mkdir(other, { recursive: true });

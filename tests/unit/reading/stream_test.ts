@@ -222,7 +222,7 @@ Deno.test("stream() tells a reader that was too slow what it missed, in the file
   match(reader.interfaces[0]!.statistics!.comments.join(), /the reader was too slow and missed packets once/);
 });
 
-Deno.test("stream() tells what it missed of the very file that it was reading", async () => {
+Deno.test("stream() reports what it missed of the very file that it was reading", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "capturing", runs: [run(1, { request: { ...REQUEST, files: 3 } })] });
   using tcpdump = new FakeTcpdump(dir, 3);
@@ -281,7 +281,7 @@ Deno.test("stream() ends by itself when the capture is completed or deleted or i
   }
 });
 
-Deno.test("stream() of a capture that the controller deletes ends with 0 if it had read all, and else says what is missing", async () => {
+Deno.test("stream() of a capture that the controller deletes ends with 0 if it had read all, and else reports what is missing", async () => {
   for (const isSlow of [false, true]) {
     await using dir = await captureDir();
     await dir.putManifest({ state: "capturing", runs: [run(1)] });
@@ -314,7 +314,7 @@ Deno.test("stream() of a capture that the controller deletes ends with 0 if it h
   }
 });
 
-Deno.test("stream() ends with 0 when its reader has gone, and does not wait for one that is stuck when told to stop", async () => {
+Deno.test("stream() ends with 0 when its reader has gone, and does not wait for one that is stuck when aborted", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "capturing", runs: [run(1)] });
   using tcpdump = new FakeTcpdump(dir, 5);
@@ -332,7 +332,7 @@ Deno.test("stream() ends with 0 when its reader has gone, and does not wait for 
   assert(performance.now() - started < 4000);
 });
 
-Deno.test("stream() gives the new content of a file once that is overwritten before it is begun, and tells what is missing", async () => {
+Deno.test("stream() gives the new content of a file once that is overwritten before it is begun, and reports what is missing", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "capturing", runs: [run(1, { request: { ...REQUEST, files: 3 } })] });
   for (const n of [0, 1, 2]) {
@@ -362,7 +362,7 @@ Deno.test("stream() gives the new content of a file once that is overwritten bef
   }
 });
 
-Deno.test("stream() tells what it missed though no packet came behind it", async () => {
+Deno.test("stream() reports what it missed though no packet came after it", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "capturing", runs: [run(1, { request: { ...REQUEST, files: 2 } })] });
   using tcpdump = new FakeTcpdump(dir, 2);
@@ -384,7 +384,7 @@ Deno.test("stream() tells what it missed though no packet came behind it", async
   ]);
 });
 
-Deno.test("stream() leaves out a file that is no capture file, and says so", async () => {
+Deno.test("stream() leaves out a file that is no capture file, and reports it", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "capturing", runs: [run(1)] });
   await dir.put("run-000001-000000.pcap", "something else, longer than a file header");
@@ -398,7 +398,7 @@ Deno.test("stream() leaves out a file that is no capture file, and says so", asy
   assertEquals(running.io.said, ["run-000001-000000.pcap is not a pcap file: it is left out"]);
 });
 
-Deno.test("stream() says why nothing comes, when packets are captured again, and for how long they were not", async () => {
+Deno.test("stream() reports why nothing comes, when packets are captured again, and for how long they were not", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "paused", reason: "the disk is nearly full", runs: [run(1)] });
   using first = new FakeTcpdump(dir, 5);
@@ -455,7 +455,7 @@ Deno.test("stream() ends when another pod has the folder, with nothing of that o
   same(read(running.io.output).reader.interfaces[0]?.statistics?.received, 20);
 });
 
-Deno.test("stream() says what is damaged in the newest file of a capture that nobody writes", async () => {
+Deno.test("stream() reports what is damaged in the newest file of a capture that nobody writes", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "held" });
   await dir.put("capture-web-0.pcap0", concat(pcap([packet(1)]), record(packet(2)).subarray(0, 30)));
@@ -474,7 +474,7 @@ Deno.test("stream() says what is damaged in the newest file of a capture that no
   same(running.io.said.filter((line) => line.includes("damaged")).length, 1);
 });
 
-Deno.test("stream() gives all interfaces one snaplen, and says once that link types are mixed", async () => {
+Deno.test("stream() gives all interfaces one snaplen, and reports once that link types are mixed", async () => {
   await using dir = await captureDir();
   await dir.putManifest({ state: "completed" });
   await dir.put("run-000001-000000.pcap", pcap([packet(1)], { snaplen: 64 }));

@@ -46,7 +46,7 @@ Deno.test("a gRPC call gives the message, in however many pieces it comes, and a
   assert.equal(it.server.connections, 1);
 });
 
-Deno.test("a gRPC call says what the server says is wrong", async (t) => {
+Deno.test("a gRPC call fails with the server's own message", async (t) => {
   const cases: Record<string, [Piece[], (thrown: unknown) => boolean]> = {
     "a status": [
       [{ trailers: { ...HEAD, "grpc-status": "5", "grpc-message": "no%20sandbox %E2%80%A6" } }],
@@ -105,7 +105,7 @@ Deno.test("a gRPC call ends as soon as it is cancelled, and does not begin if it
   assert.equal(it.server.calls, 1);
 });
 
-Deno.test("a gRPC client goes on when a server says that it is going away, and when one has gone", async () => {
+Deno.test("a gRPC client goes on when a server sends GOAWAY, and when one has gone", async () => {
   await using it = await start(["headers", framed(MESSAGE), OK]);
   for (let round = 1; round <= 3; round++) {
     for (let n = 0; n < 13; n++) assert.deepEqual([...await it.call()], [...MESSAGE]);
@@ -122,7 +122,7 @@ Deno.test("a gRPC client goes on when a server says that it is going away, and w
   assert.deepEqual([...await it.call()], [...MESSAGE]);
 });
 
-Deno.test("a gRPC call says when nobody listens, or there is no socket", async () => {
+Deno.test("a gRPC call reports when nobody listens, or there is no socket", async () => {
   await using it = await start([]);
   using nothing = new GrpcClient(join(it.dir, "none.sock"));
   await assert.rejects(
@@ -164,7 +164,7 @@ Deno.test("a gRPC call is a POST as the protocol has it, and takes no more than 
   );
 });
 
-Deno.test("a gRPC call goes to its socket whatever is said of proxies, which stays said", async () => {
+Deno.test("a gRPC call goes to its socket whatever proxy is set, which stays set", async () => {
   await using it = await start(["headers", framed(MESSAGE), OK]);
   const program = `
     import { GrpcClient } from ${JSON.stringify(import.meta.resolve("../../../src/sandboxes/grpc.ts"))};

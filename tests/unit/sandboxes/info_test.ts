@@ -49,7 +49,7 @@ for (const version of ["containerd-1.6.20", "containerd-2.3.5"]) {
     assertEquals(read({ info }), { kind: "netns", path: `${DIR}/${name}` });
   });
 
-  Deno.test(`networkOf() knows a recorded host network pod of ${version}`, async () => {
+  Deno.test(`networkOf() recognises a recorded host network pod of ${version}`, async () => {
     assertEquals(read({ info: await recorded(`${version}-host`), network: NamespaceMode.NODE }), { kind: "host" });
   });
 
@@ -83,7 +83,7 @@ Deno.test("networkOf() reads CRI-O's spoofed infra container, which has no pid",
   assertEquals(read({ info: spec("/var/run/netns/0d0e") }), { kind: "netns", path: `${DIR}/0d0e` });
 });
 
-Deno.test("networkOf() refuses an old CRI-O's spoofed container, which says nothing, but asks again", () => {
+Deno.test("networkOf() refuses an old CRI-O's spoofed container, which names none, but asks again", () => {
   // cri-o 1.18 server/sandbox_status.go createSandboxInfo: `return map[string]string{"info": "{}"}`.
   assertEquals(refusal({ info: {} }), {
     kind: "refused",

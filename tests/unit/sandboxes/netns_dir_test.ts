@@ -35,7 +35,7 @@ async function watched(path?: string): Promise<Watched> {
   };
 }
 
-Deno.test("NetnsDir tells of files made, removed, and moved in and out", async () => {
+Deno.test("NetnsDir reports files made, removed, and moved in and out", async () => {
   await using w = await watched();
   assertSame(await w.dir.ensureWatched(), undefined);
   await w.event("?");
@@ -92,7 +92,7 @@ Deno.test("NetnsDir.ensureWatched() does nothing while the watched directory is 
   assertEquals(w.events, ["?"]);
 });
 
-Deno.test("NetnsDir tells of files in a directory behind a symbolic link", async () => {
+Deno.test("NetnsDir reports files in a directory behind a symbolic link", async () => {
   const link = await Deno.makeTempDir();
   await Deno.remove(link);
   await using w = await watched(link);
@@ -116,7 +116,7 @@ Deno.test("NetnsDir.names() lists the files, and is undefined where there is no 
   assertSame(await w.dir.names(), undefined);
 });
 
-Deno.test("NetnsDir.refusal() says what a file is that is no network namespace", async () => {
+Deno.test("NetnsDir.refusal() reports what a file is that is no network namespace", async () => {
   await using w = await watched();
   await Deno.writeTextFile(join(w.path, "empty"), "");
   assertMatch(await w.dir.refusal(join(w.path, "empty")) ?? "", /empty file.*HostToContainer/);

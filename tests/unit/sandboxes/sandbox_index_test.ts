@@ -40,7 +40,7 @@ function newIndex() {
 
 const soon = { lasting: false, now: 0 };
 
-Deno.test("SandboxIndex.get() gives a sandbox once its network is known, and tells of it once", () => {
+Deno.test("SandboxIndex.get() gives a sandbox once its network is known, and reports it once", () => {
   const { index, changes, entry, get } = newIndex();
   index.apply([web("s1", "u1", 1)], 0);
   assertSame(get("u1"), undefined);
@@ -128,7 +128,7 @@ Deno.test("SandboxIndex.get() gives a sandbox to nobody whose UID, namespace or 
   assertEquals(changes, ["u1"]);
 });
 
-Deno.test("SandboxIndex tells two pods of one UID apart, and tells of each by its own namespace and name", () => {
+Deno.test("SandboxIndex keeps two pods of one UID apart, and reports each by its own namespace and name", () => {
   const told: SandboxOwner[] = [];
   const index = new SandboxIndex((owner) => told.push(owner));
   const pods = ["bank/ledger/u1", "tenant-a/harmless/u1"];
@@ -154,7 +154,7 @@ Deno.test("SandboxIndex.dropNetns() ends the sandbox of that file at once, and i
   assertEquals([...index.unsettled()].map(({ id, askAt }) => [id, askAt]), [["s1", 105]]);
 });
 
-Deno.test("SandboxIndex.refuse() has it asked about ever less often, or never again, and says when people are to know", () => {
+Deno.test("SandboxIndex.refuse() has it asked about ever less often, or never again, and returns when to log it", () => {
   const { index, entry } = newIndex();
   index.apply([web("s1", "u1", 1)], 0);
   const s1 = entry("s1");
@@ -181,7 +181,7 @@ Deno.test("SandboxIndex answers late about a sandbox that has gone, and nothing 
   assertEquals(changes, []);
 });
 
-Deno.test("SandboxIndex.get() is the newest known of its pod after any sequence of observations, and every change is told", () => {
+Deno.test("SandboxIndex.get() is the newest known of its pod after any sequence of observations, and every change is reported", () => {
   const id = fc.integer({ min: 0, max: 7 });
   const step = fc.oneof(
     fc.record({ kind: fc.constant("apply" as const), ids: fc.uniqueArray(id) }),

@@ -55,7 +55,7 @@ for (
   });
 }
 
-Deno.test("readAnnotations() refuses the whole request for an unknown sub-key, and names those it knows", () => {
+Deno.test("readAnnotations() refuses the whole request for an unknown sub-key, and names the known ones", () => {
   const sentence = problem({ [KEY]: "5", [`${KEY}/fliter`]: "tcp" });
   assertMatch(sentence, /"tcpdump\.antrea\.io\/fliter" is not known: it must be one of .*tcpdump\.antrea\.io\/filter/);
 });
@@ -202,7 +202,7 @@ Deno.test("readAnnotations() takes each sub-key up to its bounds, with blanks ar
   }
 });
 
-Deno.test("readAnnotations() says what each sub-key must be, and what it is", () => {
+Deno.test("readAnnotations() reports what each sub-key must be, and what it is", () => {
   const mustBe: [name: string, range: string][] = [
     ["file-size", "a whole number from 1 to 100"],
     ["snaplen", "a whole number from 64 to 262144"],

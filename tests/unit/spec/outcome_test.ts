@@ -1,7 +1,7 @@
 import { deepStrictEqual, strictEqual } from "node:assert";
 import { codeOf, EXIT, readTrailer, trailerOf } from "../../../src/spec/outcome.ts";
 
-Deno.test("trailerOf() names the outcome by the exit code, and tells what is partial from what is nothing", () => {
+Deno.test("trailerOf() names the outcome by the exit code, and distinguishes what is partial from what is nothing", () => {
   const outcomes = [0, 1, 2, 3, 4, 143, 77].map((code) => trailerOf(code, 0, undefined).outcome);
   deepStrictEqual(outcomes, ["done", "failed", "usage", "nothingYet", "notHere", "ended", "failed"]);
   strictEqual(trailerOf(EXIT.failed, 5, undefined).outcome, "partial");

@@ -38,7 +38,7 @@ Deno.test("describe() and optionsOf() tell what is not the default, and nothing 
   assertEquals(optionsOf(all), Object.assign({}, ...OPTIONS.map(([, , option]) => option)));
 });
 
-Deno.test("tcpdumpFlags() are those of the options that tcpdump knows, in one order", () => {
+Deno.test("tcpdumpFlags() are those of the options that tcpdump has, in one order", () => {
   assertEquals(tcpdumpFlags(PLAIN), ["-s", "262144", "-i", "any"]);
   const all = Object.assign({}, PLAIN, ...OPTIONS.map(([change]) => change)) as CaptureRequest;
   assertEquals(tcpdumpFlags(all), ["-s", "96", "-i", "eth0", "-Q", "in"]);
@@ -62,7 +62,7 @@ Deno.test("processFingerprint() leaves out the duration, which only the controll
   }
 });
 
-Deno.test("bytesClaimed() counts the ring, and beside it what is there before, or as much as a reader may set aside", () => {
+Deno.test("bytesClaimed() counts the ring, and next to it what is there before, or as much as a reader may set aside", () => {
   const request = { ...PLAIN, files: 5, fileSizeMB: 2 };
   strictEqual(bytesClaimed(request, 0), 20_000_000);
   strictEqual(bytesClaimed(request, 9_999_999), 20_000_000);

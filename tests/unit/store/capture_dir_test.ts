@@ -28,7 +28,7 @@ async function listing(path: string): Promise<string[]> {
   return found.sort();
 }
 
-Deno.test("take() makes the marker in an empty directory, for nobody else to read, and knows it again", async () => {
+Deno.test("take() makes the marker in an empty directory, for nobody else to read, and recognises it again", async () => {
   await using tmp = await temporary();
   const path = join(tmp.path, "new", "captures");
   {
@@ -66,7 +66,7 @@ Deno.test("take() refuses somebody else's files and touches nothing", async () =
   assertEquals(((await Deno.stat(tmp.path)).mode ?? 0) & 0o777, 0o755);
 });
 
-Deno.test("take() refuses another release's or another key's directory, also an emptied marker with files beside it", async () => {
+Deno.test("take() refuses another release's or another key's directory, also an emptied marker with files next to it", async () => {
   await using tmp = await temporary();
   (await take(tmp.path))[Symbol.dispose]();
   for (const change of [{ release: "ns/other" }, { annotationKey: "other.example.com" }]) {
@@ -226,7 +226,7 @@ Deno.test("giveUp() leaves an empty directory, and one with files as it is", asy
   assertEquals(await listing(path), []);
 });
 
-Deno.test("giveUp() keeps the marker while there is anything that is not ours, so that our next life is not refused", async () => {
+Deno.test("giveUp() keeps the marker while there is anything that is not ours, so that our next start is not refused", async () => {
   for (const stray of ["out.pcapng", ".hidden", "default/note", "Not-A-Namespace/x"]) {
     await using tmp = await temporary();
     const path = join(tmp.path, "captures");
@@ -380,7 +380,7 @@ function instead<K extends "lstat" | "mkdir" | "open" | "remove">(
   return { [Symbol.dispose]: () => void Object.assign(Deno, { [name]: real }) };
 }
 
-Deno.test("take() says what is in the way and what must be there", async () => {
+Deno.test("take() reports what is in the way and what must be there", async () => {
   await using tmp = await temporary();
   const message = async (expected: string, change = {}) =>
     await rejects(take(tmp.path, change), { message: `Cannot use captureDir ${tmp.path}: ${expected}` });
@@ -489,7 +489,7 @@ Deno.test("makeFolder() tries again when the namespace's folder goes away, but n
   assertEquals(calls, 1);
 });
 
-Deno.test("makeFolder() throws out folders with all that is in them, and says what is no folder", async () => {
+Deno.test("makeFolder() throws out folders with all that is in them, and reports what is no folder", async () => {
   await using tmp = await temporary();
   using directory = await take(tmp.path);
   const folder = await directory.makeFolder("default", "web");

@@ -19,7 +19,7 @@ async function temporary(): Promise<AsyncDisposable & { path: string }> {
   return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
 
-Deno.test("podFolder() and retainedFolderOf() say where captures lie, and placeOf() finds the way back", () => {
+Deno.test("podFolder() and retainedFolderOf() return where captures are, and placeOf() finds the way back", () => {
   assertEquals([MARKER, HOLDER], [".packet-capture", ".holder"], "the names of every version");
   assertEquals(podFolder("/d", "default", "web-0"), "/d/default/web-0");
   assertEquals(retainedFolder("/d"), "/d/.retained");
@@ -44,7 +44,7 @@ Deno.test("names that must not become a path are refused, with the first 80 char
   );
 });
 
-Deno.test("holdsCaptures() knows namespaces and the folder of what is retained", () => {
+Deno.test("holdsCaptures() recognises namespaces and the folder of what is retained", () => {
   const names = ["default", ".retained", ".holder", "Default", "lost+found"];
   assertEquals(names.map(holdsCaptures), [true, true, false, false, false]);
 });

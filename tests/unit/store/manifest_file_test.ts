@@ -4,7 +4,7 @@ import type { Manifest } from "../../../src/store/manifest.ts";
 import { isRequest, readManifest, writeManifest } from "../../../src/store/manifest_file.ts";
 import { manifest, REQUEST, run } from "../reading/files.ts";
 
-Deno.test("writeManifest() has the bytes on the disk before they get their name, unless told not to wait", async () => {
+Deno.test("writeManifest() has the bytes on the disk before they get their name, unless asked not to wait", async () => {
   const { sync } = Deno.FsFile.prototype;
   const { rename } = Deno;
   const folder = await Deno.makeTempDir({ prefix: "packet-capture-durable-" });

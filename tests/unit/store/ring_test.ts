@@ -66,7 +66,7 @@ Deno.test("listRing() puts files in order, however the ring has wrapped, and tak
   ]);
 });
 
-Deno.test("promote() knows a file that tcpdump begins anew meanwhile as the newest", async () => {
+Deno.test("promote() finds a file that tcpdump begins again meanwhile as the newest", async () => {
   await using dir = await folder();
   for (const [second, index] of [2, 3, 4, 0, 1].entries()) {
     await put(dir.path, ringFileName("web", index, 5), second + 1);
@@ -136,7 +136,7 @@ async function putSizes(path: string, sizes: readonly number[], second: (index: 
   }
 }
 
-Deno.test("listRing() knows the file that tcpdump writes to by its size, whatever the clock did", async () => {
+Deno.test("listRing() finds the file that tcpdump writes to by its size, whatever the clock did", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 2, max: 12 }),
@@ -164,7 +164,7 @@ Deno.test("listRing() knows the file that tcpdump writes to by its size, whateve
   );
 });
 
-Deno.test("listRing() knows the newest file while none is unfinished, or several seem to be", async () => {
+Deno.test("listRing() finds the newest file while none is unfinished, or several seem to be", async () => {
   await using dir = await folder();
   // The last packet has filled file 1: the times tell, and of equal ones the one whose follower is older.
   await putSizes(dir.path, [1_000_080, 1_000_100, 1_000_090, 1_000_040], (index) => [100, 100, 40, 60][index]!);
@@ -214,7 +214,7 @@ Deno.test("promote() at the same time from two sides never overwrites a file", a
   assertEquals((await contents(dir.path, "web")).sort(), Array.from({ length: 10 }, (_, i) => `capture-web.pcap${i}`));
 });
 
-Deno.test("promote() drops files without packets only when told to", async () => {
+Deno.test("promote() drops files without packets only when asked to", async () => {
   await using dir = await folder();
   await Deno.writeFile(join(dir.path, "capture-web.pcap0"), new Uint8Array(24));
   await promote(dir.path, "web", 1);
@@ -268,7 +268,7 @@ Deno.test("promote() waits for another promotion of the same folder to end", asy
   assertEquals(await names(dir.path, "web"), ["run-000001-000000.pcap"]);
 });
 
-Deno.test("promote() does not wait for ever for one that was stopped half way, and says so", async () => {
+Deno.test("promote() does not wait for ever for one that was stopped half way, and reports it", async () => {
   await using dir = await folder();
   await put(dir.path, "capture-web.pcap0", 1);
   using other = await Deno.open(join(dir.path, ".promoting"), { read: true, write: true, create: true });
@@ -331,7 +331,7 @@ Deno.test("listRing() lists once where nothing is missing, and gives up what is 
   }
 });
 
-Deno.test("listRing() waits for the disk in the thread only when told to, and passes on what else is wrong", async () => {
+Deno.test("listRing() waits for the disk in the thread only when asked to, and passes on what else is wrong", async () => {
   await using dir = await folder();
   await put(dir.path, "capture-web.pcap0", 1);
   const { lstat, lstatSync } = Deno;
@@ -350,7 +350,7 @@ Deno.test("listRing() waits for the disk in the thread only when told to, and pa
   }
 });
 
-Deno.test("listRing() knows the newest file at the very limit, of a ring with several gaps, and where nothing tells", async () => {
+Deno.test("listRing() finds the newest file at the very limit, of a ring with several gaps, and where nothing shows it", async () => {
   await using dir = await folder();
   // File 1 is full to the byte: only the next packet ends it. The times mislead.
   await putSizes(dir.path, [24, 1_000_000, 1_000_080, 1_000_080], (index) => [1, 2, 4, 3][index]!);
@@ -364,7 +364,7 @@ Deno.test("listRing() knows the newest file at the very limit, of a ring with se
   assertEquals(await names(other.path, "web"), [2, 4, 7].map((index) => `capture-web.pcap${index}`));
 });
 
-Deno.test("runNumber(), lastRunNumber() and lastWritten() tell what a run has left", async () => {
+Deno.test("runNumber(), lastRunNumber() and lastWritten() find what a run has left", async () => {
   await using dir = await folder();
   for (const [second, name] of ["run-000002-000000.pcap", "run-000011-000003.pcap", "capture-web.pcap0"].entries()) {
     await put(dir.path, name, second + 1);
@@ -379,7 +379,7 @@ Deno.test("runNumber(), lastRunNumber() and lastWritten() tell what a run has le
   assertEquals(written(2, files.slice(2)), ["capture-web.pcap0"]);
 });
 
-Deno.test("setAside() counts on from its own run's files, and keeps files without packets unless told otherwise", async () => {
+Deno.test("setAside() counts on from its own run's files, and keeps files without packets unless asked otherwise", async () => {
   await using dir = await folder();
   for (const name of ["run-000001-000007.pcap", "run-000002-000003.pcap"]) await put(dir.path, name, 1);
   await Deno.writeFile(join(dir.path, "capture-web.pcap0"), new Uint8Array(24));
@@ -420,7 +420,7 @@ Deno.test("keepNames() holds its lock alone, waits out the time to the end, and 
   assertEquals([looks, closed], [3, 1]);
 });
 
-Deno.test("trim() says what is left, deletes nothing of fewer than N files, and does not look for readers then", async () => {
+Deno.test("trim() reports what is left, deletes nothing of fewer than N files, and does not look for readers then", async () => {
   await using dir = await folder();
   for (let i = 0; i < 4; i++) await put(dir.path, `run-000001-00000${i}.pcap`, i + 1);
   await Deno.writeTextFile(join(dir.path, READING_LOCK), "");

@@ -32,7 +32,7 @@ Deno.test("cached() builds once, also when two ask at once, and gives what is th
   assert.equal(await Deno.readTextFile(join(one, "program")), "built");
 });
 
-Deno.test("cached() leaves nothing that looks whole when a build fails, and builds anew the next time", async () => {
+Deno.test("cached() leaves nothing that looks whole when a build fails, and builds again the next time", async () => {
   await using at = fresh();
   const fails = async (out: string) => {
     await Deno.writeTextFile(join(out, "half"), "");
@@ -43,7 +43,7 @@ Deno.test("cached() leaves nothing that looks whole when a build fails, and buil
   assert.deepEqual(Array.from(Deno.readDirSync(folder), ({ name }) => name), ["whole"]);
 });
 
-Deno.test("ticking() says every 15 s how long it has been, and no more after its end", () => {
+Deno.test("ticking() reports every 15 s how long it has been, and no more after its end", () => {
   const real = globalThis.setInterval;
   const timers: { tick: () => void; ms: number }[] = [];
   const said: string[] = [];

@@ -35,7 +35,7 @@ Deno.test("check-denort takes the pinned runtime, and removes another one", asyn
   await assert.rejects(project.read(FILE), Deno.errors.NotFound);
 });
 
-Deno.test("check-denort says what is not pinned, and takes none of it for a release", async () => {
+Deno.test("check-denort reports what is not pinned, and takes none of it for a release", async () => {
   await using project = await tree("tools/check-denort", "tools/denort.sha256", "tools/deno");
   const required = { DENORT_CHECK: "required" };
   assert.deepEqual(await check(project), { code: 0, stdout: "", stderr: "" });

@@ -78,7 +78,7 @@ Deno.test("flakyOf() gives back what flakyElement() was given", () => {
   for (const said of [`a "b" <c> & 'd' &amp;`, "two\nlines"]) assert.deepEqual(flakyOf(flakyElement(said)), [said]);
 });
 
-Deno.test("summary() says what CI reads, and what was skipped only if something was", () => {
+Deno.test("summary() reports what CI reads, and what was skipped only if something was", () => {
   const counts = sum([{ passed: 1, failed: 2, skipped: 0 }, { passed: 10, failed: 0, skipped: 0 }]);
   assert.equal(summary(counts), "11 passed, 2 failed");
   assert.equal(summary({ ...counts, skipped: 3 }), "11 passed, 2 failed, 3 skipped");

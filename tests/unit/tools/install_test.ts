@@ -88,7 +88,7 @@ Deno.test("tools/install leaves what is there alone, and installs what is missin
   assert.deepEqual((await install({ packages: ["buildah", "debootstrap"] }, "image")).apt, []);
 });
 
-Deno.test("tools/install says apt-get's last words when it fails, and which parts there are", async () => {
+Deno.test("tools/install reports apt-get's last words when it fails, and which parts there are", async () => {
   const failed = await install(
     { apt: "echo 'E: Packages need to be removed but remove is disabled.' >&2; exit 100" },
     "image",

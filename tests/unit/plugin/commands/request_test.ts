@@ -34,7 +34,7 @@ Deno.test("requestChanges() sets what is asked for and removes what an earlier r
   strictEqual(describe(request), "7 files of 1 MB, filter tcp port 80, for 10m");
 });
 
-Deno.test("requestChanges() refuses a value by the name of its flag, and says what is accepted", () => {
+Deno.test("requestChanges() refuses a value by the name of its flag, and reports what is accepted", () => {
   for (
     const [options, message] of [
       [{ files: "0", values: {} }, '--files must be a whole number from 1 to 100: got "0"'],

@@ -48,7 +48,7 @@ for (
     `The pods "x" is invalid: : ValidatingAdmissionPolicy 'read' with binding 'read' denied request: may not\n`,
   ]
 ) {
-  Deno.test(`explain() knows a policy's refusal: ${stderr.slice(0, 40)}`, () => {
+  Deno.test(`explain() recognises a policy's refusal: ${stderr.slice(0, 40)}`, () => {
     const refusal = explain(stderr, "");
     ok(refusal instanceof PolicyRefusal);
     strictEqual(refusal.message, "Admission policy read refuses it: may not");

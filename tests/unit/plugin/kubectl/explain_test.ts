@@ -18,7 +18,7 @@ Deno.test("explain() names user, verb, resource and namespace when a right is mi
   strictEqual(failure.message, 'User jane lacks the permission "create" on "pods/exec" in namespace packet-capture');
 });
 
-Deno.test("explain() writes a resource with its group, and says when the right is missing in the whole cluster", () => {
+Deno.test("explain() writes a resource with its group, and reports when the right is missing in the whole cluster", () => {
   const failure = explain(
     'Error from server (Forbidden): daemonsets.apps is forbidden: User "jane" cannot list resource "daemonsets" in API group "apps" at the cluster scope\n',
     "",
@@ -35,7 +35,7 @@ Deno.test("explain() keeps the sentence of an admission policy", () => {
   match(failure.message, /only users with the verb capture may do this$/);
 });
 
-Deno.test("explain() tells an object that is not there from other errors", () => {
+Deno.test("explain() distinguishes an object that is not there from other errors", () => {
   ok(explain('Error from server (NotFound): pods "web-0" not found', "") instanceof NotFound);
   ok(!(explain("error: unable to upgrade connection: container not found", "") instanceof NotFound));
 });
@@ -57,18 +57,18 @@ Deno.test("explain() calls a selector that cannot be read a usage error", () => 
   strictEqual(failure.exitCode, 2);
 });
 
-Deno.test("explain() says that credentials are not accepted", () => {
+Deno.test("explain() reports that credentials are not accepted", () => {
   match(
     explain("error: You must be logged in to the server (Unauthorized)", "").message,
     /^The cluster does not accept your credentials/,
   );
 });
 
-Deno.test("explain() falls back to its second argument when kubectl said nothing", () => {
+Deno.test("explain() falls back to its second argument when kubectl wrote nothing", () => {
   strictEqual(explain("\n \n", "kubectl get failed with exit code 7").message, "kubectl get failed with exit code 7");
 });
 
-Deno.test("explain() says what to do when a credential plugin gave nothing, in its words", () => {
+Deno.test("explain() reports what to do when a credential plugin gave nothing, in its words", () => {
   const log = 'E1127 23:36:06.711785   20755 memcache.go:265] "Unhandled Error" err="getting credentials: exec: x"\n';
   const lacks = (why: string) => `Unable to connect to the server: getting credentials: ${why}\n`;
   strictEqual(

@@ -35,7 +35,7 @@ async function withKubectl(script: string, work: (program: string, dir: string) 
 
 const signal = new AbortController().signal;
 
-Deno.test("Login lets parallel calls wait for the first, which alone is heard", () =>
+Deno.test("Login lets parallel calls wait for the first, which alone is shown", () =>
   withKubectl(
     // Any call that begins while the first has not ended says so.
     `if mkdir "$dir/first" 2>/dev/null; then echo asks >&2; sleep 1; : > "$dir/done"; echo first
@@ -78,7 +78,7 @@ Deno.test("a call in which a plugin asks has time for people, with or without a 
     },
   ));
 
-Deno.test("a call without an answer ends where no plugin asks, and says what was said where nobody can be asked", () =>
+Deno.test("a call without an answer ends where no plugin asks, and has the plugin's words where nobody can be asked", () =>
   withKubectl(
     `case "$1" in config) exit;; esac
      [ "$2" = loud ] && echo 'Open https://login.example and enter ABC' >&2
@@ -96,7 +96,7 @@ Deno.test("a call without an answer ends where no plugin asks, and says what was
     },
   ));
 
-Deno.test("handOn() hands on prompts at once, and drops what kubectl says of it", () => {
+Deno.test("handOn() hands on prompts at once, and drops kubectl's own lines", () => {
   const pieces: string[] = [];
   const shown = () => pieces.join("");
   const take = handOn((text) => pieces.push(text));
