@@ -80,7 +80,7 @@ async function list(api: ApiClient, path: string, signal: AbortSignal): Promise<
 function why({ metadata, spec, status }: ControllerPod): string | undefined {
   const conditions = status.conditions ?? [];
   if (conditions.some(({ type, status }) => type === "Ready" && status === "True")) return undefined;
-  const told = conditions.find(({ status, message }) => status !== "True" && message !== undefined);
+  const condition = conditions.find(({ status, message }) => status !== "True" && message !== undefined);
   const where = spec.nodeName === undefined ? "on no node yet" : `on ${spec.nodeName}`;
-  return `${metadata.name} ${where} is not (${told?.message ?? told?.reason ?? status.phase ?? "no status"})`;
+  return `${metadata.name} ${where} is not (${condition?.message ?? condition?.reason ?? status.phase ?? "no status"})`;
 }

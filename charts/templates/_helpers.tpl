@@ -68,7 +68,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ dir .Values.cri.socket }}
 {{- end }}
 
-{{/* … and in the container: the same, but for a socket right in /run, since the container's own /run has to stay (the service
+{{/* … and in the container: the same, but for a socket right in /run, because the container's own /run has to stay (the service
 account's token is mounted below it). */}}
 {{- define "packet-capture.criMount" -}}
 {{- $dir := include "packet-capture.criDir" . -}}

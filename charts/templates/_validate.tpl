@@ -1,5 +1,5 @@
-{{/* What no schema can say (one value against another), and once more what must never pass, since
---skip-schema-validation exists. All faults are told at once, each in a sentence that names the value.
+{{/* What no schema can say (one value against another), and once more what must never pass, because
+--skip-schema-validation exists. All faults are reported at once, each in a sentence that names the value.
 
 The schema knows types, keys and ranges, and editors use it; its patterns are short, because Helm prints them. The DaemonSet
 includes this check, and without the DaemonSet nothing is installed. The schema allows `global` (Helm hands it to every subchart)
@@ -150,7 +150,7 @@ and `enabled` (a parent's `condition` needs it). `required` names what may not b
 {{- end -}}
 
 {{- if $v.readPolicy.subjects -}}
-{{- range $item := list (list "readPolicy.enabled" $v.readPolicy.enabled "or whoever is named could run anything in the controller's pods") (list "rbac.create" $v.rbac.create "since a Role is made for them") -}}
+{{- range $item := list (list "readPolicy.enabled" $v.readPolicy.enabled "or anyone named could run anything in the controller's pods") (list "rbac.create" $v.rbac.create "because a Role is made for them") -}}
 {{- if not (index $item 1) -}}
 {{- $faults = append $faults (printf "readPolicy.subjects needs %s: true, %s" (index $item 0) (index $item 2)) -}}
 {{- end -}}

@@ -10,7 +10,7 @@ import type { Retention } from "../limits/retention.ts";
 import { type Log, withFields } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import { type Desired, plan, type Step } from "../plan/plan.ts";
-import { failed, filesDeleted, servedOn } from "../plan/told.ts";
+import { failed, filesDeleted, servedOn } from "../plan/event_notes.ts";
 import type { Recorder } from "../pods/events.ts";
 import { type Pod, podKey } from "../pods/pod.ts";
 import type { PodSandboxes } from "../sandboxes/pod_sandboxes.ts";

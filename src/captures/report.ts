@@ -8,7 +8,7 @@ import { requestHash } from "../spec/annotations.ts";
 import type { Log } from "../log.ts";
 import type { Manifest } from "../store/manifest.ts";
 import type { Desired } from "../plan/plan.ts";
-import { eventFor } from "../plan/told.ts";
+import { eventFor } from "../plan/event_notes.ts";
 
 export interface ReportOptions {
   readonly log: Log;

@@ -18,7 +18,7 @@ import type { PodSandboxes } from "../sandboxes/pod_sandboxes.ts";
 import { Run, type Stop } from "../tcpdump/run.ts";
 import { listInterfaces } from "../tcpdump/tcpdump_queries.ts";
 import type { CaptureTiming } from "../timing.ts";
-import { noPackets, PACKETS_DROPPED, started } from "../plan/told.ts";
+import { noPackets, PACKETS_DROPPED, started } from "../plan/event_notes.ts";
 import { explainFailedStart, type Verdict } from "../tcpdump/verdict.ts";
 
 /** Time that the runtime has to answer when tcpdump has ended by itself; it takes some milliseconds. */

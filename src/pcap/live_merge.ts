@@ -42,7 +42,7 @@ export async function mergeLive(
   const inputs = sources.map((source) => new LiveSource(source, () => wake()));
   const output = new PacketWriter({ write, asTheyCome: true });
   await output.begin({ application }, []);
-  const told = new Set<LiveSource>();
+  const reported = new Set<LiveSource>();
   try {
     for (;;) {
       const next = nextOf(inputs, performance.now());
@@ -54,11 +54,11 @@ export async function mergeLive(
       }
       await output.flush();
       for (const [index, input] of inputs.entries()) {
-        if (!input.isSpent || told.has(input)) continue;
-        told.add(input);
+        if (!input.isSpent || reported.has(input)) continue;
+        reported.add(input);
         ended(index, input.error);
       }
-      if (told.size === inputs.length) {
+      if (reported.size === inputs.length) {
         await putStatistics(inputs.map(({ packets }) => packets), output);
         break;
       }

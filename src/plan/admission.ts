@@ -53,7 +53,7 @@ export function admit(
   others: readonly Occupant[],
   limits: AdmissionLimits,
 ): Map<string, Admission> {
-  const rooms = new Map<string, Admission>();
+  const admissions = new Map<string, Admission>();
   const node = new Taken(limits, "on this node", "limits");
   const namespaces = new Map<string, Taken>();
   const takenIn = (namespace: string) => {
@@ -74,31 +74,31 @@ export function admit(
     const { key, namespace, granted, claim } = applicant;
     const share = takenIn(namespace);
     if (granted !== undefined && claim <= granted) {
-      rooms.set(key, GRANTED);
+      admissions.set(key, GRANTED);
       continue;
     }
     const never = node.excludes(claim) ?? share.excludes(claim);
     if (never !== undefined) {
-      rooms.set(key, { kind: "impossible", reason: never });
+      admissions.set(key, { kind: "impossible", reason: never });
       continue;
     }
     const head = heads.get(namespace);
-    const ownLimit = share.lacksRoomFor(applicant);
-    const reason = node.lacksRoomFor(applicant) ?? ownLimit ??
+    const ownLimit = share.whyNotNow(applicant);
+    const reason = node.whyNotNow(applicant) ?? ownLimit ??
       (head && `${head} of the same namespace came first and waits`) ??
-      waiting.map((one) => one.needsRoomOf(applicant)).find((why) => why !== undefined);
+      waiting.map((one) => one.whyReserved(applicant)).find((why) => why !== undefined);
     if (reason === undefined) {
-      rooms.set(key, GRANTED);
+      admissions.set(key, GRANTED);
       const [count, bytes] = held(applicant);
       for (const taken of [node, share, ...waiting.map(({ younger }) => younger)]) taken.add(1 - count, claim - bytes);
       continue;
     }
-    rooms.set(key, { kind: "queued", reason });
+    admissions.set(key, { kind: "queued", reason });
     if (head !== undefined) continue;
     heads.set(namespace, key);
     if (ownLimit === undefined) waiting.push(new Waiting(applicant, [...applicants, ...others], limits));
   }
-  return rooms;
+  return admissions;
 }
 
 const GRANTED: Admission = { kind: "granted" };
@@ -132,7 +132,7 @@ class Taken {
   }
 
   /** Returns why an applicant does not fit now, besides all others; undefined: it does. */
-  lacksRoomFor(applicant: Applicant): string | undefined {
+  whyNotNow(applicant: Applicant): string | undefined {
     const lacks = this.lacks(applicant);
     if (lacks === undefined) return undefined;
     const { claim } = applicant;
@@ -170,7 +170,7 @@ class Waiting {
   }
 
   /** Returns why a later applicant would take what this one reserves; undefined: it would not. */
-  needsRoomOf(applicant: Applicant): string | undefined {
+  whyReserved(applicant: Applicant): string | undefined {
     const { granted, claim } = this.#claim;
     const lacks = this.younger.lacks(applicant, { count: granted === undefined ? 1 : 0, bytes: claim });
     // Not whose it is: the reason is read in another namespace.

@@ -40,7 +40,7 @@ export class AbsenceChecks {
   readonly #doubts = new Map<string, KeptPod>();
   #working: Promise<void> | undefined;
   /** The failure that was logged last. */
-  #told: string | undefined;
+  #logged: string | undefined;
 
   constructor(options: AbsenceOptions) {
     this.#options = options;
@@ -74,7 +74,7 @@ export class AbsenceChecks {
       const ms = Math.max(this.#options.backoff(failures), ...failed);
       await pause(ms, signal).catch(() => {}); // aborted
     }
-    this.#told = undefined;
+    this.#logged = undefined;
     this.#working = undefined;
   }
 
@@ -101,8 +101,8 @@ export class AbsenceChecks {
 
   #failed(pod: KeptPod, end: WatchEnd): void {
     const { log } = this.#options;
-    const say = end.reason === this.#told ? log.debug : log.warn;
-    this.#told = end.reason;
+    const say = end.reason === this.#logged ? log.debug : log.warn;
+    this.#logged = end.reason;
     const message =
       "Cannot confirm that a pod is gone: a list lacks it, and a GET of it fails; its files stay until one succeeds";
     say(message, {

@@ -97,8 +97,8 @@ export class PodWatch {
     this.#random = options.random ?? Math.random;
     this.#position = new WatchPosition(options.nodeName);
     this.#store = new PodStore({
-      onPod: (pod) => this.#tell("onPod", () => options.onPod(pod)),
-      onGone: (pod) => this.#tell("onGone", () => options.onGone(pod)),
+      onPod: (pod) => this.#notify("onPod", () => options.onPod(pod)),
+      onGone: (pod) => this.#notify("onGone", () => options.onGone(pod)),
     });
     this.#absence = new AbsenceChecks({
       api: options.api,
@@ -222,12 +222,12 @@ export class PodWatch {
     if (this.#synced) return;
     this.#synced = true;
     this.#options.log.info("pods listed", { pods: this.#store.byUid.size });
-    this.#tell("onSynced", () => this.#options.onSynced());
+    this.#notify("onSynced", () => this.#options.onSynced());
   }
 
   /** Removes a pod that a list lacked, once it is proven to be gone. */
   #gone(pod: KeptPod): void {
-    if (pod.uid === undefined || !this.#store.remove(pod.uid)) this.#tell("onGone", () => this.#options.onGone(pod));
+    if (pod.uid === undefined || !this.#store.remove(pod.uid)) this.#notify("onGone", () => this.#options.onGone(pod));
   }
 
   /**
@@ -246,7 +246,7 @@ export class PodWatch {
   }
 
   /** Calls a listener, whose error must end neither the watch nor the calls for other pods. */
-  #tell(what: string, call: () => void): void {
+  #notify(what: string, call: () => void): void {
     try {
       call();
     } catch (error) {

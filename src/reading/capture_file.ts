@@ -44,12 +44,12 @@ export class CaptureFile implements ByteSource {
       front = this.#readFront();
       this.bytes = this.#file.statSync().size;
     } while (front.length < FRONT_BYTES && front.length < this.bytes); // it has just grown
-    const anew = !startsWith(front, this.#front);
+    const isRewritten = !startsWith(front, this.#front);
     this.#front = front;
     const peeked = peekPcap(front);
     this.header = peeked.header;
     this.firstSeconds = peeked.first?.seconds;
-    return anew;
+    return isRewritten;
   }
 
   /** Whether it had no packet yet, nor the beginning of one, when it was last looked at. */

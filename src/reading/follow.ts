@@ -20,7 +20,7 @@ import { CaptureFile, startsWith } from "./capture_file.ts";
 const MOST_PASSES = 3;
 
 /** A file in the folder, from one truncation to the next. */
-interface Life {
+interface Generation {
   readonly inode: number | null;
   readonly run: number;
   front: Uint8Array;
@@ -42,11 +42,11 @@ export class Follower implements Disposable {
 
   readonly #folder: string;
   readonly #pod: string;
-  #lives: Life[] = [];
+  #generations: Generation[] = [];
   /** The one that began last; modification times do not show which that is once the clock has been set back. */
-  #newest: Life | undefined;
-  /** Size, modification time and life of each file, by path, so that an unchanged one need not be opened. */
-  #seen = new Map<string, { bytes: number; mtime: number; life: Life }>();
+  #newest: Generation | undefined;
+  /** Size, modification time and generation of each file, by path, so that an unchanged one need not be opened. */
+  #looked = new Map<string, { bytes: number; mtime: number; generation: Generation }>();
   #looks = 0;
 
   constructor(folder: string, pod: string) {
@@ -78,7 +78,7 @@ export class Follower implements Disposable {
     const gone = newest !== this.#newest && newest?.seen !== this.#looks;
     if (gone && newest && newest.front.length > HEADER_ONLY) this.missed ??= 0;
     // One look more, because a rename of the whole ring may hide a file from all passes.
-    this.#lives = this.#lives.filter(({ seen }) => seen >= this.#looks - 1);
+    this.#generations = this.#generations.filter(({ seen }) => seen >= this.#looks - 1);
   }
 
   /**
@@ -89,10 +89,10 @@ export class Follower implements Disposable {
   shift(readTo: number): void {
     const file = this.queue.shift();
     if (!file) return;
-    const life = this.#lives.find((life) => life.file === file);
-    if (life) {
-      life.file = undefined;
-      life.readTo = readTo;
+    const generation = this.#generations.find((generation) => generation.file === file);
+    if (generation) {
+      generation.file = undefined;
+      generation.readTo = readTo;
     }
     file.close();
   }
@@ -103,13 +103,13 @@ export class Follower implements Disposable {
 
   /** Takes in a list of the folder's files. @returns whether all were found where they were listed. */
   async #take(files: readonly RingFile[], presentRun: () => Promise<number | undefined>): Promise<boolean> {
-    const seen = new Map<string, { bytes: number; mtime: number; life: Life }>();
-    const anew: { life: Life; file: CaptureFile }[] = [];
+    const seen = new Map<string, { bytes: number; mtime: number; generation: Generation }>();
+    const begun: { generation: Generation; file: CaptureFile }[] = [];
     let whole = true;
     for (const { path, name, bytes, mtime } of files) {
-      const before = this.#seen.get(path);
-      let life = before?.bytes === bytes && before.mtime === mtime ? before.life : undefined;
-      if (!life) {
+      const before = this.#looked.get(path);
+      let generation = before?.bytes === bytes && before.mtime === mtime ? before.generation : undefined;
+      if (!generation) {
         const opened = openSync(path);
         if (!opened) {
           whole = false;
@@ -121,8 +121,8 @@ export class Follower implements Disposable {
           whole = false;
           continue;
         }
-        life = this.#known(file);
-        if (!life) {
+        generation = this.#find(file);
+        if (!generation) {
           const run = await presentRun();
           if (run === undefined) {
             this.ended = true;
@@ -130,35 +130,37 @@ export class Follower implements Disposable {
             return true;
           }
           file.run = runNumber({ name }) ?? run;
-          life = { inode: file.info.ino, run: file.run, front: file.front, file, readTo: 0, seen: this.#looks };
-          this.#lives.push(life);
+          generation = { inode: file.info.ino, run: file.run, front: file.front, file, readTo: 0, seen: this.#looks };
+          this.#generations.push(generation);
           // Begun after it was listed, as the oldest: it is the newest now.
-          if (file.bytes < bytes) anew.push({ life, file });
-          else this.#enqueue(life, file);
+          if (file.bytes < bytes) begun.push({ generation, file });
+          else this.#enqueue(generation, file);
         }
       }
-      life.seen = this.#looks;
-      if (life.file) life.file.seenBytes = bytes;
-      seen.set(path, { bytes, mtime, life });
+      generation.seen = this.#looks;
+      if (generation.file) generation.file.seenBytes = bytes;
+      seen.set(path, { bytes, mtime, generation });
     }
-    for (const { life, file } of anew) this.#enqueue(life, file);
-    this.#seen = seen;
+    for (const { generation, file } of begun) this.#enqueue(generation, file);
+    this.#looked = seen;
     return whole;
   }
 
-  #enqueue(life: Life, file: CaptureFile): void {
-    life.file = file;
-    this.#newest = life;
+  #enqueue(generation: Generation, file: CaptureFile): void {
+    generation.file = file;
+    this.#newest = generation;
     this.queue.push(file);
   }
 
   /**
-   * Returns the life found in a file just opened, which is closed, unless it has grown though it was held to be
+   * Returns the generation found in a file just opened, which is closed, unless it has grown though it was held to be
    * finished.
    */
-  #known(file: CaptureFile): Life | undefined {
+  #find(file: CaptureFile): Generation | undefined {
     const inode = file.info.ino;
-    const known = this.#lives.find((life) => life.inode === inode && startsWith(file.front, life.front));
+    const known = this.#generations.find((generation) =>
+      generation.inode === inode && startsWith(file.front, generation.front)
+    );
     if (!known) return undefined;
     known.front = file.front;
     if (known.file === undefined && file.bytes > known.readTo) {

@@ -30,7 +30,7 @@ export class FollowedManifest {
     this.#uid = manifest?.uid;
     this.#say = say;
     this.manifest = manifest;
-    this.#tellState();
+    this.#reportState();
   }
 
   /** Returns whether nothing comes any more, by a manifest that is not old. */
@@ -46,7 +46,7 @@ export class FollowedManifest {
     if (manifest && this.#uid !== undefined && manifest.uid !== this.#uid) this.isAnother = true;
     else if (manifest) this.manifest = manifest;
     this.isWritten = await mayBeWritten(this.#folder, this.manifest);
-    this.#tellState();
+    this.#reportState();
   }
 
   /** Returns when tcpdump did not run between the last packet of one run and the first of another, one sentence a time. */
@@ -59,7 +59,7 @@ export class FollowedManifest {
     return restarts.length > 0 ? restarts : [`capturing was started again before this: run ${to} follows run ${from}`];
   }
 
-  #tellState(): void {
+  #reportState(): void {
     const { state = "capturing", reason = "" } = this.manifest ?? {};
     if (state === this.#state || ENDED_STATES.includes(state)) return;
     this.#state = state;

@@ -113,8 +113,8 @@ async function openStdout(): Promise<Stdout> {
   try {
     const flags = /^flags:\s+([0-7]+)$/m.exec(await Deno.readTextFile("/proc/self/fdinfo/1"))?.[1] ?? "0";
     const path = "/proc/self/fd/1";
-    const anew = (Number.parseInt(flags, 8) & NON_BLOCKING) !== 0 && (await Deno.stat(path)).isFifo;
-    return anew ? await Deno.open(path, { write: true }) : Deno.stdout;
+    const isShared = (Number.parseInt(flags, 8) & NON_BLOCKING) !== 0 && (await Deno.stat(path)).isFifo;
+    return isShared ? await Deno.open(path, { write: true }) : Deno.stdout;
   } catch {
     // Another user's pipe, or no /proc: it is taken as it is.
     return Deno.stdout;

@@ -99,8 +99,8 @@ async function attemptOne(
   if (!running) return { files, unprotected: undefined };
   unprotected ??= await tried(() => setAside(folder, listed, current));
   // What tcpdump began again between the listing and the renaming is its newest file, not the oldest that it was.
-  const anew = opened.filter(({ file, begunAnew }) => file.refresh() || begunAnew).map(({ file }) => file);
-  const ordered = [...files.filter((file) => !anew.includes(file)), ...anew];
+  const rewritten = opened.filter(({ file, begunAgain }) => file.refresh() || begunAgain).map(({ file }) => file);
+  const ordered = [...files.filter((file) => !rewritten.includes(file)), ...rewritten];
   const newest = ordered.at(-1);
   if (newest) newest.growing = await mayBeWritten(folder, manifest);
   if (unprotected !== undefined) { for (const { file, earlier } of opened) if (!earlier) file.guard(); }
@@ -136,7 +136,7 @@ function openAll(listed: readonly RingFile[], held: DisposableStack, current: nu
     if (!opened) return [];
     held.use(opened);
     const file = new CaptureFile(opened, name, runNumber({ name }) ?? current);
-    return [{ file, earlier, begunAnew: file.bytes < bytes }];
+    return [{ file, earlier, begunAgain: file.bytes < bytes }];
   });
 }
 

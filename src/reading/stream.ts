@@ -146,7 +146,7 @@ class LiveCapture implements Disposable {
     const last = (async () => {
       await this.#output.flush();
       // Nothing came after it by which it would have been noticed.
-      if (this.#follower.missed !== undefined) this.#tellMissed("the end");
+      if (this.#follower.missed !== undefined) this.#reportMissed("the end");
       const comments = this.missed > 0 ? [`the reader was too slow and missed packets ${times(this.missed)}`] : [];
       await this.#output.statistics(this.#interfaces.counters(this.#followed.manifest, comments));
     })();
@@ -229,14 +229,14 @@ class LiveCapture implements Disposable {
     }
     this.#to = to;
     const remarks = [
-      ...this.#tellRestarts(run),
-      ...(this.#follower.missed === undefined ? [] : [this.#tellMissed(timeOf(reader))]),
+      ...this.#reportRestarts(run),
+      ...(this.#follower.missed === undefined ? [] : [this.#reportMissed(timeOf(reader))]),
     ];
     return remarks.length > 0 ? commentOption(`packet-capture: ${remarks.join("; ")}`) : undefined;
   }
 
   /** Reports what was overwritten before it was read. @returns the same, for the packet after the gap. */
-  #tellMissed(until: string): string {
+  #reportMissed(until: string): string {
     const { missed = 0 } = this.#follower;
     this.#follower.missed = undefined;
     this.missed++;
@@ -247,7 +247,7 @@ class LiveCapture implements Disposable {
   }
 
   /** Reports when tcpdump did not run between the last packet and one of this run. @returns the same, for the packet after that. */
-  #tellRestarts(run: number): string[] {
+  #reportRestarts(run: number): string[] {
     const last = this.#run;
     this.#run = run;
     if (last === undefined || run <= last) return [];

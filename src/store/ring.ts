@@ -236,7 +236,7 @@ export async function setAside(
     const match = EARLIER.exec(name);
     return match && Number(match[1]) === run ? Math.max(last, Number(match[2])) : last;
   }, -1);
-  const anew: string[] = [];
+  const begunAgain: string[] = [];
   for (const file of files) {
     if (file.earlier) continue;
     if (dropEmpty && file.bytes <= HEADER_BYTES) {
@@ -246,10 +246,10 @@ export async function setAside(
     const path = join(folder, earlierName(run, ++seq));
     await Deno.rename(file.path, path).catch(ignoreGone);
     const renamed = await Deno.lstat(path).catch(ignoreGone);
-    if (renamed && renamed.size < file.bytes) anew.push(path);
+    if (renamed && renamed.size < file.bytes) begunAgain.push(path);
   }
   // tcpdump has begun these again between the listing and the renaming: they are the newest now, not the oldest.
-  for (const path of anew) await Deno.rename(path, join(folder, earlierName(run, ++seq))).catch(ignoreGone);
+  for (const path of begunAgain) await Deno.rename(path, join(folder, earlierName(run, ++seq))).catch(ignoreGone);
 }
 
 function earlierName(run: number, seq: number): string {

@@ -21,7 +21,7 @@ import { nameOf } from "../format.ts";
 import { controllerOn, findInstallation, type Installation, type InstallationOptions } from "../installation.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "../targets.ts";
 import { type Context, installationFor, Report } from "./command.ts";
-import { tellMisplaced } from "./later_pods.ts";
+import { warnOfMisplaced } from "./later_pods.ts";
 import { annotatedOnly, notCaptured, stopAll } from "./stop.ts";
 
 export interface GetOptions extends TargetOptions, InstallationOptions {
@@ -73,7 +73,7 @@ export async function get(context: Context, options: GetOptions): Promise<number
     findKept(kubectl, installation, name, { ...options, namespace: namespace ?? options.namespace });
   const { annotationKey } = installation.release;
   const asked = await findTargets(kubectl, options, kept);
-  tellMisplaced(terminal, asked, annotationKey);
+  warnOfMisplaced(terminal, asked, annotationKey);
   const targets = annotatedOnly(asked, annotationKey);
   const [first] = targets;
   // A name from the cluster is the name of a file, nothing more.

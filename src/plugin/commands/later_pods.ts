@@ -38,7 +38,7 @@ interface Maker {
 }
 
 /** Warns of workloads that carry the annotation themselves, where nothing reads it. */
-export function tellMisplaced(terminal: Terminal, targets: readonly Target[], key: string): void {
+export function warnOfMisplaced(terminal: Terminal, targets: readonly Target[], key: string): void {
   for (const workload of workloadsOf(targets)) {
     const { kind, metadata: { annotations = {}, namespace = "", name } } = workload;
     // A ReplicaSet has copies of its Deployment's annotations.
@@ -57,16 +57,16 @@ export function tellMisplaced(terminal: Terminal, targets: readonly Target[], ke
  *
  * @param changes What the present pods' annotations are changed by.
  */
-export function tellNotLater(terminal: Terminal, targets: readonly Target[], key: string, changes: Changes): void {
-  for (const workload of workloadsOf(targets)) tellNotLaterOf(terminal, workload, key, changes);
+export function noteNotLater(terminal: Terminal, targets: readonly Target[], key: string, changes: Changes): void {
+  for (const workload of workloadsOf(targets)) noteNotLaterOf(terminal, workload, key, changes);
 }
 
 /** Prints the same for a workload that has no pods at present, if that is why a command failed. */
-export function tellNotYet(terminal: Terminal, error: unknown, key: string, changes: Changes): void {
-  if (error instanceof NoPods) tellNotLaterOf(terminal, error.workload, key, changes);
+export function noteNotYet(terminal: Terminal, error: unknown, key: string, changes: Changes): void {
+  if (error instanceof NoPods) noteNotLaterOf(terminal, error.workload, key, changes);
 }
 
-function tellNotLaterOf(terminal: Terminal, workload: WorkloadObject, key: string, changes: Changes): void {
+function noteNotLaterOf(terminal: Terminal, workload: WorkloadObject, key: string, changes: Changes): void {
   const { kind, metadata: { namespace = "", name } } = workload;
   const template = templateOf(workload);
   const say = (text: string) => terminal.note(`${kind} ${namespace}/${name}: ${text}`);
@@ -87,7 +87,7 @@ function tellNotLaterOf(terminal: Terminal, workload: WorkloadObject, key: strin
  * Warns of makers whose template has the annotation, so that their next pods are captured again. Only pods with an
  * owner cost a call, and only an owner whose template has the annotation a second one.
  */
-export async function tellCapturedAgain(context: Context, targets: readonly Target[], key: string): Promise<void> {
+export async function warnOfNextPods(context: Context, targets: readonly Target[], key: string): Promise<void> {
   const { terminal } = context;
   const known = new Map<string, WorkloadObject>();
   const unknown = new Map<string, Maker>();
@@ -105,14 +105,14 @@ export async function tellCapturedAgain(context: Context, targets: readonly Targ
       }),
     );
     const above = new Map((await read(context, [...managers.values()])).map((maker) => [maker.metadata.uid, maker]));
-    const told = new Set<string>();
+    const noted = new Set<string>();
     for (const maker of annotated) {
       const manager = managers.get(managerOf(maker.metadata)?.uid ?? "");
       const its = templateOf(above.get(manager?.uid ?? "") ?? maker) ?? {};
       const { kind, namespace, name, uid } = manager ?? makerOf(maker);
       // The Deployment's template may have lost the annotation after it made that ReplicaSet.
-      if (!(key in its) || told.has(uid)) continue;
-      told.add(uid);
+      if (!(key in its) || noted.has(uid)) continue;
+      noted.add(uid);
       terminal.note(
         `${shown(kind)} ${namespace}/${
           shown(name)

@@ -13,7 +13,7 @@ import { age, nameOf, yamlText } from "../format.ts";
 import { findInstallation, type InstallationOptions, noControllers } from "../installation.ts";
 import { checkTargetOptions, EITHER_NAMESPACE, findTargets, type TargetOptions } from "../targets.ts";
 import type { Context } from "./command.ts";
-import { tellMisplaced } from "./later_pods.ts";
+import { warnOfMisplaced } from "./later_pods.ts";
 
 /** Milliseconds between two looks with `--watch`; after a look that failed, doubled up to the longest. */
 const WATCH_STEPS = { firstMs: 2000, mostMs: 30_000 };
@@ -77,7 +77,7 @@ async function look({ kubectl, terminal }: Context, options: ListOptions, isFirs
         findKept(kubectl, installation, name, { ...options, namespace: namespace ?? options.namespace }),
     )
     : undefined;
-  if (isFirst && targets !== undefined) tellMisplaced(terminal, targets, installation.release.annotationKey);
+  if (isFirst && targets !== undefined) warnOfMisplaced(terminal, targets, installation.release.annotationKey);
   const scope = targets ? nodesOf(targets) : everyNode(installation, options.namespace);
   const found = await findCaptures(kubectl, installation, scope);
   const uids = targets && new Set(targets.map(({ uid }) => uid));

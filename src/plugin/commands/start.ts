@@ -9,7 +9,7 @@ import { checkTargetOptions, findTargets, type Target, type TargetOptions } from
 import { type Announcement, Announcements } from "./announcements.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, Report } from "./command.ts";
 import { confirm, type Question } from "./confirm.ts";
-import { tellMisplaced, tellNotLater, tellNotYet } from "./later_pods.ts";
+import { noteNotLater, noteNotYet, warnOfMisplaced } from "./later_pods.ts";
 import { changesNothing, differences, requestChanges, requestOf, type RequestOptions } from "./request.ts";
 
 export interface StartOptions extends TargetOptions, InstallationOptions {
@@ -26,10 +26,10 @@ export async function start(context: Context, options: StartOptions): Promise<nu
   const { changes, request } = requestChanges(key, options.request, installation?.env ?? {});
   const report = new Report(terminal);
   const found = await findTargets(kubectl, options).catch((error) => {
-    tellNotYet(terminal, error, key, changes);
+    noteNotYet(terminal, error, key, changes);
     throw error;
   });
-  tellMisplaced(terminal, found, key);
+  warnOfMisplaced(terminal, found, key);
   const targets = found.filter((target) => canBeCaptured(target, installation, report));
 
   // Before the change, so that later Events differ from earlier ones.
@@ -58,7 +58,7 @@ export async function start(context: Context, options: StartOptions): Promise<nu
     else if (installation === undefined && unchanged.has(target.uid)) report.good(target, words);
     else questions.push({ target, request: requestOf(key, annotations) });
   });
-  tellNotLater(terminal, annotated, key, changes);
+  noteNotLater(terminal, annotated, key, changes);
   if (questions.length === 0) return report.exitCode;
 
   const asked = describe(request);
@@ -83,14 +83,14 @@ export async function start(context: Context, options: StartOptions): Promise<nu
         }
         return isSure;
       }
-      if (row?.request !== undefined) return tellRow(report, target, row, asked, unchanged);
+      if (row?.request !== undefined) return reportRow(report, target, row, asked, unchanged);
       if (unasked !== undefined && unchanged.has(target.uid)) {
         report.bad(target, `${wordsFor(target, unchanged)}, but no answer from its controller: ${unasked}`);
         return true;
       }
       const isOld = row !== undefined || heard?.request === undefined;
       if (heard === undefined || (unasked === undefined && row === undefined)) return false;
-      if (!tellEvent(report, target, heard, asked)) return false;
+      if (!reportEvent(report, target, heard, asked)) return false;
       if (isOld) sayThatItIsOld(target.node);
       return true;
     },
@@ -110,7 +110,7 @@ export async function start(context: Context, options: StartOptions): Promise<nu
       );
     } else if (row !== undefined) {
       sayThatItIsOld(target.node);
-      const isTold = tellRow(report, target, { ...row, listening: true }, asked, unchanged);
+      const isTold = reportRow(report, target, { ...row, listening: true }, asked, unchanged);
       if (!isTold) report.bad(target, `${words}; ${whyOf(row)}`);
     } else if (installation === undefined) {
       const silence = events === undefined
@@ -151,7 +151,7 @@ function canBeCaptured(target: Target, installation: Installation | undefined, r
 const REACHED = "its duration or packet count is reached, its files are kept";
 
 /** @returns whether that row, which is of the request, answers the question what became of it. */
-function tellRow(
+function reportRow(
   report: Report,
   target: Target,
   { state, reason, listening }: NodeCapture,
@@ -179,7 +179,7 @@ function whyOf({ state, reason }: Pick<NodeCapture, "state" | "reason">): string
 }
 
 /** @returns whether that Event answers the question what became of the request. */
-function tellEvent(report: Report, target: Target, { reason, note }: Announcement, asked: string): boolean {
+function reportEvent(report: Report, target: Target, { reason, note }: Announcement, asked: string): boolean {
   switch (reason) {
     case "CaptureStarted":
     case "CaptureRestarted":

@@ -11,7 +11,7 @@ import { checkTargetOptions, findTargets, type Target, type TargetOptions } from
 import { Announcements } from "./announcements.ts";
 import { CHANGES_AT_ONCE, type Context, installationIfAllowed, Report } from "./command.ts";
 import type { Question } from "./confirm.ts";
-import { tellCapturedAgain, tellMisplaced } from "./later_pods.ts";
+import { warnOfMisplaced, warnOfNextPods } from "./later_pods.ts";
 import { removalChanges, requestOf } from "./request.ts";
 
 export interface StopOptions extends TargetOptions, InstallationOptions {
@@ -29,7 +29,7 @@ export async function stop(context: Context, options: StopOptions): Promise<numb
   const { kubectl, terminal } = context;
   const { installation, key } = await installationIfAllowed(context, options);
   const found = await findTargets(kubectl, options);
-  tellMisplaced(terminal, found, key);
+  warnOfMisplaced(terminal, found, key);
   const targets = annotatedOnly(found, key);
   const held = installation && await findCaptures(kubectl, installation, nodesOf(targets));
 
@@ -120,7 +120,7 @@ export async function stopAll(
   for (const { target } of waiting.values()) {
     report.good(target, `${words} (no answer from its controller in ${waitMs / 1000} s)`);
   }
-  await tellCapturedAgain(context, targets, key);
+  await warnOfNextPods(context, targets, key);
 }
 
 /** Returns whether its controller will record an Event. */

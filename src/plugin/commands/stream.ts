@@ -10,7 +10,7 @@ import { type Controller, controllerOn, type Installation, type InstallationOpti
 import type { Delivery } from "../kubectl/kubectl.ts";
 import { checkTargetOptions, findTargets, type Target, type TargetOptions } from "../targets.ts";
 import { type Context, installationFor } from "./command.ts";
-import { tellMisplaced } from "./later_pods.ts";
+import { warnOfMisplaced } from "./later_pods.ts";
 import { annotatedOnly, notCaptured } from "./stop.ts";
 import { openViewer, type Sink, standardOutput, type Viewer } from "./viewer.ts";
 
@@ -37,7 +37,7 @@ export async function stream(context: Context, options: StreamOptions): Promise<
     const installation = await installationFor(context, options);
     const { annotationKey } = installation.release;
     const asked = await findTargets(kubectl, options);
-    tellMisplaced(context.terminal, asked, annotationKey);
+    warnOfMisplaced(context.terminal, asked, annotationKey);
     const targets = annotatedOnly(asked, annotationKey);
     for (const target of asked) {
       if (!targets.includes(target)) context.terminal.note(`${nameOf(target)}: ${notCaptured(annotationKey)}`);

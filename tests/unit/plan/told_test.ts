@@ -1,6 +1,6 @@
 /** What a user is told on the pod. */
 import { deepStrictEqual as assertEquals, strictEqual as assertSame } from "node:assert/strict";
-import * as told from "../../../src/plan/told.ts";
+import * as told from "../../../src/plan/event_notes.ts";
 import type { Desired } from "../../../src/plan/plan.ts";
 import type { CaptureRequest } from "../../../src/spec/request.ts";
 

@@ -13,13 +13,13 @@ const KEPT = "its files are kept while the annotation is there";
  * @param about.isAnswer whether no Event has answered the pod's present request yet.
  */
 export function eventFor(
-  goal: Desired,
+  desired: Desired,
   before: Desired["state"],
   about: { readonly podIsGoing: boolean; readonly isAnswer: boolean },
 ): PodEvent | undefined {
   const { podIsGoing, isAnswer } = about;
-  const sentence = goal.reason.charAt(0).toUpperCase() + goal.reason.slice(1);
-  switch (goal.state) {
+  const sentence = desired.reason.charAt(0).toUpperCase() + desired.reason.slice(1);
+  switch (desired.state) {
     case "rejected":
       return {
         type: "Warning",
@@ -27,9 +27,9 @@ export function eventFor(
         note: sentence,
       };
     case "waiting":
-      return { type: "Warning", reason: "CaptureWaiting", note: `Queued: ${goal.reason}` };
+      return { type: "Warning", reason: "CaptureWaiting", note: `Queued: ${desired.reason}` };
     case "paused":
-      return { type: "Warning", reason: "CapturePaused", note: `Paused: ${goal.reason}; it resumes by itself` };
+      return { type: "Warning", reason: "CapturePaused", note: `Paused: ${desired.reason}; it resumes by itself` };
     case "completed":
       return { type: "Normal", reason: "CaptureCompleted", note: `Duration or packet count reached: ${KEPT}` };
     case "held":
@@ -43,7 +43,7 @@ export function eventFor(
         return { type: "Normal", reason: "CaptureStopped", note: `The pod's sandbox has ended: ${KEPT}` };
       }
       if (!isAnswer) return undefined;
-      return goal.state === "finished"
+      return desired.state === "finished"
         ? { type: "Normal", reason: "CaptureStopped", note: sentence }
         : { type: "Normal", reason: "CapturePending", note: sentence };
     default:
