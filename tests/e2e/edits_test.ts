@@ -55,7 +55,7 @@ async function fetch(pod: string): Promise<{ file: string; packets: number }> {
   return { file: path, packets };
 }
 
-Deno.test("a packet count asked for of a capture that runs counts from then on, and start tells of its end", () =>
+Deno.test("a packet count asked for of a capture that runs counts from then on, and start reports its end", () =>
   withPing("counted", async () => {
     await start("counted", "--filter", "icmp");
     await waitFor("ten packets of the first request", async () => (await row("counted")).packets >= 10);
@@ -80,7 +80,7 @@ Deno.test("tcpdump reads all packets of a capture whose snaplen was edited", () 
     assert.equal(Number.parseInt(await run(["tcpdump", "--count", "-r", all.file])), all.packets);
   }));
 
-Deno.test("get says that link types are mixed, and writes a pcap file of the packets since that have one", () =>
+Deno.test("get reports that link types are mixed, and writes a pcap file of the packets since that have one", () =>
   withPing("mixed", async () => {
     await start("mixed", "--filter", "icmp");
     await waitFor("packets of any", async () => (await row("mixed")).packets >= 2);
@@ -100,7 +100,7 @@ Deno.test("get says that link types are mixed, and writes a pcap file of the pac
     assert.match(said, /File encapsulation: +Ethernet[^]*Number of packets: +[1-9]/);
   }));
 
-Deno.test("start says which options it drops, and the Event of a typing error in a filter that the capture has stopped", () =>
+Deno.test("start reports which options it drops, and the Event of a typing error in a filter that the capture has stopped", () =>
   withPing("dropped", async () => {
     await start("dropped", "--files", "3", "--filter", "icmp");
     assert.equal(

@@ -145,7 +145,7 @@ Deno.test("start -l and get -l give one sorted file with a named interface of ea
   assert.equal(filtered, "");
 });
 
-Deno.test("while the load runs, /metrics has all that the docs name, and tells the same as list and tcpdump", async () => {
+Deno.test("while the load runs, /metrics has all that the docs name, and reports the same as list and tcpdump", async () => {
   const all = await pods();
   const documented = (await Deno.readTextFile(join(import.meta.dirname!, "../../docs/metrics.md")))
     .match(/^\| `packet_capture_\w+`/gm)!.map((cell) => cell.slice(3, -1));
@@ -251,7 +251,7 @@ for (const signal of ["SIGINT", "SIGKILL"] as const) {
   });
 }
 
-Deno.test("stop --keep holds, get reads what is held, stop --yes says what went and nothing is left", async () => {
+Deno.test("stop --keep holds, get reads what is held, stop --yes reports what it deleted and nothing is left", async () => {
   const held = await plugin(["stop", "-n", namespace, "-l", "app=web", "--keep"]);
   assert.equal(held.code, 0, held.stderr);
   assert.equal(held.stdout.match(/: Held: stopped and flushed, its files are kept/g)?.length, REPLICAS, held.stdout);
@@ -400,7 +400,7 @@ Deno.test("start of a deployment names the command that has its later pods captu
   await kube.kubectl(["annotate", "deployment", "web", "-n", namespace, "tcpdump.antrea.io-"]);
 });
 
-Deno.test("list and start say that the quota refuses all controllers of an installation, and where to look", async () => {
+Deno.test("list and start report that the quota refuses all controllers of an installation, and where to look", async () => {
   const [pod] = await pods();
   const quota = `${namespace}-quota`;
   const labels = { "app.kubernetes.io/name": "packet-capture", "app.kubernetes.io/instance": "refused" };
@@ -459,7 +459,7 @@ Deno.test("get and list name the node whose exec kubectl's own proxy refuses, af
     for (const words of [["get", pod!.name, "-o", "refused.pcapng"], ["list"]]) {
       const { code, stderr } = await plugin([...words, "-n", namespace, "-s", server]);
       assert.equal(code, 1, stderr);
-      const refusals = stderr.match(/kubectl exec to node \S+ is refused on its way: unable to upgrade connection: /g);
+      const refusals = stderr.match(/kubectl exec to node \S+ is refused on the way: unable to upgrade connection: /g);
       // list asks both nodes, get the pod's.
       assert.equal(refusals?.length, words[0] === "get" ? 1 : 2, stderr);
       assert.equal(stderr.trimEnd().split("\n").length, refusals!.length, stderr);
@@ -471,7 +471,7 @@ Deno.test("get and list name the node whose exec kubectl's own proxy refuses, af
   }
 });
 
-Deno.test("what a user may not do is said with verb and resource, by the real API server", async () => {
+Deno.test("what a user may not do is named with verb and resource, by the real API server", async () => {
   const [pod] = await pods();
   await kube.annotate(namespace, pod!.name, { "tcpdump.antrea.io": "2" });
   const role = { apiVersion: "rbac.authorization.k8s.io/v1", metadata: { name: "e2e-plugin-viewer" } };

@@ -75,7 +75,7 @@ Deno.test("page() has a row for each figure with its target, and names those tha
   );
 });
 
-Deno.test("withParts() takes new figures of a part in place of the old ones, and the page says where they are of", () => {
+Deno.test("withParts() takes new figures of a part in place of the old ones, and the page reports where they are of", () => {
   const speed: Figure = { ...figure, id: "cat", part: "reading" };
   const fresh: Figure = { ...figure, value: 2 };
   const old = { commit: "abc", machine: "2 cores", figures: [speed, figure] };

@@ -19,7 +19,7 @@ const SAMPLES = {
 };
 const figures = PANELS.map(({ id }) => ({ id, part: "rates", samples: SAMPLES }) as unknown as Figure);
 
-Deno.test("pointsOf() groups the samples by the rate asked for, and says which was sent", () => {
+Deno.test("pointsOf() groups the samples by the rate asked for, and reports which was sent", () => {
   const [first, second] = pointsOf(SAMPLES);
   assertEquals([first!.perSecond, second!.perSecond], [99_900, 180_000]);
   assertEquals(second!.lost, { ours: [0, 1, 0], "by hand": [4, 2, 3], "with -U": [12, 10, 14] });

@@ -103,7 +103,7 @@ Deno.test("PcapngReader reads packets of both byte orders and any resolution, to
   ));
 });
 
-Deno.test("PcapngReader knows interfaces, comments and statistics, and numbers interfaces over sections", () => {
+Deno.test("PcapngReader reads interfaces, comments and statistics, and numbers interfaces over sections", () => {
   for (const le of [true, false]) {
     const one = section(le, option(1, text("first"), le), option(1, text("second"), le), option(4, text("tool"), le));
     const filter = option(11, concat(Uint8Array.of(0), text("tcp port 80")), le);
@@ -160,7 +160,7 @@ Deno.test("PcapngReader reads simple and obsolete packet blocks, and passes over
   same(reader.loss.bytes, 0);
 });
 
-Deno.test("PcapngReader goes on behind damage, and says how much is missing", () => {
+Deno.test("PcapngReader goes on behind damage, and reports how much is missing", () => {
   const good = [1, 2, 3].map((n) => enhanced(true, 0, BigInt(n), Uint8Array.of(n)));
   const front = concat(section(true), description(true, 1));
   const numbers = (...blocks: Uint8Array[]) => {
@@ -176,7 +176,7 @@ Deno.test("PcapngReader goes on behind damage, and says how much is missing", ()
   assertEquals(numbers(block(6, true, 0, 0, 0, 100, 100, 0), good[0]!), [[1], 36, 1]);
 });
 
-Deno.test("PcapngReader says of another file that it is none", () => {
+Deno.test("PcapngReader reports of another file that it is none", () => {
   assert(readAll(text("this is not a capture file at all, is it")).reader.foreign);
   assert(readAll(concat(word(0x0a0d0d0a, true), word(28, true), new Uint8Array(20))).reader.foreign);
   assert(!readAll(new Uint8Array()).reader.foreign);
@@ -432,7 +432,7 @@ Deno.test("PcapngReader reads no option beyond the end of a block", () => {
   assertEquals([reader.comments, reader.interfaces[0]!.statistics?.comments, reader.loss.bytes], [[], [], 0]);
 });
 
-Deno.test("PcapngReader says who wrote the first section, and the comments of all", () => {
+Deno.test("PcapngReader reports who wrote the first section, and the comments of all", () => {
   const first = section(true, option(1, text("a"), true), option(4, text("first"), true), option(2, text("x86"), true));
   const { reader } = readAll(first, section(false, option(4, text("second"), false), option(1, text("b"), false)));
   assertEquals([reader.application, reader.comments, reader.statisticsBeforeEnd], ["first", ["a", "b"], false]);
@@ -452,7 +452,7 @@ Deno.test("PcapngReader takes what does not begin with a section for another fil
   }
 });
 
-Deno.test("PcapngReader finds the next block behind any damage, in no more memory", () => {
+Deno.test("PcapngReader finds the next block after any damage, in no more memory", () => {
   for (const size of [1, 40, LONGEST - 1, LONGEST + 1]) {
     const { packets, reader } = readAll(HEAD, one(1), new Uint8Array(size).fill(0xee), one(2), one(3));
     assertEquals([packets.map(({ data }) => data[0]), reader.loss], [[1, 2, 3], lost(size)], String(size));

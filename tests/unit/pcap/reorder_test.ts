@@ -228,7 +228,7 @@ function put(reorder: Reorder, nanos: number, bytes = 524_288, seconds = 1_700_0
   return chunk;
 }
 
-Deno.test("Reorder tells packets of today apart by the nanosecond, and knows a clock that begins with 1970", () => {
+Deno.test("Reorder keeps packets of today apart by the nanosecond, and recognises a clock that begins with 1970", () => {
   const today = Array.from({ length: 100 }, (_, i) => (i * 37) % 100);
   const reorderer = new Reorder();
   for (const nanos of today) put(reorderer, nanos, 40);

@@ -109,7 +109,7 @@ Deno.test("isReached() is true from the very second and packet that the request 
   assertSame(run(asking(), 1000, 1000), false);
 });
 
-Deno.test("countsOther() says whether duration or packets are others than those that are counted for", () => {
+Deno.test("countsOther() reports whether duration or packets are others than those that are counted for", () => {
   const before = lived(undefined, { request: asking(8, 5), edit: undefined, seconds: 1, captured: 1 }, 1);
   for (
     const [request, other, otherDuration] of [

@@ -289,7 +289,7 @@ Deno.test("readAnnotations() is not slowed down by a value of 256 KB", () => {
   assert(performance.now() - started < 1000);
 });
 
-Deno.test("each option says what the plugin's help and the annotations' table show of it", () => {
+Deno.test("each option reports what the plugin's help and the annotations' table show of it", () => {
   const shown = OPTION_NAMES.map((name) => {
     const { type, flag } = OPTIONS[name];
     return [name, type, initialText(name), flag.value, flag.help];

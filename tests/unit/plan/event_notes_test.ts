@@ -1,6 +1,6 @@
-/** What a user is told on the pod. */
+/** The words of the Events on a pod. */
 import { deepStrictEqual as assertEquals, strictEqual as assertSame } from "node:assert/strict";
-import * as told from "../../../src/plan/event_notes.ts";
+import * as notes from "../../../src/plan/event_notes.ts";
 import type { Desired } from "../../../src/plan/plan.ts";
 import type { CaptureRequest } from "../../../src/spec/request.ts";
 
@@ -9,14 +9,14 @@ const KEPT = "its files are kept while the annotation is there";
 const NEWS = { podIsGoing: false, isAnswer: false };
 const ANSWER = { podIsGoing: false, isAnswer: true };
 const of = (state: Desired["state"], before: Desired["state"], about = NEWS) => {
-  const event = told.eventFor({ state, reason: "the reason" }, before, about);
+  const event = notes.eventFor({ state, reason: "the reason" }, before, about);
   return event && `${event.type} ${event.reason}: ${event.note}`;
 };
 
-Deno.test("eventFor() says why a capture is not under way, whatever it was before", () => {
+Deno.test("eventFor() reports why a capture is not under way, whatever it was before", () => {
   const always: [state: Desired["state"], words: string][] = [
     ["rejected", "Warning CaptureRejected: The reason"],
-    ["waiting", "Warning CaptureWaiting: Waiting for room: the reason"],
+    ["waiting", "Warning CaptureWaiting: Queued: the reason"],
     ["paused", "Warning CapturePaused: Paused: the reason; it resumes by itself"],
     ["completed", `Normal CaptureCompleted: Duration or packet count reached: ${KEPT}`],
   ];
@@ -29,7 +29,7 @@ Deno.test("eventFor() says why a capture is not under way, whatever it was befor
   }
 });
 
-Deno.test("eventFor() says that a capture stopped if one ran, or if that answers the request", () => {
+Deno.test("eventFor() reports that a capture stopped if one ran, or if that answers the request", () => {
   const held = `Normal CaptureStopped: Held: stopped and flushed, ${KEPT}`;
   assertEquals([of("held", "capturing"), of("held", "none", ANSWER), of("held", "none")], [held, held, undefined]);
   const ended = `Normal CaptureStopped: The pod's sandbox has ended: ${KEPT}`;
@@ -47,44 +47,44 @@ Deno.test("eventFor() says that a capture stopped if one ran, or if that answers
   assertSame(of("finished", "none", ANSWER), "Normal CaptureStopped: The reason");
 });
 
-Deno.test("eventFor() says nothing of a capture that runs, fails, or is none", () => {
+Deno.test("eventFor() reports nothing of a capture that runs, fails, or is none", () => {
   for (const state of ["capturing", "failing", "none"] as const) {
     for (const about of [NEWS, ANSWER]) assertSame(of(state, "pending", about), undefined);
   }
 });
 
-Deno.test("the Events of a run say what is captured, and since when it was not", () => {
-  assertEquals(told.started(REQUEST, undefined, "the controller was restarted"), {
+Deno.test("the Events of a run report what is captured, and since when it was not", () => {
+  assertEquals(notes.started(REQUEST, undefined, "the controller was restarted"), {
     type: "Normal",
     reason: "CaptureStarted",
     note: "Capturing: 5 files of 1 MB, interface eth0",
   });
-  assertEquals(told.started(REQUEST, "2026-01-31T12:00:00.000Z", "the controller was restarted"), {
+  assertEquals(notes.started(REQUEST, "2026-01-31T12:00:00.000Z", "the controller was restarted"), {
     type: "Normal",
     reason: "CaptureRestarted",
     note: "Capturing again (5 files of 1 MB, interface eth0): the controller was restarted; " +
       "not captured since 2026-01-31T12:00:00.000Z",
   });
-  assertEquals(told.servedOn(REQUEST), {
+  assertEquals(notes.servedOn(REQUEST), {
     type: "Normal",
     reason: "CaptureStarted",
     note: "Capturing: 5 files of 1 MB, interface eth0; tcpdump goes on as it is",
   });
-  assertEquals(told.failed("tcpdump ended"), {
+  assertEquals(notes.failed("tcpdump ended"), {
     type: "Warning",
     reason: "CaptureFailed",
-    note: "tcpdump ended; it is tried again",
+    note: "tcpdump ended; the controller retries",
   });
-  assertEquals(told.filesDeleted(2, 1_300_000), {
+  assertEquals(notes.filesDeleted(2, 1_300_000), {
     type: "Normal",
     reason: "CaptureStopped",
     note: "Annotation removed: deleted 2 files (1.3 MB)",
   });
 });
 
-Deno.test("noPackets() says where none came, with which filter, and what interfaces there are", () => {
+Deno.test("noPackets() reports where none came, with which filter, and what interfaces there are", () => {
   const note = (request: CaptureRequest, ...interfaces: string[]) => {
-    const { note, ...event } = told.noPackets(request, 30.9, interfaces);
+    const { note, ...event } = notes.noPackets(request, 30.9, interfaces);
     assertEquals(event, { type: "Normal", reason: "CaptureNoPackets" });
     return note;
   };
@@ -96,11 +96,11 @@ Deno.test("noPackets() says where none came, with which filter, and what interfa
 });
 
 Deno.test("the Event for dropped packets has no numbers, lest each is another one", () => {
-  const { type, reason, note } = told.PACKETS_DROPPED;
+  const { type, reason, note } = notes.PACKETS_DROPPED;
   assertEquals([type, reason, /\d/.test(note)], ["Warning", "CapturePacketsDropped", false]);
   assertSame(
     note,
-    "The kernel dropped packets because tcpdump was too slow (packet-capture list says how many): " +
+    "The kernel dropped packets because tcpdump was too slow (packet-capture list shows how many): " +
       "a filter or a smaller snaplen helps",
   );
 });
