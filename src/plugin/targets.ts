@@ -109,7 +109,7 @@ async function byName(
     const found = await podsOfWorkload(kubectl, inNamespace(namespace), one.given, namespace).catch((error) => {
       if (one.kind !== "either" || !(error instanceof NoSuchType)) throw error;
       throw new UsageFailure(
-        `${one.given} names namespace ${one.namespace}, and -n names ${namespace}: give one of the two`,
+        `Cannot take ${one.given} with -n ${namespace}: it names namespace ${one.namespace}; give one of the two`,
       );
     });
     targets.push(...found);

@@ -60,12 +60,12 @@ export async function get(context: Context, options: GetOptions): Promise<number
   }
   if (options.stop && options.since !== undefined) {
     throw new UsageFailure(
-      "--stop deletes all that was captured, --since fetches only a part of it: give one of the two",
+      "Cannot take --stop with --since: --stop deletes all that was captured, --since fetches only a part; give one of the two",
     );
   }
   if (options.stop && options.headersOnly) {
     throw new UsageFailure(
-      "--stop deletes all that was captured, --headers-only fetches only a part of it: give one of the two",
+      "Cannot take --stop with --headers-only: --stop deletes all that was captured, --headers-only fetches only a part; give one of the two",
     );
   }
   const installation = await installationFor(context, options);

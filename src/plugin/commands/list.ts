@@ -104,8 +104,8 @@ async function look({ kubectl, terminal }: Context, options: ListOptions, isFirs
     ...(targets === undefined && captures.length === 0 && asked.size > 0
       ? [`No captures${where} on ${count(asked.size, "node")}`]
       : []),
-    ...unreachable.map(({ node, reason }) => `Node ${node} could not be asked: ${reason}`),
-    ...damaged.map(({ node, reason }) => `The list of node ${node} is not whole: ${reason}`),
+    ...unreachable.map(({ node, reason }) => `Cannot ask node ${node}: ${reason}`),
+    ...damaged.map(({ node, reason }) => `Cannot read the whole list of node ${node}: ${reason}`),
   ];
   return { captures, unreachable, damaged, asked, notes, isIncomplete: problems.length + missing.length > 0 };
 }

@@ -46,7 +46,7 @@ export async function stream(context: Context, options: StreamOptions): Promise<
     for (const [node, { length }] of Map.groupBy(targets, ({ node }) => node)) {
       if (length > MOST_ON_A_NODE) {
         throw new UsageFailure(
-          `${length} of the pods are on node ${node}, and its controller has memory for ${MOST_ON_A_NODE} streams: name fewer`,
+          `Cannot stream from ${length} pods on node ${node}: its controller has memory for ${MOST_ON_A_NODE} streams; name fewer pods`,
         );
       }
     }

@@ -33,7 +33,7 @@ export async function version(context: Context, options: VersionOptions): Promis
       nodes.set(its, [...nodes.get(its) ?? [], node]);
     } catch (error) {
       kubectl.signal.throwIfAborted();
-      problems.push(`Node ${node} could not be asked: ${messageOf(error)}`);
+      problems.push(`Cannot ask node ${node}: ${messageOf(error)}`);
     }
   });
   for (const [its, on] of [...nodes].sort(([a], [b]) => a < b ? -1 : 1)) {

@@ -31,7 +31,7 @@ export async function findKept(
   const problems = [...answer.unreachable, ...answer.damaged];
   if (kept === undefined && problems.length > 0) {
     const why = answer.refused?.message ??
-      problems.map(({ node, reason }) => `node ${node} could not be asked: ${reason}`).join("; ");
+      problems.map(({ node, reason }) => `cannot ask node ${node}: ${reason}`).join("; ");
     throw new NotFound(`There is no pod ${name}, and its capture may be kept: ${why}`);
   }
   if (meant.length > 1) {

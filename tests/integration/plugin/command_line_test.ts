@@ -219,7 +219,11 @@ Deno.test("what is not there is named with its namespace, the current context's 
     [["void/none"], 1, "There is no pod none in namespace void"],
     [["-A", "bank/none"], 1, "There is no pod none in namespace bank"],
     [["-n", "bank", "none"], 1, "There is no pod none in namespace bank"],
-    [["-n", "shop", "bank/web-0"], 2, "bank/web-0 names namespace bank, and -n names shop: give one of the two"],
+    [
+      ["-n", "shop", "bank/web-0"],
+      2,
+      "Cannot take bank/web-0 with -n shop: it names namespace bank; give one of the two",
+    ],
     [["pod", "bank/web-0"], 2, "Cannot read pod bank/web-0: give either TYPE NAME or TYPE/NAME"],
     [["sts", "pod/web-0"], 2, "Cannot read sts pod/web-0: give either TYPE NAME or TYPE/NAME"],
     [["pods"], 2, 'Cannot take "pods" alone: name the pods, or give -l SELECTOR'],
@@ -280,7 +284,7 @@ Deno.test("version reports the plugin's version and the controllers', that they 
   ]);
   await scripted.follow([...rules, { when: ["exec", "worker3"], code: 1, stderr: "error: broken\n" }]);
   const broken = await scripted.run(["version"]);
-  deepStrictEqual([broken.code, broken.stderr], [1, `${DIFFER}Node worker3 could not be asked: broken\n`]);
+  deepStrictEqual([broken.code, broken.stderr], [1, `${DIFFER}Cannot ask node worker3: broken\n`]);
   match(broken.text, /0\.0\.9 \(1 node: worker1\)/);
 });
 

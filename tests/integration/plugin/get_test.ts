@@ -532,7 +532,7 @@ Deno.test("get names the node that may keep the capture of a pod that is not the
   const { code, stderr } = await sandbox.run(["get", "web-0"]);
   deepStrictEqual([code, stderr], [
     1,
-    "error: There is no pod web-0, and its capture may be kept: node worker1 could not be asked: unable to upgrade connection\n",
+    "error: There is no pod web-0, and its capture may be kept: cannot ask node worker1: unable to upgrade connection\n",
   ]);
 });
 
@@ -597,7 +597,7 @@ Deno.test("get refuses to delete with --stop what --since leaves out: exit code 
   const { code, stderr } = await sandbox.run(["get", "web-0", "--stop", "--since", "5m"]);
   deepStrictEqual([code, stderr], [
     2,
-    "error: --stop deletes all that was captured, --since fetches only a part of it: give one of the two\n",
+    "error: Cannot take --stop with --since: --stop deletes all that was captured, --since fetches only a part; give one of the two\n",
   ]);
   deepStrictEqual(await sandbox.calls(), []);
 });

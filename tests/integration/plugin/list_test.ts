@@ -85,8 +85,8 @@ Deno.test("list names the nodes that cannot be asked, shows the others, and exit
   strictEqual(code, 1);
   match(text, /web-0/);
   deepStrictEqual(stderr.trimEnd().split("\n"), [
-    "Node worker2 could not be asked: unable to upgrade connection: container not found",
-    "Node worker3 could not be asked: The controller of node worker3 (pod packet-capture/packet-capture-worker3) is not ready: phase Pending, CrashLoopBackOff",
+    "Cannot ask node worker2: unable to upgrade connection: container not found",
+    "Cannot ask node worker3: The controller of node worker3 (pod packet-capture/packet-capture-worker3) is not ready: phase Pending, CrashLoopBackOff",
   ]);
 });
 
@@ -149,7 +149,7 @@ Deno.test("list shows the rows that can be read next to one that cannot, names t
   ]);
   const { code, text, stderr } = await sandbox.run(["list"]);
   deepStrictEqual(text.trimEnd().split("\n").map((line) => line.split(/ +/)[1]), ["POD", "db-0", "web-0", "web-1"]);
-  deepStrictEqual([code, stderr], [1, "The list of node worker1 is not whole: 3 rows cannot be read\n"]);
+  deepStrictEqual([code, stderr], [1, "Cannot read the whole list of node worker1: 3 rows cannot be read\n"]);
   const { damaged } = JSON.parse((await sandbox.run(["list", "-o", "json"])).text);
   deepStrictEqual(damaged, [{ node: "worker1", reason: "3 rows cannot be read" }]);
 });
@@ -167,7 +167,7 @@ Deno.test("list shows what a reader lists that cannot read one capture, with the
   ]);
   deepStrictEqual([result.code, result.stderr], [
     1,
-    "The list of node worker1 is not whole: /captures/shop/web-1/capture.json is damaged\n",
+    "Cannot read the whole list of node worker1: /captures/shop/web-1/capture.json is damaged\n",
   ]);
 });
 

@@ -156,7 +156,7 @@ Deno.test("list --watch reports once that a node cannot be asked, takes nothing 
   await eventually(async () => (await looks()).length >= before + 3, 40_000);
   // At least half of 2, 4 and 8 seconds, less the first pause, which was on its way.
   ok(performance.now() - begin > 3000, `three looks in ${performance.now() - begin} ms`);
-  strictEqual(watching.stderr, "Node worker1 could not be asked: broken\n");
+  strictEqual(watching.stderr, "Cannot ask node worker1: broken\n");
   await rows(row("web-0", { packets: 1300 }));
   await Deno.remove(sandbox.path("broken"));
   await eventually(() => Promise.resolve(watching.stdout.includes("1300")), 40_000);

@@ -95,7 +95,7 @@ async function kubeconfigOf(user: string): Promise<string> {
 
 /** Nodes that could not be asked, for want of a kubelet. */
 function askedNodes(stderr: string): string[] {
-  return [...stderr.matchAll(/^Node (\S+) could not be asked: /gm)].map(([, node]) => node!);
+  return [...stderr.matchAll(/^Cannot ask node (\S+): /gm)].map(([, node]) => node!);
 }
 
 Deno.test("a tenant's pods that claim to be the release's are not asked", async () => {
@@ -212,7 +212,7 @@ Deno.test("an older chart is asked in the controller's container, only with --co
     "The chart of release old/old is older than this plugin: captures of worker5 are read in the controller's container, " +
       "which only node administrators may; upgrade the chart",
   );
-  match(second!, /^Node worker5 could not be asked: /);
+  match(second!, /^Cannot ask node worker5: /);
   deepStrictEqual(rest, [""]);
 });
 

@@ -114,7 +114,7 @@ Deno.test("stream refuses more pods on a node than its controller has memory for
   const { code, stderr } = await sandbox.run(["stream", "-l", "app=web"]);
   strictEqual(
     stderr,
-    "error: 5 of the pods are on node worker1, and its controller has memory for 4 streams: name fewer\n",
+    "error: Cannot stream from 5 pods on node worker1: its controller has memory for 4 streams; name fewer pods\n",
   );
   strictEqual(code, 2);
   ok(!(await sandbox.calls()).some(({ args }) => args.includes("exec")));
