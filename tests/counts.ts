@@ -1,4 +1,4 @@
-/** How many tests passed, as told by a JUnit report and an exit status. */
+/** Counts the tests that passed, by a JUnit report and an exit status. */
 export interface Counts {
   readonly passed: number;
   readonly failed: number;

@@ -89,7 +89,7 @@ async function run(
   }
 }
 
-/** Files that git knows, or would add, and whose first line names a shell. */
+/** Files that git has, or would add, and whose first line names a shell. */
 async function shellScripts(): Promise<string[]> {
   const { stdout } = await new Deno.Command("git", {
     args: ["grep", "--untracked", "-lIE", "-e", "^#!.*[/ ](ba|da)?sh( |$)"],

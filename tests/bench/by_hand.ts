@@ -1,4 +1,4 @@
-/** A tcpdump that the benchmark starts itself, beside the controller's. */
+/** A tcpdump that the benchmark starts itself, next to the controller's. */
 import { type Cgroup, cpuSeconds } from "./measures.ts";
 import { until } from "./stage.ts";
 

@@ -27,7 +27,7 @@ function bareArgv(netnsPath: string, file: string): string[] {
   return ["nsenter", `--net=${netnsPath}`, "--", ...tcpdumpWords({ tcpdump: "tcpdump", request, file })];
 }
 
-/** 1. One pod: annotate → socket, un-annotate → nothing left; beside them the bare command. */
+/** 1. One pod: annotate → socket, un-annotate → nothing left; next to them the bare command. */
 export async function latency(stage: Stage): Promise<Figure[]> {
   await stage.addStations(20);
   const series: Record<string, number[]> = {};
@@ -143,7 +143,7 @@ async function watchDelays(stage: Stage): Promise<number[]> {
   return delays;
 }
 
-/** 2. Many pods at once, start and stop; beside them a shell loop of the bare command, and the same PATCHes with nothing to do. */
+/** 2. Many pods at once, start and stop; next to them a shell loop of the bare command, and the same PATCHes with nothing to do. */
 export async function bursts(stage: Stage): Promise<Figure[]> {
   await Deno.remove(MEMORY, { recursive: true }).catch(() => {}); // of a run that was killed
   await Deno.mkdir(MEMORY);

@@ -17,7 +17,7 @@ export interface Figure {
   readonly target?: { readonly atMost: number } | { readonly atLeast: number };
   /** How far beyond the target still meets it, since repeats of one and the same thing differ by as much. @default 0 */
   readonly tolerance?: number;
-  /** Measured in this run beside it: the physical limit, spread, what is not covered. */
+  /** Figures of the same run besides it: the physical limit, spread, what is not covered. */
   readonly beside: string;
   /** A figure that is compared with the published one by CHECK: a ratio, or a count; not a time. */
   readonly stable: boolean;

@@ -6,7 +6,7 @@
  *     make bench ONLY=latency,idle     some parts: nothing is written
  *     make bench ONLY=rates WRITE=1    writes these parts, with the commit that they are of
  *     make bench CHECK=1               nothing is written; fails if a figure that is a ratio or a count is over 1.5 × the published one
- *     make bench PEER="command line"   another controller that takes the annotation beside ours, started with KUBECONFIG,
+ *     make bench PEER="command line"   another controller that takes the annotation next to ours, started with KUBECONFIG,
  *                                      NODE_NAME and CAPTURE_DIR
  */
 // deno-lint-ignore-file no-console

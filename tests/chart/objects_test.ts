@@ -1,4 +1,4 @@
-/** The objects beside the DaemonSet. */
+/** The objects besides the DaemonSet. */
 import assert from "node:assert/strict";
 import { type Any, CHART, HELM, render, type RenderOptions } from "./helm.ts";
 import { Metrics } from "../../src/metrics.ts";

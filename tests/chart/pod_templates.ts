@@ -18,7 +18,7 @@ const POD = "io.k8s.api.core.v1.Pod";
 const RAW = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 const WRITES = ["create", "update", "patch"];
 
-/** Every group, version and kind that can be written is looked at; the same find in several versions is told once. */
+/** Every group, version and kind that can be written is looked at; the same find in several versions is reported once. */
 export async function embedding(server: ApiServer): Promise<Embedding[]> {
   const { paths } = await server.call("GET", "/openapi/v3");
   const found = new Map<string, Embedding>();

@@ -4,7 +4,7 @@ import { type Any, render, type Rendered } from "./helm.ts";
 
 const TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/** Values in which every privilege and every source of settings that the chart knows is given. */
+/** Values in which every privilege and every source of settings that the chart has is given. */
 const GENEROUS = {
   privilege: { mode: "privileged" },
   seLinuxOptions: { type: "spc_t" },

@@ -208,7 +208,7 @@ async function forgetLostClusters(): Promise<void> {
 
 /**
  * A kubelet with a cgroup hierarchy gives its pods a weight of 1024 per CPU (kubepods). These have none, and all their pods share
- * containerd's own group, which would weigh as much as a single thread of the machine: pods would starve beside the daemons.
+ * containerd's own group, which would weigh as much as a single thread of the machine: pods would starve next to the daemons.
  */
 async function weighPods(): Promise<void> {
   const shares = 1024 * navigator.hardwareConcurrency * NODE_NAMES.length;
@@ -220,7 +220,7 @@ async function weighPods(): Promise<void> {
   await Deno.writeTextFile("/sys/fs/cgroup/k8s.io/cpu.weight", String(weight)).catch(() => {});
 }
 
-/** Killed containers leave empty cgroups behind, by their ids, which containerd's folder still knows. */
+/** Killed containers leave empty cgroups behind, by their ids, which are still in containerd's folder. */
 async function removeCgroups(dir: string): Promise<void> {
   const root = "/sys/fs/cgroup"; // version 1 has a folder for each hierarchy, version 2 is one
   const hierarchies = ["", ...Array.from(Deno.readDirSync(root)).filter((e) => e.isDirectory).map((e) => e.name)];

@@ -1,4 +1,4 @@
-/** Where one local cluster lives: its state folder, and the names and addresses it takes on this machine. */
+/** Places of one local cluster: its state folder, and the names and addresses it takes on this machine. */
 import { join, resolve } from "node:path";
 
 export const NODE_NAMES = ["worker1", "worker2"] as const;

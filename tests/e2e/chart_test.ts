@@ -144,7 +144,7 @@ const WRITABLE: readonly (readonly [mount: RegExp, why: string])[] = [
 Deno.test("the controller can write nowhere but in captureDir, and in what is listed here with its reason", async () => {
   await release.upgrade(await forThisMachine(kube, {}));
   const [node] = await kube.workers();
-  // Each mount is tried, whatever its options say; what could be made is removed again and told.
+  // Each mount is tried, whatever its options say; what could be made is removed again and reported.
   const script = `while read -r _ path type _; do
     if [ -d "$path" ]; then touch "$path/.written" 2>/dev/null && rm "$path/.written" && echo "w $path" || echo "r $path"
     else (: >>"$path") 2>/dev/null && echo "w $path" || echo "r $path"; fi

@@ -4,7 +4,7 @@ import { attempt, run, type RunResult } from "../support/run.ts";
 import { tool } from "../support/tool.ts";
 import type { Kube } from "./kube.ts";
 
-/** Where `make image` puts it, beside the controller's. */
+/** Where `make image` puts it, next to the controller's. */
 const BUNDLE = join(import.meta.dirname!, "../../dist/kubectl-packet_capture.js");
 
 export interface PluginRun {

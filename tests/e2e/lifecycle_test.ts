@@ -1,4 +1,4 @@
-/** The chart over its life, with captures going on: upgrade, rollback, uninstallation. */
+/** The chart from installation to uninstallation, with captures going on: upgrade, rollback, uninstallation. */
 import assert from "node:assert/strict";
 import { changedChart } from "./changed_chart.ts";
 import { fixture, forThisMachine } from "./fixture.ts";

@@ -42,7 +42,7 @@ async function main(args: string[]): Promise<number> {
   }
 }
 
-/** One file after the other on the cluster, where releases share the annotation key; beside them those that need none. */
+/** One file after the other on the cluster, where releases share the annotation key; in parallel those that need none. */
 async function runAll(args: string[], signal: AbortSignal): Promise<number> {
   const files = testsIn("tests/e2e").sort();
   const alone = files.filter((file) => WITHOUT_CLUSTER.some((name) => file.endsWith(`/${name}_test.ts`)));

@@ -96,7 +96,7 @@ export class ContainerdRig implements AsyncDisposable {
     return ["nsenter", `--target=${this.#holder.pid}`, "--mount", ...(net ? ["--net"] : []), "--", ...argv];
   }
 
-  /** Starts containerd and waits until it answers. Its socket is made again; pods of an earlier life of it go on. */
+  /** Starts containerd and waits until it answers. Its socket is made again; pods of an earlier containerd go on. */
   async startRuntime(): Promise<void> {
     const child = new Deno.Command("nsenter", {
       args: [`--target=${await childOf(this.#holder.pid)}`, "--pid", "--mount", "--net", "--"]

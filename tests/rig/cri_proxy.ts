@@ -1,6 +1,6 @@
 /**
- * A CRI server on a unix socket that passes calls on to a real runtime and can be told to fail in every way a runtime fails. It
- * passes bytes, so it knows no messages; replies that a real runtime never gives are put in with {@linkcode Fault.reply}.
+ * A CRI server on a unix socket that passes calls on to a real runtime and can be set to fail in every way a runtime fails. It
+ * passes bytes, so it decodes no messages; replies that a real runtime never gives are put in with {@linkcode Fault.reply}.
  *
  *     client ── socket ──► connections (cut) ── loopback ──► calls (answers, delays) ── socket ──► runtime
  *
@@ -137,7 +137,7 @@ export class CriProxy implements AsyncDisposable {
   }
 }
 
-/** Rejects when whoever asked has gone. */
+/** Rejects when the caller has gone. */
 function pause(ms: number, gone: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = ms === Infinity ? undefined : setTimeout(resolve, ms);

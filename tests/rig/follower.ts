@@ -39,7 +39,7 @@ export class Follower implements AsyncDisposable {
   readonly log = new Recorder();
   readonly metrics = new Metrics();
   readonly watch: PodWatch;
-  /** What is kept, by name: as captures do, of every pod that was annotated when it was told of. */
+  /** What is kept, by name: as captures do, of every pod that was annotated when it was reported. */
   readonly kept: Map<string, KeptPod>;
   readonly #abort = new AbortController();
   readonly #done: Promise<void>;

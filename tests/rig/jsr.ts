@@ -6,7 +6,7 @@ import { join } from "@std/path";
 import { ROOT } from "./cli.ts";
 
 export interface Jsr extends AsyncDisposable {
-  /** For the environment variable JSR_URL, by which Deno is told where JSR is. */
+  /** For the environment variable JSR_URL, which gives Deno the address of JSR. */
   readonly url: string;
   /** Paths that were asked for. */
   readonly asked: ReadonlySet<string>;

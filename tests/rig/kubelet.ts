@@ -129,7 +129,7 @@ export class Kubelet implements Disposable {
     }, { timeoutMs, everyMs: 20 }).then(({ code }) => code);
   }
 
-  /** Ids of the sandboxes that the runtime knows, and whether they are READY. */
+  /** Ids of the sandboxes that the runtime has, and whether they are READY. */
   async sandboxes(): Promise<{ id: string; uid: string; ready: boolean }[]> {
     const { items } = await this.#call(RuntimeService.method.listPodSandbox, {});
     return items.map(({ id, metadata, state }) => (

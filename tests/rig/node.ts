@@ -90,7 +90,7 @@ export class NodeRig implements AsyncDisposable {
     return new NodeRig(await Deno.makeTempDir({ prefix: "packet-capture-node-" }), server, proxy, runtime);
   }
 
-  /** Starts the controller and waits until it is ready, unless told not to. `env` overrides its settings. */
+  /** Starts the controller and waits until it is ready, unless asked not to. `env` overrides its settings. */
   async startController(env: Record<string, string> = {}, options: ControllerOptions = {}): Promise<Controller> {
     const { ready = true, main = "src/main.ts", wrap = [], server = this.proxy.url } = options;
     const { argv = [Deno.execPath(), ...denoArgs(main), "controller"] } = options;

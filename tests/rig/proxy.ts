@@ -166,7 +166,7 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   /**
-   * From now on nothing passes in either direction, on connections there are and on new ones, and nobody is told.
+   * From now on nothing passes in either direction, on connections there are and on new ones, without any notice.
    * Connections that were there stay dead also after `heal`.
    */
   blackhole(): void {

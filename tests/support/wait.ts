@@ -38,7 +38,7 @@ export async function waitFor<T>(
   }
 }
 
-/** Thrown by a `look` that knows that waiting longer is of no use. */
+/** Thrown by a `look` where waiting longer is of no use. */
 export class Hopeless extends Error {
   override name = "Hopeless";
 }

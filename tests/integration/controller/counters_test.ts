@@ -1,4 +1,4 @@
-/** What is told of a capture by tcpdump's own counters: Events of silence and of drops, /metrics, capture.json, `list`. */
+/** What tcpdump's own counters report of a capture: Events of silence and of drops, /metrics, capture.json, `list`. */
 import { deepStrictEqual as assertEquals, match, ok as assert } from "node:assert/strict";
 import { join } from "@std/path";
 import { run } from "../../support/run.ts";
@@ -77,7 +77,7 @@ Deno.test("CapturePacketsDropped is sent for what the kernel really dropped, and
   await using controller = await start();
   const pod = await node.startPod("flooded", { annotations: { [KEY]: "2", [`${KEY}/interface`]: "lo" } });
   await node.capturing(pod);
-  // Each word is one datagram, but for those at which the answer to the one before is heard of.
+  // Each word is one datagram, but for those at which the answer to the one before arrives.
   const flood =
     `x=$(printf %04000d 0); exec 3<>/dev/udp/127.0.0.1/9; for ((i = 0; i < 4000; i++)); do printf %s "$x" >&3; done`;
   const argv = await node.inNetns(pod, ["bash", "-c", `${flood} 2>/dev/null; exit 0`]);

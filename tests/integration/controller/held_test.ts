@@ -1,4 +1,4 @@
-/** A controller beside one that holds captureDir. */
+/** A controller next to one that holds captureDir. */
 import assert from "node:assert/strict";
 import { join } from "@std/path";
 import { CaptureDir } from "../../../src/store/capture_dir.ts";

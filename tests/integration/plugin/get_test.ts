@@ -329,7 +329,7 @@ Deno.test("get reports in one sentence where it cannot write, before it download
 for (
   const [when, kilobytes, made] of [
     ["while it downloads", 256, [{ ...WEB[0]!, packets: 20_000 }]],
-    // Both parts have room, the merged file beside them has not.
+    // Both parts have room, the merged file next to them has not.
     ["while it merges", 288, [{ ...WEB[0]!, packets: 1000 }, { ...WEB[1]!, packets: 1000 }]],
   ] as const
 ) {

@@ -63,7 +63,7 @@ for (const [form, plain] of [["streaming", false], ["plain", true]] as const) {
       kept(bare),
       { ...kept(other), uid: crypto.randomUUID() },
       { namespace: "default", name: "lost", uid: crypto.randomUUID() },
-      // Their manifests are damaged: whoever has the name is meant.
+      // Their manifests are damaged: the pod that has the name is meant.
       { namespace: "nowhere", name: "nobodys", uid: undefined },
     ];
     lie();

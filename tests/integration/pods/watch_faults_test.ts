@@ -36,7 +36,7 @@ interface Scene {
   readonly follower: Follower;
   /** Changes three pods while nobody looks: `changed`, `deleted`, and `replaced` by another of its name. */
   change(): Promise<void>;
-  /** The fault is over: the follower must come to know all of `change`, each thing told once and in the right order. */
+  /** The fault is over: the follower must report all of `change`, each thing once and in the right order. */
   recovers(timeoutMs?: number): Promise<void>;
 }
 
@@ -287,7 +287,7 @@ fault("an event of 1.4 MB", async ({ follower, change, recovers }) => {
 });
 
 fault("hours of nothing but bookmarks", async ({ follower, change, recovers }) => {
-  // Three times the idle time-out, told in bookmarks only.
+  // Three times the idle time-out, in which only bookmarks come.
   const until = performance.now() + 3 * QUICK.idle!;
   await happens("inject", 10, async () => {
     await follower.until("the bookmarks", () => {

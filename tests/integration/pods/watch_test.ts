@@ -52,7 +52,7 @@ Deno.test("run() reports the pods of its own node, and of all that becomes of th
   await follower.called("pod here 6");
   await server.annotate("here", { [`${KEY}/filter`]: "icmp" });
   await follower.called("pod here 6", 2);
-  // Nothing that a capture depends on: not told.
+  // Nothing that a capture depends on: not reported.
   await server.annotate("here", { other: "y" });
   await server.annotate("here", { [KEY]: null });
   await follower.called("pod here -");

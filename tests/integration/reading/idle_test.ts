@@ -31,7 +31,7 @@ Deno.test("the idle reader ends what nobody reads from, and nothing else", async
       first = (await Deno.readTextFile(`/proc/${idle.pid}/task/${idle.pid}/children`)).trim();
       return first !== "";
     }, { everyMs: 20 });
-    /** Starts a process beside it, as `kubectl exec` does. */
+    /** Starts a process next to it, as `kubectl exec` does. */
     const exec = (...command: string[]) =>
       new Deno.Command("nsenter", {
         args: ["--target", first, "--pid", "--mount", "--", "busybox", ...command],

@@ -1,4 +1,4 @@
-/** `cat` and `stream` beside a real tcpdump that rotates under load. tshark judges what they wrote. */
+/** `cat` and `stream` next to a real tcpdump that rotates under load. tshark judges what they wrote. */
 import { deepStrictEqual as assertEquals, match, ok as assert, strictEqual as same } from "node:assert/strict";
 import { join } from "@std/path";
 import { run } from "../../support/run.ts";

@@ -17,7 +17,7 @@ import { Watching } from "./watching.ts";
 
 const LIST_TIMEOUT_MS = 1_000;
 
-/** A runtime with two pods, a proxy in front of it, and a view of it, by way of the proxy or directly, that knows both. */
+/** A runtime with two pods, a proxy in front of it, and a view of it, by way of the proxy or directly, that has both. */
 async function start({ directly = false } = {}) {
   await using stack = new AsyncDisposableStack();
   const rig = stack.use(await ContainerdRig.start());

@@ -94,7 +94,7 @@ Deno.test("the bundles' bills of materials are valid, the same each time, and na
       assert.equal(await new Validation.JsonStrictValidator(Spec.Version.v1dot6).validate(text), null);
       const { metadata, components }: Bom = JSON.parse(text);
       assert.deepEqual([metadata.component.name, metadata.component.version], ["packet-capture", VERSION]);
-      // The source map knows on its own what is in the bundle.
+      // The source map alone names what is in the bundle.
       const { sources }: { sources: string[] } = JSON.parse(await project.read(`dist/${file}.${map}.map`));
       const inBundle = new Set<string>();
       for (const source of sources) {

@@ -32,7 +32,7 @@ function packet(millis: number, size = 4): Bytes {
 
 const statistics = (received: number) => interfaceStatistics(0, 6, { received, dropped: 0, delivered: 0 });
 
-/** A block of a type that nobody knows, of so many bytes. */
+/** A block of an unknown type, of so many bytes. */
 function block(length: number, said = length): Bytes {
   const bytes = new Uint8Array(length);
   const view = new DataView(bytes.buffer);
@@ -83,7 +83,7 @@ class Clock implements Disposable {
   }
 }
 
-/** A stream that gives what it is told to. */
+/** A stream that gives what is put in. */
 class Source {
   #controller!: ReadableStreamDefaultController<Bytes>;
   cancelled = false;

@@ -55,7 +55,7 @@ Deno.test("newestPacket() looks at the end of a large file only, and at all of o
     assertEquals(file.newest(), time(40));
     same(file.read, size === 4 * MIB ? size : 24 + 2 * MIB);
   }
-  // One that grows meanwhile counts as far as it was told.
+  // One that grows meanwhile counts up to the given size.
   const growing = new Fake(concat(pcap(large), record(packet(200))));
   assertEquals(growing.newest(growing.bytes.length - 76), time(59));
   assert(growing.read <= 24 + 2 * MIB, String(growing.read));

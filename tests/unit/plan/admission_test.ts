@@ -181,7 +181,7 @@ Deno.test("admit() orders by UID what was seen at the same moment, in whatever o
       b: "queued",
     });
   }
-  // So it is told who came after a claim that waits: its room is kept from those only.
+  // So the order is given: what a waiting claim reserves is kept only from those that came after it.
   const kindOfLast = (holder: Partial<Applicant>, others: Occupant[] = []) => {
     const all = [
       applicant("waiting", { namespace: "a", firstSeen: 5, uid: "m", claim: 50 * MB }),
@@ -357,7 +357,7 @@ function seenBy(one: Applicant, applicants: readonly Applicant[], rooms: Map<str
   );
 }
 
-/** Whether an applicant does not fit beside these. */
+/** Whether an applicant does not fit next to these. */
 function lacks(one: Applicant, all: readonly Applicant[], rest: readonly Occupant[], share: Share): boolean {
   const bytes = taken([...all, ...rest]) - (one.granted ?? one.bytes) + one.claim;
   return bytes > share.diskBudgetMB * MB || (one.granted === undefined && holders(all).length >= share.maxCaptures);
@@ -420,7 +420,7 @@ function younger(than: Applicant, others: readonly Occupant[]): Occupant[] {
   return others.filter(({ firstSeen }) => firstSeen > than.firstSeen);
 }
 
-/** What is left of limits beside a claim. */
+/** What is left of limits next to a claim. */
 function less({ maxCaptures, diskBudgetMB }: Share, { granted, claim }: Applicant): Share {
   return { maxCaptures: maxCaptures - (granted === undefined ? 1 : 0), diskBudgetMB: diskBudgetMB - claim / MB };
 }

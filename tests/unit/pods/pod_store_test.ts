@@ -36,7 +36,7 @@ Deno.test("podOf() takes nothing for a pod that lacks what every pod has", () =>
   assert.equal(podOf(undefined, KEY), undefined);
 });
 
-/** What a listener hears, and the pods that it believes in. */
+/** What a listener gets, and the pods that it then has. */
 function listen() {
   const heard: string[] = [];
   const alive = new Map<string, Pod>();

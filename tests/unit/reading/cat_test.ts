@@ -213,7 +213,7 @@ Deno.test("cat() --since judges by the packets that are asked for: their link ty
   ]]);
   const refused = await run1(dir.path, { format: "pcap", sinceSeconds: 301 });
   assertEquals([refused.code, refused.output.length], [1, 0]);
-  // What of the old file is damaged is told all the same.
+  // What of the old file is damaged is reported all the same.
   const torn = concat(pcap([before(900, 1)]), record(before(890, 2)).subarray(0, 30));
   await dir.put("run-000001-000000.pcap", torn);
   const damaged = await run1(dir.path, { format: "pcap", sinceSeconds: 300 });

@@ -20,7 +20,7 @@ import {
   testIo,
 } from "./files.ts";
 
-/** Does to files what tcpdump -C -W does, when told to. */
+/** Does to files what tcpdump -C -W does, when asked to. */
 class FakeTcpdump implements Disposable {
   #file: Deno.FsFile;
   #index = 0;
@@ -301,7 +301,7 @@ Deno.test("stream() of a capture that the controller deletes ends with 0 if it h
       await begun.promise;
       tcpdump.rotate();
       tcpdump.write(2);
-      // The stream has it open beside us, however slow its reader is.
+      // The stream has it open too, however slow its reader is.
       await until(() => timesOpen(join(dir.folder, "capture-web-0.pcap1")) === 2);
     } else await until(() => numbers().length === 1);
     for (const { name } of [...Deno.readDirSync(dir.folder)]) await deleteFile(join(dir.folder, name));

@@ -7,7 +7,7 @@ interface Watched extends AsyncDisposable {
   readonly path: string;
   readonly dir: NetnsDir;
   readonly events: string[];
-  /** Waits for an event, and forgets the events so far. */
+  /** Waits for an event, and drops the events so far. */
   event(text: string): Promise<void>;
 }
 
@@ -57,10 +57,10 @@ Deno.test("NetnsDir is not woken by those who read the directory, or read or wri
   await w.dir.names();
   await Deno.readTextFile(join(w.path, "a"));
   await Deno.writeTextFile(join(w.path, "end"), "");
-  // What is told of the file's closing comes before this.
+  // The events of the file's closing come before this.
   await Deno.remove(join(w.path, "end"));
   await waitFor("the last event", () => w.events.includes("-end"), { timeoutMs: 2_000, everyMs: 1 });
-  // On a busy machine the end of a file may be told twice, and instead of its beginning; of "a" there must be no word.
+  // On a busy machine the end of a file may come twice, and instead of its beginning; of "a" there must be no word.
   assertEquals(w.events.filter((event) => event !== "+end" && event !== "-end"), []);
 });
 

@@ -127,7 +127,7 @@ function replaced(value: unknown, [key, ...rest]: readonly (string | number)[], 
   return copy;
 }
 
-/** What no field of the kind may be. JSON knows neither NaN nor undefined. */
+/** What no field of the kind may be. JSON has neither NaN nor undefined. */
 const NO_TEXT = [1, null, {}];
 const NO_AMOUNT = ["1", -1, null, {}];
 const NO_OBJECT = [null, 1, "text"];

@@ -29,7 +29,7 @@ Deno.test("programsOf() gives the places of Wireshark's installers on macOS and 
   deepStrictEqual(programsOf("wireshark", "linux", NO_ENV), ["wireshark"]);
 });
 
-/** Makes a program that writes its own path, its arguments and its input to a file beside it. */
+/** Makes a program that writes its own path, its arguments and its input to a file next to it. */
 async function program(path: string): Promise<void> {
   await Deno.writeTextFile(path, '#!/bin/sh\n{ echo "$0 $*"; /bin/cat; } > "$0.out"\n', { mode: 0o755 });
 }

@@ -15,7 +15,7 @@ Deno.test("jsonValues() gives every object of a stream, however it is cut and in
     fc.constantFrom(0, 1, 4),
     fc.array(fc.nat()),
     async (objects, indent, cuts) => {
-      // Through JSON once, since it knows no -0.
+      // Through JSON once, because it has no -0.
       const expected = objects.map((object) => JSON.parse(JSON.stringify(object)));
       const bytes = encoder.encode(objects.map((object) => JSON.stringify(object, null, indent)).join("\n"));
       deepStrictEqual(await Array.fromAsync(jsonValues(streamOf(bytes, cuts))), expected);
