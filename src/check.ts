@@ -41,7 +41,7 @@ export async function runCheck({ release, signal, patienceMs = 60_000 }: CheckOp
   const [, namespace, name] = /^([a-z0-9-]+)\/([a-z0-9.-]+)$/.exec(release) ?? [];
   if (namespace === undefined || name === undefined) {
     throw new UsageError(
-      `The release must be <namespace>/<release>, such as packet-capture/packet-capture: got ${quote(release, 100)}`,
+      `Cannot check ${quote(release, 100)}: it must be <namespace>/<release>, such as packet-capture/packet-capture`,
     );
   }
   using api = await ApiClient.load();

@@ -124,7 +124,7 @@ function command(name: string, description: string, keys?: readonly string[]): C
 function durationArgument(text: string): number {
   const seconds = parseDuration(text);
   if (seconds !== undefined) return seconds;
-  throw new InvalidArgumentError("It must be a duration such as 30s, 5m or 2h.");
+  throw new InvalidArgumentError("It must be a duration such as 30s, 5m or 2h");
 }
 
 /**

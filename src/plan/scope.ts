@@ -1,4 +1,4 @@
-/** Whose pods are captured at all. Pure. */
+/** Decides whose pods are captured at all. Pure. */
 import { quote } from "../base/quote.ts";
 
 /** @returns why pods of the namespace are not captured; undefined: they are. The lists themselves are not for everybody to see. */

@@ -65,7 +65,7 @@ export async function runPlugin(
     // commander has printed it.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (error instanceof Interrupted) return error.exitCode;
-    if (error instanceof Deno.errors.BrokenPipe) return 1; // nobody reads on, nobody can be told
+    if (error instanceof Deno.errors.BrokenPipe) return 1; // nobody reads on
     to.note(`error: ${messageOf(error)}`);
     return error instanceof Failure ? error.exitCode : 1;
   }
@@ -193,7 +193,7 @@ function pods(command: Command, what: string): Command {
     .option("-A, --all-namespaces", "look in all namespaces", false)
     .addOption(
       new Option("-c, --container <name>").hideHelp().argParser(() => {
-        throw new InvalidArgumentError("-c is not needed: all containers of a pod share one network namespace.");
+        throw new InvalidArgumentError("-c is not needed: all containers of a pod share one network namespace");
       }),
     );
 }
@@ -211,7 +211,7 @@ function waitOption(): Option {
 }
 
 function wholeNumber(text: string): number {
-  if (!/^[1-9][0-9]{0,3}$/.test(text)) throw new InvalidArgumentError("It must be a whole number from 1 to 9999.");
+  if (!/^[1-9][0-9]{0,3}$/.test(text)) throw new InvalidArgumentError("It must be a whole number from 1 to 9999");
   return Number(text);
 }
 
@@ -223,7 +223,7 @@ function duration(text: string): string {
 
 function milliseconds(text: string): number {
   const seconds = parseDuration(text);
-  if (seconds === undefined) throw new InvalidArgumentError("It must be a time such as 30s, 10m or 2h.");
+  if (seconds === undefined) throw new InvalidArgumentError("It must be a time such as 30s, 10m or 2h");
   return seconds * 1000;
 }
 
@@ -231,7 +231,7 @@ function milliseconds(text: string): number {
 function timer(text: string): number {
   const ms = milliseconds(text);
   if (ms > LONGEST_TIMER_MS) {
-    throw new InvalidArgumentError(`It must be at most ${Math.floor(LONGEST_TIMER_MS / 3_600_000)}h.`);
+    throw new InvalidArgumentError(`It must be at most ${Math.floor(LONGEST_TIMER_MS / 3_600_000)}h`);
   }
   return ms;
 }

@@ -10,7 +10,7 @@ export interface PodRef {
 /** A pod object on this node, as last seen. All other metadata is dropped as soon as it is read, to keep memory flat. */
 export interface Pod extends PodRef {
   readonly resourceVersion: string;
-  /** Only our own annotations: the main key and its sub-keys (`<key>/<name>`), values as they are. */
+  /** Annotations that are ours: the main key and its sub-keys (`<key>/<name>`), values as they are. */
   readonly annotations: Readonly<Record<string, string>>;
   /**
    * A hint, because anybody can write it: the object claims to be the mirror of the static pod that the runtime knows

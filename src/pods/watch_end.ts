@@ -11,7 +11,7 @@
  */
 
 export type WatchEndReason =
-  /** By the server, in order: its time was up, or it shuts down. */
+  /** End by the server, in order: its time was up, or it shuts down. */
   | "closed"
   /** 410, as status or as event: our resourceVersion is too old. */
   | "expired"

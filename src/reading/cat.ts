@@ -31,7 +31,7 @@ export interface CatOptions {
   readonly pod: string;
   /** @default "pcapng" */
   readonly format?: Format;
-  /** Only packets of the last so many seconds before the newest one; undefined: all. */
+  /** Seconds before the newest packet that are written; undefined: all. */
   readonly sinceSeconds?: number;
   /** Whether packets are cut after their headers. @default false */
   readonly headersOnly?: boolean;

@@ -21,7 +21,7 @@ export interface ListOptions {
   readonly captureDir: string;
   /** @default "table" */
   readonly output?: "table" | "json";
-  /** Only captures of its pods; undefined: all. */
+  /** Namespace whose captures are listed; undefined: all. */
   readonly namespace?: string;
 }
 

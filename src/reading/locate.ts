@@ -1,4 +1,4 @@
-/** Which folder a command means by `NS/POD` or a UID, or why there is none. */
+/** Finds the folder that a command names by `NS/POD` or a UID, or why there is none. */
 import { join } from "@std/path";
 import { isDnsLabel, isDnsName, readsAsUid } from "../base/names.ts";
 import { podFolder, podFolders, retainedFolderOf, retainedUids } from "../store/layout.ts";

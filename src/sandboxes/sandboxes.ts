@@ -1,5 +1,5 @@
 /**
- * Which sandbox a pod has now. The answer is kept in memory, ahead of need, from three sources:
+ * Finds the sandbox that a pod has now. The answer is kept in memory before it is needed, from three sources:
  *
  * - inotify on the runtime's netns directory: a file made means that a sandbox will be READY soon, so the runtime is asked
  *   again and again in quick succession; a file gone ends its sandbox at once, whether the runtime answers or not;
@@ -66,8 +66,9 @@ export class Sandboxes {
   /** Reason why the netns directory is not watched. */
   #trouble: string | undefined;
   /**
-   * Asks the runtime for its sandboxes; one such call at a time. Who comes during one gets the next, for the answer may have
-   * been made before. Gives the questions that are asked about single sandboxes then; they never reject.
+   * Asks the runtime for its sandboxes; one such call at a time. A caller during one gets the next, because the
+   * answer may have been made before. Gives the questions that are asked about single sandboxes then; they never
+   * reject.
    */
   readonly #looks = new SharedNext(() => this.#look());
   #wake = () => {};

@@ -30,7 +30,7 @@ export interface CaptureDirOptions {
   /** The directory; it is made if it does not exist. */
   readonly path: string;
   readonly annotationKey: string;
-  /** Which installation this is; another's directory is refused. */
+  /** Name of this installation; another's directory is refused. */
   readonly release: string;
   /** Name of this controller in the message of a second one. */
   readonly holder: string;

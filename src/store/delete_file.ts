@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 
-/** Neither through a symbolic link, nor waiting for the reader of a pipe. */
+/** Flags that follow no symbolic link and do not wait for the reader of a pipe. */
 const AS_IT_IS = constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /**

@@ -1,5 +1,5 @@
 /**
- * Which folders lie where in the capture directory, for the controller that holds it and for its readers.
+ * Places of the folders in the capture directory, for the controller that holds it and for its readers.
  *
  *     <captureDir>/.packet-capture     marker: this directory is ours; the exclusive lock is held on it
  *     <captureDir>/.holder             who holds it, for people

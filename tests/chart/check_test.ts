@@ -122,7 +122,7 @@ Deno.test("packet-capture check", async (t) => {
     assert.equal(code, 2);
     assert.match(
       stderr,
-      /^packet-capture: The release must be <namespace>\/<release>, such as .*: got "tools\/\.\.\/x"\n$/,
+      /^packet-capture: Cannot check "tools\/\.\.\/x": it must be <namespace>\/<release>, such as .*\n$/,
     );
   });
 });

@@ -30,9 +30,9 @@ export interface GetOptions extends TargetOptions, InstallationOptions {
   readonly format: "pcapng" | "pcap";
   /** Replace a file that is there. */
   readonly force: boolean;
-  /** Only packets of this last time (`5m`). */
+  /** Time of the last packets to fetch (`5m`); undefined: all. */
   readonly since?: string | undefined;
-  /** Only the packets' headers: all that the right on `captures/headers` gives. */
+  /** Whether only headers are fetched: all that the right on `captures/headers` gives. */
   readonly headersOnly: boolean;
   /** Remove the annotations once the file is there. */
   readonly stop: boolean;
@@ -147,7 +147,7 @@ async function downloadAll(
         progress.note(`${nameOf(target)}: left out: ${error.message}`);
         return undefined;
       }
-      // The others' work is in vain now.
+      // The others' work is of no use now.
       failed.abort(error);
       throw error instanceof Failure ? new Failure(`${nameOf(target)}: ${messageOf(error)}`) : error;
     }

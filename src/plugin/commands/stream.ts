@@ -20,7 +20,7 @@ const MOST_ON_A_NODE = 4;
 export interface StreamOptions extends TargetOptions, InstallationOptions {
   /** Start it and show the packets there. @default standard output */
   readonly viewer?: Viewer | undefined;
-  /** Only the packets' headers: all that the right on `captures/headers` gives. */
+  /** Whether only headers are shown: all that the right on `captures/headers` gives. */
   readonly headersOnly: boolean;
 }
 

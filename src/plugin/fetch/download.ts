@@ -29,9 +29,9 @@ export interface DownloadOptions {
   readonly capture: string;
   /** The controller to ask; called for each attempt, because an upgrade replaces controllers. */
   readonly controller: () => Promise<Controller>;
-  /** Only packets of this last time (`5m`). */
+  /** Time of the last packets to fetch (`5m`); undefined: all. */
   readonly since?: string | undefined;
-  /** Only the packets' headers. */
+  /** Whether only headers are fetched. */
   readonly headersOnly: boolean;
   /** Times that it is begun before it is given up. */
   readonly attempts: number;

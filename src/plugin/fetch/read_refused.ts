@@ -1,4 +1,4 @@
-/** Which right a command in the reader takes, for a user to whom the read policy refuses it. Pure. */
+/** Finds the right that a command in the reader takes, where the read policy refuses it. Pure. */
 import type { Release } from "../installation.ts";
 import { type MissingRight, Refused, rightText } from "../kubectl/explain.ts";
 

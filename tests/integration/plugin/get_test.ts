@@ -620,7 +620,7 @@ Deno.test("get waits as long as it takes with --timeout 0s, and refuses times th
   for (const flag of ["--timeout", "--wait"]) {
     const { code, stderr } = await sandbox.run(["get", "web-0", flag, "597h"]);
     strictEqual(code, 2);
-    match(stderr, /597h.* It must be at most 596h\.$/m);
+    match(stderr, /597h.* It must be at most 596h$/m);
   }
 });
 
