@@ -29,7 +29,7 @@ export class UsageError extends Error {
 
 interface Setting<T> extends Kind<T> {
   readonly env: string;
-  /** As it would be written; undefined: it has to be given. */
+  /** Default as it would be written; undefined: it has to be given. */
   readonly initial: string | undefined;
   readonly help: string;
 }
@@ -44,9 +44,9 @@ const TABLE = {
     "ANNOTATION_KEY",
     dnsName(63, "a DNS name without a slash, at most 63 characters"),
     "tcpdump.antrea.io",
-    "the pod annotation that asks for it",
+    "the pod annotation that requests a capture",
   ),
-  release: setting("RELEASE", dnsName(), "packet-capture", "who owns captureDir: the Helm release"),
+  release: setting("RELEASE", dnsName(), "packet-capture", "the Helm release that owns captureDir"),
   tcpdump: setting("TCPDUMP", program(), "tcpdump", "the tcpdump to run"),
   nsenter: setting("NSENTER", program(), "nsenter", "the nsenter to run"),
   httpPort: setting("HTTP_PORT", whole(0, 65_535), "9090", "port of /healthz, /readyz and /metrics; 0: any free one"),
@@ -55,13 +55,13 @@ const TABLE = {
   eventsEnabled: setting("EVENTS_ENABLED", bool(), "true", "write Events on the pods"),
   logLevel: setting("LOG_LEVEL", oneOf(LOG_LEVELS), "info", "least important lines to log"),
   logFormat: setting("LOG_FORMAT", oneOf(LOG_FORMATS), "logfmt", "how lines are written"),
-  maxFiles: setting("MAX_FILES", whole(1, 10_000), "100", "largest N a pod may ask for"),
-  maxFileSizeMB: setting("MAX_FILE_SIZE_MB", whole(1, 2_000), "100", "largest file a pod may ask for, in MB"),
+  maxFiles: setting("MAX_FILES", whole(1, 10_000), "100", "largest N that a pod may request"),
+  maxFileSizeMB: setting("MAX_FILE_SIZE_MB", whole(1, 2_000), "100", "largest file that a pod may request, in MB"),
   maxBufferMB: setting(
     "MAX_BUFFER_MB",
     whole(4, 1024),
     "32",
-    "largest packet buffer a pod may ask for, in MB of the kernel's memory",
+    "largest packet buffer that a pod may request, in MB of the kernel's memory",
   ),
   maxCaptures: setting("MAX_CAPTURES", whole(1, 10_000), "64", "how many captures may run at once"),
   diskBudgetMB: setting("DISK_BUDGET_MB", whole(2, 100_000_000), "1500", "MB that all captures together may claim"),
@@ -77,8 +77,13 @@ const TABLE = {
     "",
     "MB that captures of one namespace together may claim; empty: half of the node's",
   ),
-  minFreePercent: setting("MIN_FREE_PERCENT", whole(0, 99), "16", "below this much free disk captures pause"),
-  maxDuration: setting("MAX_DURATION", duration(1), "24h", "longest duration a pod may ask for"),
+  minFreePercent: setting(
+    "MIN_FREE_PERCENT",
+    whole(0, 99),
+    "16",
+    "percent of the disk that must be free, else captures pause",
+  ),
+  maxDuration: setting("MAX_DURATION", duration(1), "24h", "longest duration that a pod may request"),
   namespacesAllow: setting("NAMESPACES_ALLOW", namespaces(), "", "namespaces whose pods are captured; none: all"),
   namespacesDeny: setting("NAMESPACES_DENY", namespaces(), "", "namespaces whose pods are not captured"),
   allowHostNetworkPods: setting("ALLOW_HOST_NETWORK_PODS", bool(), "false", "capture pods that use the node's network"),
@@ -117,7 +122,7 @@ export const FLAGS: readonly { key: string; flag: string; help: string }[] = Obj
   help: `${help}: ${mustBe} (${env}${initial === undefined ? "" : `, default ${initial}`})`,
 }));
 
-/** Where settings come from. */
+/** Sources of settings. */
 export interface Sources {
   /** Looks up an environment variable. */
   env(name: string): string | undefined;
