@@ -147,7 +147,7 @@ fault("waits-beside-another-namespace", async (record) => {
   const seconds = since(start);
   assertEquals(await capturingOf(node), ["beside", "running"]);
   const packetsLost = await lost(node, beside);
-  // It has its turn when the one before it has ended, whoever came meanwhile.
+  // It has its turn when the one before it has ended, whatever came meanwhile.
   await node.annotate(running, { "": null });
   await node.capturing(waiting);
   assertEquals(await capturingOf(node), ["beside", "waiting"]);

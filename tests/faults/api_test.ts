@@ -10,7 +10,7 @@ import { clear } from "./node.ts";
 import { playFault, type Scene } from "./scene.ts";
 
 const rig = shared(() => NodeRig.start());
-/** A connection is dead after seconds of silence instead of minutes. */
+/** A connection counts as broken after seconds of silence instead of minutes. */
 const HASTY = impatient({ watch: { answer: 3_000, idle: 4_000, tick: 500 } });
 
 /** A fault while three pods are watched; `play` gives the moment from which the time until all is right counts. */
@@ -60,7 +60,7 @@ async function answered(
 
 apiFault("api-restarted", async (scene, record) => {
   const { server } = scene.node;
-  // Ended in order it waits up to 60 s for whoever has a connection open.
+  // Ended in order it waits up to 60 s for clients that have a connection open.
   await server.stopServer("SIGKILL");
   await ended(scene, "server_error");
   record.happened("its process was killed, and the next watch had no answer");
@@ -237,7 +237,7 @@ apiFault(
   async (scene, record) => {
     const { node: { proxy, server } } = scene;
     const { metadata } = await server.call("GET", "/api/v1/pods?limit=1");
-    // Twice the time after which silence would be taken for a dead connection.
+    // Twice the time after which silence would be taken for a broken connection.
     const seconds = bounded(8, 250);
     const begun = performance.now();
     await scene.lasts(`${seconds} s of bookmarks`, () => {

@@ -22,7 +22,7 @@ const CHANGES_A_SECOND = 50;
 const GROWTH_MIB = 40;
 /** Deno's file operations have so many threads at most, which last as long as there is something to do every second. */
 const POOL_THREADS = 32;
-/** Until all is right at the end: what the API server last said may have been lost on a connection that is dead unnoticed. */
+/** Until all is right at the end: the last bytes of the API server may have been lost on a connection that broke unnoticed. */
 const RIGHT_WITHIN_MS = bounded(120_000, 240_000);
 
 /** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
@@ -56,7 +56,7 @@ interface World {
   readonly pods: TestPod[];
   /** What the annotation of each pod, by its name, is to be in the end; undefined: none. */
   readonly wanted: Map<string, string | undefined>;
-  /** Names of pods that are being made anew, or annotated, right now: only one at a time may do that. */
+  /** Names of pods that are being made again, or annotated, right now: only one at a time may do that. */
   readonly busy: Set<string>;
   /** Undefined while it is being killed and started again. */
   controller: Controller | undefined;

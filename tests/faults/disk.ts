@@ -101,7 +101,7 @@ export class Disk implements AsyncDisposable {
     }
   }
 
-  /** Every write waits until {@linkcode Disk.thaw}, or the end of the scope: whoever waits for the disk does not even end before. */
+  /** Every write waits until {@linkcode Disk.thaw}, or the end of the scope. A process that waits for the disk does not even end before. */
   async freeze(): Promise<AsyncDisposable> {
     await run(["fsfreeze", "--freeze", this.path]);
     return { [Symbol.asyncDispose]: async () => void await attempt(["fsfreeze", "--unfreeze", this.path]) };

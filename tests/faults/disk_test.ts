@@ -290,7 +290,7 @@ fault("capture-dir-replaced", async (record) => {
   await Deno.mkdir(node.captureDir);
   record.happened(`captureDir was inode ${ino} and is ${(await Deno.stat(node.captureDir)).ino}`);
   const start = performance.now();
-  // It cannot go on: what it holds is no longer there. It ends, to be started anew, and the kubelet does so.
+  // It cannot go on: what it holds is no longer there. It ends, to be started again, and the kubelet does so.
   const { code } = await first.exited;
   assertEquals(code, 1);
   assert(/captureDir was replaced/.test(first.log));

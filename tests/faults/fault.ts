@@ -72,7 +72,7 @@ export class FaultRecord {
     this.#row = row;
   }
 
-  /** Says how it was seen that the fault is there: a dead process, a figure of statfs, a proxy's counter. */
+  /** Records how it was seen that the fault is there: a dead process, a figure of statfs, a proxy's counter. */
   happened(proof: string): void {
     this.#proof = this.#proof === undefined ? proof : `${this.#proof}; ${proof}`;
   }

@@ -141,7 +141,7 @@ fault("completed-job", async (record) => {
 fault("static-pod", async (record) => {
   const node = await rig();
   await using _controller = await startController(node);
-  // The runtime knows it by the hash of its file, the API by the mirror object's own UID.
+  // The runtime has it by the hash of its file, the API by the mirror object's own UID.
   const hash = crypto.randomUUID().replaceAll("-", "");
   const mirror = { "kubernetes.io/config.mirror": hash, "kubernetes.io/config.hash": hash };
   const pod = await node.createPod("static-node-1", { annotations: { ...mirror, [KEY]: "5" } });
@@ -151,7 +151,7 @@ fault("static-pod", async (record) => {
   const start = performance.now();
   await inItsNetns(node, pod);
   await hears(node, pod);
-  // The kubelet makes the mirror object anew when somebody deletes it; the pod goes on all the while.
+  // The kubelet makes the mirror object again when somebody deletes it; the pod goes on all the while.
   await node.server.deletePod(pod.name);
   const again = { ...await node.createPod(pod.name, { annotations: { ...mirror, [KEY]: "5" } }), sandbox: pod.sandbox };
   await waitFor("the new object's UID", async () => (await node.manifest(again))?.uid === again.uid);

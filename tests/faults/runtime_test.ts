@@ -14,7 +14,7 @@ import { numbersOf, Traffic } from "./traffic.ts";
 const rig = shared(() => NodeRig.start());
 const WANTED = { annotations: { [KEY]: "5" } };
 
-/** Once the fault is over, a pod that is made anew is captured too; gives since when the fault is over. */
+/** Once the fault is over, a pod that is made again is captured too; gives since when the fault is over. */
 async function newPod({ node, others }: Scene, over: number): Promise<number> {
   const pod = await node.startPod("new", WANTED);
   others.push(pod);

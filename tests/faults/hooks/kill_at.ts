@@ -1,5 +1,5 @@
 /**
- * The controller, which kills itself (SIGKILL, nothing is tidied up) at one call of its life. KILL_AT is JSON:
+ * The controller, which kills itself (SIGKILL, nothing is tidied up) at one call of its run. KILL_AT is JSON:
  *
  *     { "call": "rename", "path": "capture\\.json", "nth": 1, "when": "before" | "half" | "after" }
  *
