@@ -57,7 +57,7 @@ export class PacketWriter {
     this.#order = new Reorder(reordering);
   }
 
-  /** How far out of order the packets have been so far. */
+  /** Measures of how far out of order the packets have been so far. */
   get disorder(): Readonly<Disorder> {
     return this.#order.disorder;
   }

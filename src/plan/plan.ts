@@ -10,9 +10,9 @@ import { type CaptureRequest, fingerprint, processFingerprint } from "../spec/re
 /** Verdict on whether a capture may run within the node's limits. */
 export type Admission =
   | { readonly kind: "granted" }
-  /** It must wait: `reason` is what it waits for. */
+  /** Queued: `reason` is what it waits for. */
   | { readonly kind: "queued"; readonly reason: string }
-  /** It can never fit. */
+  /** Impossible: no end of another capture lets it fit. */
   | { readonly kind: "impossible"; readonly reason: string };
 
 /** Facts on which the next step depends, all of them. */

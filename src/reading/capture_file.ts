@@ -90,7 +90,7 @@ export class CaptureFile implements ByteSource {
     return offset < PCAP_HEADER_BYTES ? offset : offset + this.#skipped;
   }
 
-  /** When its last packet was captured, in seconds since the epoch; undefined if it has none. */
+  /** Time of its last packet, in seconds since the epoch; undefined if it has none. */
   get newestSeconds(): number | undefined {
     if (!this.header || this.isEmpty) return undefined;
     const newest = newestPacket(this.#file, this.bytes);

@@ -55,7 +55,7 @@ interface Option<F extends Field> extends Reader<ValueOf<F>> {
   readonly type: "text" | "amount";
   /** The value where no annotation gives one; undefined: none. */
   readonly initial: CaptureOptions[F];
-  /** What a user reads where there is no such value. @default "none" */
+  /** Text that a user reads where there is no such value. @default "none" */
   readonly otherwise?: string;
   /** Returns the value as a user writes it. @default String */
   text?(value: ValueOf<F>): string;

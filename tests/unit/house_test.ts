@@ -173,3 +173,16 @@ Deno.test("no file of src/ is longer than can be read at once", () => {
     .filter(({ path, lines }) => lines > (STILL_LONGER[path] ?? MOST_LINES));
   assert.deepEqual(long, []);
 });
+
+/** Comments that begin neither with a verb nor with a noun, and words that are not the field's. */
+const NOT_OUR_COMMENT =
+  /\/\*\*[\s*]+(?:Has|It|What|Who|Whoever|How|Why|Where|When|Which)\b[^\n]*|\b(?:anew|whoever|in vain|ahead of need|not seen to)\b/g;
+/** Folders whose comments are still to be worded. Entries only go. */
+const STILL_TO_BE_WORDED = ["src/tcpdump/"];
+
+Deno.test("comments begin with a verb or a noun, and use the field's words", () => {
+  const found = sources
+    .filter(({ path }) => !GENERATED.includes(path) && !STILL_TO_BE_WORDED.some((folder) => path.startsWith(folder)))
+    .flatMap(({ path, text }) => [...text.matchAll(NOT_OUR_COMMENT)].map(([words]) => `${path}: ${words}`));
+  assert.deepEqual(found, []);
+});
