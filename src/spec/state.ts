@@ -6,11 +6,11 @@ export type CaptureState =
   | "pending"
   /** Wanted, but the pod has finished: it never gets a sandbox again, and its files are kept. */
   | "finished"
-  /** Wanted, but there is no room within the limits now. */
+  /** Queued: the request does not fit within the limits now. */
   | "waiting"
   /** Wanted, but the disk is at its free-space floor. */
   | "paused"
-  /** tcpdump failed and will be tried again after a back-off. */
+  /** tcpdump failed; the controller retries after a back-off. */
   | "failing"
   /** `hold` is set: stopped and flushed, files kept. */
   | "held"
