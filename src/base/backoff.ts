@@ -7,8 +7,8 @@ export interface BackoffSteps {
 }
 
 /**
- * Returns how many milliseconds to wait after so many failures in a row: between half and all of the step ("equal jitter"), so that
- * many that failed together do not come back together, and none waits for longer than `mostMs`.
+ * Returns how many milliseconds to wait after so many failures in a row: between half and all of the step ("equal
+ * jitter"). So work that failed together does not come back together, and none waits for longer than `mostMs`.
  *
  * @param failures counted from 1.
  * @param random for tests, and `() => 1` where nobody else fails at the same time.

@@ -3,9 +3,9 @@
 /**
  * Yields the body's chunks, until it ends.
  *
- * On Deno 2.9.6 the signal given to fetch has no effect on a body any more once the Response has been collected as
- * garbage, which may be as soon as nobody but the body's reader is left: a read that waits then waits for ever. So
- * the reader itself is cancelled.
+ * On Deno 2.9.6 the signal given to fetch has no effect on a body once the Response has been collected as garbage.
+ * That may be as soon as only the body's reader is left. A read that waits then waits for ever. So the reader itself
+ * is cancelled.
  * @throws what `signal` was aborted with, at once.
  * @throws {TypeError} when the connection fails or the body is cut.
  */

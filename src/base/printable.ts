@@ -1,6 +1,6 @@
 /**
- * Text that comes from the cluster made safe for a terminal: pod names, Event notes, annotations and error messages can be
- * written by others, and an escape sequence in them could move the cursor, hide a line or set the window's title.
+ * Text that comes from the cluster made safe for a terminal. Others can write pod names, Event notes, annotations and
+ * error messages. An escape sequence in them could move the cursor, hide a line or set the window's title.
  */
 
 // Controls; marks that change the direction of text or cannot be seen; line and paragraph separators; lone surrogates.

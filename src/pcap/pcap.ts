@@ -39,9 +39,9 @@ export interface PcapReaderOptions {
 /**
  * Reads packets one after the other, in constant memory.
  *
- * A file cut at its end (or still being written) yields all its whole records. Where a record is torn in the middle, as tcpdump
- * leaves it when the disk was full for a while, the next place is looked for where records follow each other again; what was
- * passed over is in `loss`.
+ * A file cut at its end (or still being written) yields all its whole records. tcpdump leaves a record torn in the
+ * middle when the disk was full for a while. The reader then finds the next place where records follow each other
+ * again; what it passed over is in `loss`.
  */
 export class PcapReader implements Packet {
   start = 0;

@@ -56,8 +56,9 @@ export function kubectlArgs(options: readonly Option[], given: Readonly<Record<s
 }
 
 /**
- * Rewrites words as kubectl's parser of flags reads them (pflag) for commander, in which `-n=shop` means "=shop", `--yes=true` is an error, and a
- * value may be taken for a flag of the program: `-n=shop` and `-n shop` become `--namespace=shop`, `-yA` becomes `--yes --all-namespaces`.
+ * Rewrites words as kubectl's parser of flags reads them (pflag) for commander. There `-n=shop` means "=shop",
+ * `--yes=true` is an error, and a value may be taken for a flag of the program. So `-n=shop` and `-n shop` become
+ * `--namespace=shop`, `-yA` becomes `--yes --all-namespaces`.
  *
  * @throws {UsageFailure} a flag that takes no value is given one.
  */

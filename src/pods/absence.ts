@@ -1,6 +1,6 @@
 /**
- * Proof that a pod which a list lacked has gone. A list is one answer of many parts (a selector, a cache, a proxy), and files that are
- * deleted never come back: so the pod is asked for by its name, until the API server has answered.
+ * Proof that a pod which a list lacked has gone. A list is one answer of many parts (a selector, a cache, a proxy),
+ * and files that are deleted never come back. So the pod is got by its name, until the API server has answered.
  */
 import { pause } from "../base/timeout.ts";
 import type { Log } from "../log.ts";

@@ -25,8 +25,8 @@ export interface WatchTiming {
   readonly answerOfOne: number;
   /**
    * Milliseconds without a byte after which the connection is broken: a working one brings a bookmark a minute
-   * (apiserver cacher.go), of which one may be left out when nothing has changed (measured: 60.2 s, and once 119.6 s,
-   * on a server where nothing happens).
+   * (apiserver cacher.go). One may be left out when nothing has changed (measured: 60.2 s, and once 119.6 s, on a
+   * server where nothing happens).
    */
   readonly idle: number;
   /** The same while the objects of a streaming list are still coming: nothing is waited for then. */

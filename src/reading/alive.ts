@@ -4,7 +4,7 @@ import { MARKER, placeOf } from "../store/layout.ts";
 import type { Manifest } from "../store/manifest.ts";
 
 /**
- * Returns whether a tcpdump of ours may be writing to a capture's folder, which lies two levels below captureDir: a
+ * Returns whether a tcpdump of ours may be writing to a capture's folder, which is two levels below captureDir: a
  * controller holds the directory, and no manifest records that the last run has ended.
  */
 export async function mayBeWritten(folder: string, manifest: Manifest | undefined): Promise<boolean> {

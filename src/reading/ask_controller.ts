@@ -7,8 +7,8 @@ import { atControlPath } from "../store/control_path.ts";
 const TIMEOUT_MS = 1000;
 
 /**
- * Returns once tcpdump has written what it had processed before the call, or it is known that nobody will see to that: there is no
- * controller, it has no such capture, or it does not answer in time.
+ * Returns once tcpdump has written what it had processed before the call, or it is clear that this will not happen:
+ * there is no controller, it has no such capture, or it does not answer in time.
  *
  * @param signal ends the waiting too.
  * @returns whether tcpdump has.

@@ -180,7 +180,7 @@ function timeOf({ seconds, nanos }: PcapReader): number {
 
 /**
  * Returns from when on packets are asked for, in seconds since the epoch. It is counted from the packet that was
- * captured last, by the clock that was then: today's may have been set meanwhile, and what was captured a moment ago
+ * captured last, by the clock of that time. Today's may have been set meanwhile, and what was captured a moment ago
  * would be hours old by it. Where the clock was set forward within that time, what came before has times that are as
  * much older.
  */

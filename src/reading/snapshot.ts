@@ -40,9 +40,10 @@ export interface Snapshot extends Disposable {
 }
 
 /**
- * Takes a snapshot of a capture: opens its files and sets those of the present ring aside by rename, under a lock that keeps the
- * controller from trimming them. Where they would not fit into the 2N files that a capture may have, or the disk takes nothing new, it
- * is done without the renaming: what tcpdump then overwrites before it has been read is noticed.
+ * Takes a snapshot of a capture: opens its files and sets those of the present ring aside by rename, under a lock
+ * that keeps the controller from trimming them. Where they would not fit into the 2N files that a capture may have,
+ * or the disk takes nothing new, it is done without the renaming. What tcpdump then overwrites before it has been
+ * read is noticed.
  *
  * @throws Deno.errors.NotFound if the folder goes away meanwhile.
  */

@@ -147,7 +147,7 @@ async function listOnce(
  * oldest.
  * @returns -1 if nothing shows it: then it is taken for the last.
  *
- * A file is finished once it is larger than -C says, so the one that is not is the newest; only between the last
+ * A file is finished once it is larger than -C says, so the one that is not is the newest. Only between the last
  * packet that it takes and the next one are all finished. Then a gap shows it, if the ring has not gone around since
  * its files were set aside, and last the modification times, which may mislead if the clock has been set back.
  */
@@ -181,8 +181,7 @@ export function runNumber(file: { readonly name: string }): number | undefined {
 
 /**
  * Returns the files that tcpdump may have been writing to when a run ended: the present ring's, and the last one set
- * aside, if that was done in this run, because tcpdump goes on with it until its next rotation. @param run undefined
- * if it is not known.
+ * aside in this run. tcpdump goes on with that one until its next rotation. @param run undefined if it is not known.
  */
 export function lastWritten(files: readonly RingFile[], run: number | undefined): RingFile[] {
   const aside = files.findLast((file) => file.earlier);
@@ -192,7 +191,7 @@ export function lastWritten(files: readonly RingFile[], run: number | undefined)
 /**
  * Sets the present ring's files aside as `run-<run>-<seq>.pcap`, in time order, after any that this run already has
  * there. Files that hold no packet are deleted instead when `dropEmpty` is set, lest they push out packets when the
- * ring is trimmed; never set it while tcpdump runs, because it would go on writing to the deleted file. Can be
+ * ring is trimmed. Never set it while tcpdump runs, because it would go on writing to the deleted file. Can be
  * interrupted anywhere and called again.
  *
  * @throws Deno.errors.TimedOut if another process has held them for too long.
@@ -257,8 +256,8 @@ function earlierName(run: number, seq: number): string {
 }
 
 /**
- * Deletes the oldest earlier files until the folder holds at most `files` in all; while a reader holds a snapshot, at most
- * twice as many, which is what admission has set aside for the capture.
+ * Deletes the oldest earlier files until the folder holds at most `files` in all. While a reader holds a snapshot, it
+ * is twice as many, which admission has reserved for the capture.
  *
  * @returns what is left, oldest first.
  */

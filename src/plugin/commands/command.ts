@@ -77,7 +77,7 @@ function warned({ terminal }: Context, installation: Installation): Installation
 
 /**
  * Returns the installation, for commands that only change annotations: those need no right on the controller's
- * namespace, so a user who may not look for the controllers gets the key as far as it can be found, a warning, and no
+ * namespace. A user who may not look for the controllers gets the key as far as it can be found, a warning, and no
  * installation.
  */
 export async function installationIfAllowed(

@@ -14,8 +14,8 @@ export interface Found {
 }
 
 /**
- * Counts the packets of each interface and compares with the statistics blocks, which the controller writes last: `kubectl exec` is known to
- * end with exit code 0 though the end is missing (kubernetes#60140), so nothing else shows it.
+ * Counts the packets of each interface and compares with the statistics blocks, which the controller writes last.
+ * `kubectl exec` can end with exit code 0 though the end is missing (kubernetes#60140), so nothing else shows it.
  */
 export async function checkWhole(path: string, signal: AbortSignal): Promise<Found> {
   using file = await Deno.open(path);
