@@ -158,9 +158,7 @@ export class Reorder {
       if (chunk.newest > key) break;
       behind -= chunk.bytes.length;
     }
-    while (2 * behind > this.#limit && this.#limit < this.#maxLimit) {
-      this.#limit = Math.min(2 * this.#limit, this.#maxLimit);
-    }
+    if (2 * behind > this.#limit) this.#limit = Math.min(2 * this.#limit, this.#maxLimit);
   }
 
   #step(nanos: number): void {
