@@ -94,7 +94,8 @@ async function mutate(strykerFolder: string, test: string, targets: readonly str
       JSON.stringify({
         testRunner: "command",
         commandRunner: {
-          command: `timeout -s KILL ${KILL_AFTER_S} tools/deno test --allow-all --no-check --quiet --fail-fast ${test}`,
+          command: `timeout -s KILL ${KILL_AFTER_S} tools/deno test --allow-all --no-check --quiet --fail-fast ` +
+            `--preload=tools/mutate_hits.ts ${test}`,
         },
         mutate: targets,
         timeoutMS: TIMEOUT_MS,
@@ -111,6 +112,7 @@ async function mutate(strykerFolder: string, test: string, targets: readonly str
     await new Deno.Command(Deno.execPath(), {
       args: ["run", "--allow-all", `--config=${join(strykerFolder, "deno.json")}`, program, "run", config],
       cwd: root,
+      env: { MUTATE_HITS: join(folder, "hits.json") },
       stdin: "null",
     }).spawn().status;
     const { files } = JSON.parse(await Deno.readTextFile(report)) as Report;
