@@ -78,7 +78,8 @@ export class PcapngReader implements Packet {
       const length = this.#blockLength();
       if (length === 0) {
         this.foreign = this.#sectionBase < 0;
-        if (this.foreign || !this.#resync()) return false;
+        if (this.foreign) return false;
+        this.#resync();
         continue;
       }
       const at = input.at;
@@ -104,8 +105,8 @@ export class PcapngReader implements Packet {
     return input.view.getUint32(input.at + length - 4, little) === length ? length : 0;
   }
 
-  /** Passes over damage, to the next place where a block of a known type begins and ends. @returns false if there is none. */
-  #resync(): boolean {
+  /** Passes over damage, to the next place where a block of a known type begins and ends, or to the end of the source. */
+  #resync(): void {
     const input = this.#in;
     let lost = 0;
     for (let skip = 1;; skip = 0) {
@@ -118,12 +119,12 @@ export class PcapngReader implements Packet {
         if (input.view.getUint32(at + length - 4, this.#littleEndian) !== length) continue;
         this.#lose(lost + at - input.at);
         input.at = at;
-        return true;
+        return;
       }
       if (!more) {
         this.#lose(lost + input.end - input.at);
         input.at = input.end;
-        return false;
+        return;
       }
       lost += to - input.at;
       input.at = to;
@@ -149,16 +150,14 @@ export class PcapngReader implements Packet {
         return this.#simplePacket(at, length);
       case BLOCK.section:
         this.#section(at, length);
-        return false;
+        break;
       case BLOCK.interface:
         this.#interfaceDescription(at, length);
-        return false;
+        break;
       case BLOCK.statistics:
         this.#statisticsBlock(at, length);
-        return false;
-      default:
-        return false;
     }
+    return false;
   }
 
   #packet(at: number, length: number, obsolete: boolean): boolean {

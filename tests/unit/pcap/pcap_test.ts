@@ -406,3 +406,13 @@ Deno.test("PcapReader counts long damage in a growing file once, whenever its en
   available = bytes.length;
   assertEquals([numbers(read(reader)), reader.loss], [[4, 5, 6, 7], lost(size)]);
 });
+
+Deno.test("PcapReader counts each damaged place by itself, however much is in its buffer already", () => {
+  const damage = (size: number) => new Uint8Array(size).fill(0xee);
+  const much = Array.from({ length: 20 }, (_, i) => record(packet(20 + i, 200_000)));
+  for (const size of [50, 1_300_000]) {
+    const bytes = concat(pcap([packet(1)]), damage(30), ...GOOD, damage(size), ...GOOD, ...much);
+    const { packets, loss } = readAll(bytes);
+    assertEquals([packets.length, loss], [1 + 4 + 4 + 20, lost(30 + size, 2)], String(size));
+  }
+});

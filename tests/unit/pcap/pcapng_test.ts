@@ -103,6 +103,39 @@ Deno.test("PcapngReader reads packets of both byte orders and any resolution, to
   ));
 });
 
+Deno.test("PcapngReader reads times finer than a nanosecond as exactly", () => {
+  const time = (byte: number, ticks: bigint) =>
+    readAll(
+      section(true),
+      description(true, 1, option(9, Uint8Array.of(byte), true)),
+      enhanced(true, 0, ticks, text("x")),
+    )
+      .packets[0]!.time;
+  // Half a year of picoseconds, and of 2^-40 s: more than a float64 can hold.
+  for (const nanos of [123_456_789n, 1n, 999_999_999n]) {
+    assertEquals(time(12, (16_000_000n * 1_000_000_000n + nanos) * 1000n + 999n), 16_000_000_000_000_000n + nanos);
+    const ticks = (16_000_000n << 40n) + (nanos << 40n) / 1_000_000_000n + 1n;
+    assertEquals(time(0x80 | 40, ticks), 16_000_000_000_000_000n + nanos);
+  }
+});
+
+Deno.test("PcapngReader finds a packet's interface by its number in its section", () => {
+  const packet = (id: number) => enhanced(true, id, 5n, Uint8Array.of(1));
+  const second = concat(HEAD, description(true, 1), packet(1), packet(0), packet(1), block(5, true, 1, 0, 0));
+  const { packets, reader } = readAll(HEAD, packet(0), second);
+  assertEquals(packets.map((packet) => packet.interface), [0, 2, 1, 2]);
+  const known = reader.interfaces.map(({ packets, statistics }) => [packets, statistics !== undefined]);
+  assertEquals(known, [[1, false], [1, false], [2, true]]);
+});
+
+Deno.test("PcapngReader reads nothing beyond a block that is too short for a packet, at the end of its buffer", () => {
+  // The first 64 bytes, which are read at once, end with it.
+  const front = concat(section(true), block(1, true, 1, 96, 0));
+  same(front.length, 52);
+  const { packets, reader } = readAll(front, block(6, true), one(2));
+  assertEquals([packets.map(({ data }) => data[0]), reader.loss], [[2], lost(12)]);
+});
+
 Deno.test("PcapngReader reads interfaces, comments and statistics, and numbers interfaces over sections", () => {
   for (const le of [true, false]) {
     const one = section(le, option(1, text("first"), le), option(1, text("second"), le), option(4, text("tool"), le));
@@ -152,11 +185,14 @@ Deno.test("PcapngReader reads simple and obsolete packet blocks, and passes over
     section(true),
     description(true, 1),
     obsolete,
-    block(3, true, data.length, padded),
+    block(3, true, 4, text("ghij")),
     block(0x0bad, true, 1, 2),
     block(4, true, 0),
   );
-  assertEquals(packets, [{ time: 9_000_001_000n, interface: 0, data }, { time: 9_000_001_000n, interface: 0, data }]);
+  assertEquals(packets, [
+    { time: 9_000_001_000n, interface: 0, data },
+    { time: 9_000_001_000n, interface: 0, data: text("ghij") },
+  ]);
   same(reader.loss.bytes, 0);
 });
 
@@ -262,7 +298,9 @@ Deno.test("PcapngReader takes blocks up to 2 MiB, and what has no such length fo
     assertEquals(after(one(1), bytes, one(2)), [[1, 2], lost(20)], String(length));
   }
   // A section of no byte order.
-  assertEquals(after(one(1), block(0x0a0d0d0a, true, 0x01020304, 1, 0, 0), one(2)), [[1, 2], lost(28)]);
+  for (const le of [true, false]) {
+    assertEquals(after(one(1), block(0x0a0d0d0a, le, 0x01020304, 1, 0, 0), one(2)), [[1, 2], lost(28)]);
+  }
   // Less than a block, at the end.
   for (const tail of [1, 11]) assertEquals(after(one(1), new Uint8Array(tail)), [[1], lost(tail)]);
 });
@@ -389,6 +427,8 @@ Deno.test("PcapngReader reads what is said of an interface, and passes over what
       assertEquals(read(...options).time, 1_000_000_000_000n + time);
     }
     assertEquals(read(option(14, eight(-2n, le), le)).time, 3_000_007_000n);
+    // Another option of eight bytes, the interface's speed, is no offset.
+    assertEquals(read(option(8, eight(100n, le), le)), { said: plain, time: 5_000_007_000n });
   }
   assertEquals(readAll(section(true), block(1, true, 1)).reader.loss, lost(16));
 });
@@ -476,4 +516,29 @@ Deno.test("PcapngReader finds the next block after any damage, in no more memory
   assertEquals(after(damage, one(1), damage, one(2)), [[1, 2], lost(60, 2)]);
   const big = readAll(section(false), description(false, 1), damage, enhanced(false, 0, 1n, Uint8Array.of(9)));
   assertEquals([big.packets.length, big.reader.loss], [1, lost(30)]);
+});
+
+Deno.test("PcapngReader takes no block behind damage that is longer than a block can be", () => {
+  const damage = new Uint8Array(30).fill(0xee);
+  const names = (length: number) => block(4, true, new Uint8Array(length - 12));
+  assertEquals(after(one(1), damage, names(LONGEST), one(2)), [[1, 2], lost(30)]);
+  assertEquals(after(one(1), damage, names(LONGEST + 4), one(2)), [[1, 2], lost(30 + LONGEST + 4)]);
+});
+
+Deno.test("PcapngReader counts each damaged place by itself, however much is in its buffer already", () => {
+  const damage = (size: number) => new Uint8Array(size).fill(0xee);
+  const much = Array.from({ length: 3 }, () => block(4, true, new Uint8Array(LONGEST - 12)));
+  assertEquals(after(damage(30), one(1), damage(50), one(2), ...much, one(3)), [[1, 2, 3], lost(80, 2)]);
+  const long = LONGEST + 5;
+  assertEquals(after(damage(30), one(1), damage(long), one(2), ...much), [[1, 2], lost(30 + long, 2)]);
+});
+
+Deno.test("PcapngReader takes no block for whole that the file ends within, whatever its buffer held before", () => {
+  // Damage that is made of the length with which such a block would end.
+  const length = 1024 * 1024;
+  const damage = concat(Uint8Array.of(0xee), new Uint8Array(new Uint32Array(786_432).fill(length).buffer));
+  for (let shift = 0; shift < 4; shift++) {
+    const begun = concat(new Uint8Array(shift).fill(0xee), word(6, true), word(length, true), damage.subarray(0, 100));
+    assertEquals(after(one(1), damage, begun), [[1], lost(damage.length + begun.length)], String(shift));
+  }
 });
