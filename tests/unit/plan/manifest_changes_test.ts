@@ -227,6 +227,17 @@ Deno.test("endedByKill() ends a run without an end at the last write, with what 
   }));
 });
 
+Deno.test("withClockStep() enters a step in the last run, and keeps the newest twenty", () => {
+  fc.assert(fc.property(manifest, fc.array(fc.integer(), { maxLength: 30 }), (before, seconds) => {
+    const steps = seconds.map((each, i) => ({ at: new Date(i * 1000).toISOString(), seconds: each }));
+    const after = steps.reduce(changes.withClockStep, before);
+    assertEquals(after.runs.at(-1)!.clockSteps ?? [], steps.slice(-20));
+    assertEquals(after.runs.slice(0, -1), before.runs.slice(0, -1));
+  }));
+  const none = changes.withClockStep({ ...fc.sample(manifest, 1)[0]!, runs: [] }, { at: "t", seconds: 1 });
+  assertEquals(none.runs, []);
+});
+
 Deno.test("rearmed() counts from zero where a request was completed, and changes nothing where none was", () => {
   fc.assert(fc.property(manifest, request, (manifest, done) => {
     assertSame(changes.rearmed(manifest), manifest);
