@@ -5,16 +5,17 @@
 import { join } from "node:path";
 import { binaries } from "../support/binaries.ts";
 import { cacheDir } from "../support/cache.ts";
-import { type ClusterConfig, clusterConfig, NODE_NAMES } from "./config.ts";
-import { apiReady, CONTROL_PLANE, startControlPlane } from "./control_plane.ts";
+import { CNI_PLUGINS } from "../support/containerd.ts";
 import { alive, daemonsOf, endAll, logTail, recorded } from "../support/daemon.ts";
 import { testImages } from "../support/images.ts";
-import { bridges, takeIndex, unwire, wire } from "./network.ts";
-import { COMPONENTS, daemonName, importImage, startContainerd, startKubelet, startNode, startProxy } from "./node.ts";
-import { identity, makePki } from "./pki.ts";
 import { attempt } from "../support/run.ts";
 import { say } from "../support/say.ts";
 import { Hopeless, waitFor } from "../support/wait.ts";
+import { type ClusterConfig, clusterConfig, NODE_NAMES } from "./config.ts";
+import { apiReady, CONTROL_PLANE, openApi, startControlPlane } from "./control_plane.ts";
+import { bridges, takeIndex, unwire, wire } from "./network.ts";
+import { COMPONENTS, daemonName, importImage, startContainerd, startKubelet, startNode, startProxy } from "./node.ts";
+import { identity, makePki } from "./pki.ts";
 
 /** Brings the cluster in `dir` up; returns at once when it is up and well. `index`: which addresses to take, any free by default. */
 export async function up(dir: string, index?: number): Promise<ClusterConfig> {
@@ -113,14 +114,8 @@ async function waitUntilUsable(cluster: ClusterConfig): Promise<void> {
 
 /** Why a pod could not run now: a node that is not Ready or still tainted as such, or no service account yet. */
 async function unusable(cluster: ClusterConfig): Promise<string | undefined> {
-  const admin = identity(cluster, "admin");
-  using client = Deno.createHttpClient({
-    caCerts: [await Deno.readTextFile(join(cluster.pki, "ca.crt"))],
-    cert: await Deno.readTextFile(admin.cert),
-    key: await Deno.readTextFile(admin.key),
-  });
-  const get = (path: string) => fetch(cluster.server + path, { client, signal: AbortSignal.timeout(5000) });
-  const nodes = await (await get("/api/v1/nodes")).json() as {
+  using api = await openApi(cluster);
+  const nodes = await (await api.get("/api/v1/nodes")).json() as {
     items: {
       metadata: { name: string };
       spec: { taints?: { key: string }[] };
@@ -135,7 +130,7 @@ async function unusable(cluster: ClusterConfig): Promise<string | undefined> {
     const taint = node?.spec.taints?.[0];
     if (taint) return `node ${name} has the taint ${taint.key}`;
   }
-  const account = await get("/api/v1/namespaces/default/serviceaccounts/default");
+  const account = await api.get("/api/v1/namespaces/default/serviceaccounts/default");
   await account.body?.cancel();
   return account.status === 200 ? undefined : "the default service account is not there yet";
 }
@@ -157,8 +152,8 @@ async function checkTools(): Promise<void> {
   ];
   const missing: string[] = [];
   for (const tool of needed) if ((await attempt(["which", tool])).code !== 0) missing.push(tool);
-  if (!await Deno.stat("/usr/lib/cni/bridge").then(() => true, () => false)) {
-    missing.push("the CNI plugins in /usr/lib/cni");
+  if (!await exists(join(CNI_PLUGINS, "bridge"))) {
+    missing.push(`the CNI plugins in ${CNI_PLUGINS}`);
   }
   if (missing.length > 0) throw new Error(`Missing: ${missing.join(", ")}. tools/install installs what is needed`);
 }

@@ -3,8 +3,7 @@ import { join, resolve } from "node:path";
 
 export const NODE_NAMES = ["worker1", "worker2"] as const;
 
-/** Service addresses exist only inside each node's own nftables, so all clusters can use the same. */
-export const SERVICE_CIDR = "10.96.0.0/16";
+/** The API server's address of the service network. */
 export const SERVICE_API = "10.96.0.1";
 export const POD_CIDR = "10.244.0.0/16";
 

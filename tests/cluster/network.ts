@@ -1,6 +1,6 @@
 /** The cluster's wires: a bridge on the host, a network namespace and a cable for each worker. */
-import { bridgeName, type ClusterConfig, clusterConfig, MAX_INDEX, type NodeConfig } from "./config.ts";
 import { attempt, CommandError, run } from "../support/run.ts";
+import { bridgeName, type ClusterConfig, clusterConfig, MAX_INDEX, type NodeConfig } from "./config.ts";
 
 const UNNAMED = "pcnew";
 

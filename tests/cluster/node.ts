@@ -1,13 +1,12 @@
 /** A worker: its namespaces, and in them its own containerd, kube-proxy and kubelet. */
 import { join } from "node:path";
 import type { Binaries } from "../support/binaries.ts";
-import { type ClusterConfig, type NodeConfig, POD_CIDR } from "./config.ts";
-import { alive, type Daemon, logTail, recorded, startDaemon } from "../support/daemon.ts";
-import { identity } from "./pki.ts";
+import { configureContainerd, importing } from "../support/containerd.ts";
+import { alive, childOf, type Daemon, endingWithStarter, recorded, startDaemon, until } from "../support/daemon.ts";
 import { attempt, run, type RunOptions, type RunResult } from "../support/run.ts";
-import { Hopeless, waitFor } from "../support/wait.ts";
-
-const CNI_PLUGINS = "/usr/lib/cni"; // where Debian's containernetworking-plugins puts them
+import { waitFor } from "../support/wait.ts";
+import { type ClusterConfig, type NodeConfig, POD_CIDR } from "./config.ts";
+import { authorityOf, identity } from "./pki.ts";
 
 export type Component = "node" | "containerd" | "proxy" | "kubelet";
 export const COMPONENTS: readonly Component[] = ["node", "containerd", "proxy", "kubelet"];
@@ -27,36 +26,30 @@ export async function startNode(cluster: ClusterConfig, node: NodeConfig): Promi
     ...["--pid", "--fork", "--kill-child", "--mount", "--uts"], // killing this one process ends all that is in the node
     ...["sh", join(import.meta.dirname!, "node.sh"), node.dir, node.name],
   ]);
-  await until(cluster, node, "node", holder, () => Deno.stat(join(node.dir, "ready")).then(() => true));
+  await untilUp(cluster, holder, () => Deno.stat(join(node.dir, "ready")).then(() => true));
 }
 
 /** Starts containerd and waits until it answers. */
 export async function startContainerd(cluster: ClusterConfig, node: NodeConfig, binaries: Binaries): Promise<void> {
   const folder = binaries.containerd;
-  const config = join(node.dir, "containerd.toml");
   const cni = join(node.dir, "cni");
   await Deno.mkdir(cni, { recursive: true });
-  await Deno.writeTextFile(join(cni, "10-bridge.conflist"), JSON.stringify(bridgeNetwork(node)));
-  await Deno.writeTextFile(
-    config,
-    `version = 3
-root = "${join(node.dir, "containerd")}"
-state = "/run/containerd"
-[plugins."io.containerd.cri.v1.images".pinned_images]
-sandbox = "localhost/pause:1"
-[plugins."io.containerd.cri.v1.runtime"]
-restrict_oom_score_adj = true # the machine may lack CAP_SYS_RESOURCE
-[plugins."io.containerd.cri.v1.runtime".cni]
-bin_dirs = ["${CNI_PLUGINS}"]
-conf_dir = "${cni}"
-`,
-  );
+  const config = await configureContainerd({
+    root: join(node.dir, "containerd"),
+    state: "/run/containerd",
+    dir: node.dir,
+    cni,
+    network: {
+      subnet: node.podCidr,
+      dataDir: join(node.dir, "ipam"),
+      ipMasq: true,
+      plugins: [{ type: "portmap", capabilities: { portMappings: true } }],
+    },
+  });
   const env = { PATH: `${folder}:${binaries.runc}:${Deno.env.get("PATH")}` }; // it looks for its shim and for runc there
   const daemon = await startInside(cluster, node, "containerd", [join(folder, "containerd"), "--config", config], env);
-  await until(
+  await untilUp(
     cluster,
-    node,
-    "containerd",
     daemon,
     async () => (await nodeExec(cluster, node.name, [join(folder, "ctr"), "version"], { timeoutMs: 5000 })).code === 0,
   );
@@ -92,7 +85,7 @@ export async function startProxy(cluster: ClusterConfig, node: NodeConfig, binar
 export async function killComponent(cluster: ClusterConfig, node: NodeConfig, component: Component): Promise<void> {
   const daemon = await recorded(cluster.dir, daemonName(node, component));
   if (!daemon || !alive(daemon)) return;
-  Deno.kill(await childOf(daemon), "SIGKILL"); // the recorded one is nsenter, which follows
+  Deno.kill(await childOf(daemon.pid), "SIGKILL"); // the recorded one is nsenter, which follows
   await waitFor(`the end of ${daemon.name}`, () => !alive(daemon), { timeoutMs: 10_000, everyMs: 20 });
 }
 
@@ -103,7 +96,7 @@ export async function nodeExec(
   argv: readonly string[],
   options: RunOptions = {},
 ): Promise<RunResult> {
-  return await attempt([...await enter(cluster, node), "setpriv", "--pdeathsig", "KILL", "--", ...argv], options);
+  return await attempt([...await enter(cluster, node), ...endingWithStarter(argv)], options);
 }
 
 /** Imports a docker-archive tar into a node's containerd, where the kubelet sees it. */
@@ -113,8 +106,7 @@ export async function importImage(
   folder: string,
   tar: string,
 ): Promise<void> {
-  const argv = [join(folder, "ctr"), "--namespace=k8s.io", "images", "import", tar];
-  await run([...await enter(cluster, node.name), ...argv], { timeoutMs: 300_000 });
+  await run([...await enter(cluster, node.name), ...importing(tar, folder)], { timeoutMs: 300_000 });
 }
 
 /** The words before a command that make it run in the node. */
@@ -123,7 +115,7 @@ export async function enter(cluster: ClusterConfig, node: string): Promise<strin
   if (!config) throw new Error(`No node ${node}: there are ${cluster.nodes.map((n) => n.name).join(" and ")}`);
   const holder = await recorded(cluster.dir, daemonName(config, "node"));
   if (!holder || !alive(holder)) throw new Error(`Node ${node} of the cluster in ${cluster.dir} is not up`);
-  return ["nsenter", `--target=${await childOf(holder)}`, "--pid", "--mount", "--net", "--uts", "--"];
+  return ["nsenter", `--target=${await childOf(holder.pid)}`, "--pid", "--mount", "--net", "--uts", "--"];
 }
 
 async function startInside(
@@ -131,57 +123,19 @@ async function startInside(
   node: NodeConfig,
   component: Component,
   argv: string[],
-  env?: Record<string, string>,
+  env: Record<string, string> = {},
 ): Promise<Daemon> {
   return await startDaemon(
     cluster.dir,
     daemonName(node, component),
     [...await enter(cluster, node.name), ...argv],
-    env,
+    { env },
   );
 }
 
-async function until(
-  cluster: ClusterConfig,
-  node: NodeConfig,
-  component: Component,
-  daemon: Daemon,
-  look: () => Promise<boolean>,
-): Promise<void> {
-  const name = daemonName(node, component);
-  try {
-    await waitFor(name, () => {
-      if (!alive(daemon)) throw new Hopeless(`${name} ended`);
-      return look();
-    }, { timeoutMs: 30_000, everyMs: 50 });
-  } catch (error) {
-    throw new Error(`${(error as Error).message}${await logTail(cluster.dir, name)}`);
-  }
-}
-
-/** The process that `unshare --fork` or `nsenter --pid` has started: its only child. */
-async function childOf(daemon: Daemon): Promise<number> {
-  return await waitFor(`the child of ${daemon.name}`, async () => {
-    const children = await Deno.readTextFile(`/proc/${daemon.pid}/task/${daemon.pid}/children`);
-    return Number(children.trim().split(" ")[0]) || undefined;
-  }, { timeoutMs: 5000, everyMs: 10 });
-}
-
-function bridgeNetwork(node: NodeConfig): unknown {
-  const ipam = {
-    type: "host-local",
-    dataDir: join(node.dir, "ipam"),
-    subnet: node.podCidr,
-    routes: [{ dst: "0.0.0.0/0" }],
-  };
-  return {
-    cniVersion: "0.4.0",
-    name: "bridge",
-    plugins: [
-      { type: "bridge", bridge: "cni0", isGateway: true, ipMasq: true, hairpinMode: true, ipam },
-      { type: "portmap", capabilities: { portMappings: true } },
-    ],
-  };
+/** Waits until one of a node's processes does what it is for. */
+async function untilUp(cluster: ClusterConfig, daemon: Daemon, look: () => Promise<boolean>): Promise<void> {
+  await until(daemon.name, cluster.dir, [daemon], look, { timeoutMs: 30_000, everyMs: 50 });
 }
 
 function kubeletConfig(cluster: ClusterConfig, node: NodeConfig): unknown {
@@ -200,7 +154,7 @@ function kubeletConfig(cluster: ClusterConfig, node: NodeConfig): unknown {
     authentication: {
       anonymous: { enabled: false },
       webhook: { enabled: true },
-      x509: { clientCAFile: join(cluster.pki, "ca.crt") },
+      x509: { clientCAFile: authorityOf(cluster) },
     },
     authorization: { mode: "Webhook" },
     tlsCertFile: serving.cert,

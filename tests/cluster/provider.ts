@@ -1,9 +1,9 @@
 /** One face for both kinds of cluster: kind where Docker runs, the local cluster elsewhere. */
 import { join } from "node:path";
+import { say } from "../support/say.ts";
 import { down, loadImage, openCluster, up } from "./cluster.ts";
 import { dockerRuns, kindDown, kindLoad, kindUp } from "./kind.ts";
 import { enter } from "./node.ts";
-import { say } from "../support/say.ts";
 
 export interface Provider {
   /** Brings the cluster of a folder up, its kubeconfig at `<dir>/kubeconfig`. */

@@ -5,14 +5,15 @@
  *
  *     await using server = await ApiServer.start();
  *
- * A run that was killed leaves processes and a folder behind; the next start ends and deletes them.
+ * The kernel ends its processes when a run is killed; the next start deletes the folder.
  */
 import { join } from "node:path";
 import { ApiClient } from "../../src/pods/api.ts";
 import { kubeBinary } from "../support/binaries.ts";
-import { alive, type Daemon, daemonsOf, endAll, logTail, startDaemon } from "../support/daemon.ts";
-import { Hopeless, waitFor } from "../support/wait.ts";
-import { Authority } from "./authority.ts";
+import { type Etcd, startApiServer, startEtcd } from "../support/api_server.ts";
+import { Authority, type Leaf, type User, writeKubeconfig } from "../support/certificates.ts";
+import { alive, type Daemon, daemonsOf, endAll } from "../support/daemon.ts";
+import { waitFor } from "../support/wait.ts";
 
 const PREFIX = "packet-capture-api-";
 
@@ -26,12 +27,6 @@ export interface PodObject {
   };
 }
 
-/** How a kubeconfig's user proves itself: PEM files, a token, or a file with one. */
-export type User =
-  | { readonly cert: string; readonly key: string }
-  | { readonly token: string }
-  | { readonly tokenFile: string };
-
 export interface ApiServerOptions {
   /** More arguments for kube-apiserver, such as `--feature-gates=WatchList=false`. */
   readonly args?: readonly string[];
@@ -41,8 +36,8 @@ export class ApiServer implements AsyncDisposable {
   readonly #kube: string;
   readonly #lock: Deno.FsFile;
   readonly #args: readonly string[];
-  #etcdUrl = "";
-  #etcd: Daemon | undefined;
+  #etcd: Etcd | undefined;
+  #serving: Leaf | undefined;
   #server: Daemon | undefined;
   #admin: ApiClient | undefined;
 
@@ -90,63 +85,34 @@ export class ApiServer implements AsyncDisposable {
     const names = ["DNS:localhost", "DNS:kubernetes.default.svc", "IP:127.0.0.1"];
     const [admin] = await Promise.all([
       this.authority.issue("admin", "/O=system:masters/CN=admin"),
-      this.authority.issue("apiserver", "/CN=kube-apiserver", names),
-      this.#startEtcd(),
+      this.authority.issue("apiserver", "/CN=kube-apiserver", names).then((leaf) => this.#serving = leaf),
+      startEtcd(this.dir, { kube: this.#kube, port: freePort(), peerPort: freePort(), endsWithStarter: true })
+        .then((etcd) => this.#etcd = etcd),
     ]);
     this.#admin = await ApiClient.load({ kubeconfig: await this.kubeconfig("admin", admin) });
     await this.startServer();
   }
 
-  async #startEtcd(): Promise<void> {
-    const peers = `http://127.0.0.1:${freePort()}`;
-    this.#etcdUrl = `http://127.0.0.1:${freePort()}`;
-    this.#etcd = await startDaemon(this.dir, "etcd", [
-      this.#kube,
-      "etcd",
-      `--data-dir=${join(this.dir, "etcd")}`,
-      `--listen-client-urls=${this.#etcdUrl}`,
-      `--advertise-client-urls=${this.#etcdUrl}`,
-      `--listen-peer-urls=${peers}`,
-      `--initial-advertise-peer-urls=${peers}`,
-      `--initial-cluster=default=${peers}`,
-      "--watch-progress-notify-interval=5s", // as kubeadm sets it: without, a quiet server sends few bookmarks
-      "--unsafe-no-fsync", // what it holds is thrown away
-    ]);
-  }
-
   /** Starts the API server, again if it was stopped: same port, same content. */
   async startServer(): Promise<void> {
-    const file = (name: string) => join(this.dir, name);
-    this.#server = await startDaemon(this.dir, "apiserver", [
-      this.#kube,
-      "kube-apiserver",
-      `--etcd-servers=${this.#etcdUrl}`,
-      "--bind-address=127.0.0.1",
-      `--secure-port=${this.port}`,
-      "--endpoint-reconciler-type=none",
-      `--tls-cert-file=${file("apiserver.crt")}`,
-      `--tls-private-key-file=${file("apiserver.key")}`,
-      `--client-ca-file=${this.authority.cert}`,
-      `--service-account-key-file=${file("apiserver.crt")}`,
-      `--service-account-signing-key-file=${file("apiserver.key")}`,
-      "--service-account-issuer=https://kubernetes.default.svc",
-      "--service-cluster-ip-range=10.96.0.0/16",
-      "--authorization-mode=RBAC",
-      // It wants a service account in each namespace, which a controller would make.
-      "--disable-admission-plugins=ServiceAccount",
-      "--allow-privileged=true",
-      "--shutdown-delay-duration=0s",
-      ...this.#args,
-    ]);
-    try {
-      await waitFor("the API server", async () => {
-        if (!alive(this.#etcd!) || !alive(this.#server!)) throw new Hopeless("etcd or the API server ended");
-        return (await this.admin.fetch("/readyz", { timeoutMs: 2000 })).ok;
-      }, { everyMs: 50 });
-    } catch (error) {
-      const tails = [await logTail(this.dir, "etcd"), await logTail(this.dir, "apiserver")];
-      throw new Error(`${(error as Error).message}${tails.join("")}`);
-    }
+    this.#server = await startApiServer(this.dir, {
+      kube: this.#kube,
+      etcd: this.#etcd!,
+      ip: "127.0.0.1",
+      port: this.port,
+      serving: this.#serving!,
+      authority: this.authority.cert,
+      args: [
+        "--endpoint-reconciler-type=none",
+        "--authorization-mode=RBAC",
+        // It wants a service account in each namespace, which a controller would make.
+        "--disable-admission-plugins=ServiceAccount",
+        "--shutdown-delay-duration=0s",
+        ...this.#args,
+      ],
+      isReady: async () => (await this.admin.fetch("/readyz", { timeoutMs: 2000 })).ok,
+      endsWithStarter: true,
+    });
   }
 
   /** Ends the API server, in order with SIGTERM; etcd stays. */
@@ -232,16 +198,7 @@ export class ApiServer implements AsyncDisposable {
   /** Writes a kubeconfig and gives its path. @param server another address, such as a proxy's, of the same authority. */
   async kubeconfig(name: string, user: User, server = this.url): Promise<string> {
     const path = join(this.dir, `${name}.kubeconfig`);
-    const fields = "cert" in user ? { "client-certificate": user.cert, "client-key": user.key } : user;
-    const config = {
-      apiVersion: "v1",
-      kind: "Config",
-      clusters: [{ name: "rig", cluster: { server, "certificate-authority": this.authority.cert } }],
-      users: [{ name, user: fields }],
-      contexts: [{ name: "rig", context: { cluster: "rig", user: name } }],
-      "current-context": "rig",
-    };
-    await Deno.writeTextFile(path, JSON.stringify(config, null, 2), { mode: 0o600 }); // JSON is YAML
+    await writeKubeconfig(path, { cluster: "rig", server, authority: this.authority.cert, name, user });
     return path;
   }
 

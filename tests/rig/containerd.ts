@@ -10,6 +10,8 @@
  *     new Sandboxes({ socket: rig.socket, netnsDir: rig.netnsDir, … });
  */
 import { basename, join } from "@std/path";
+import { CNI_PLUGINS, configureContainerd, importing, writeBridgeNetwork } from "../support/containerd.ts";
+import { childOf, endingWithStarter, startOf } from "../support/daemon.ts";
 import { testImages } from "../support/images.ts";
 import { attempt, run } from "../support/run.ts";
 import { waitFor } from "../support/wait.ts";
@@ -19,9 +21,6 @@ import { Kubelet } from "./kubelet.ts";
 const PREFIX = "packet-capture-rig-";
 const SOCKET = "run/containerd/containerd.sock";
 const NETNS_DIR = "run/netns";
-
-/** Where Debian's containernetworking-plugins puts them. */
-const CNI_PLUGINS = "/usr/lib/cni";
 
 export interface RigOptions {
   /** @default "2" */
@@ -61,10 +60,12 @@ export class ContainerdRig implements AsyncDisposable {
     await Deno.mkdir(join(dir, "run"));
     await run(["mount", "-t", "tmpfs", "tmpfs", join(dir, "run")]);
     await run(["mount", "--make-shared", join(dir, "run")]);
-    const holder = new Deno.Command("setpriv", {
-      // The kernel kills it when the thread that runs this test ends, however that happens.
-      args: ["--pdeathsig", "KILL", "--", "unshare", "--mount", "--net", "--propagation", "unchanged"]
-        .concat(["--", "sh", join(import.meta.dirname!, "containerd.sh"), dir]),
+    const [program, ...args] = endingWithStarter([
+      ...["unshare", "--mount", "--net", "--propagation", "unchanged", "--"],
+      ...["sh", join(import.meta.dirname!, "containerd.sh"), dir],
+    ]);
+    const holder = new Deno.Command(program!, {
+      args,
       stdin: "null",
       stdout: "piped",
       stderr: "inherit",
@@ -74,7 +75,7 @@ export class ContainerdRig implements AsyncDisposable {
       await ready(holder);
       await rig.startRuntime();
       await Promise.all(
-        images.map((tar) => rig.#inside([join(binaries, "ctr"), "-n", "k8s.io", "images", "import", tar])),
+        images.map((tar) => rig.#inside(importing(tar, binaries))),
       );
     } catch (error) {
       await rig[Symbol.asyncDispose]();
@@ -162,39 +163,30 @@ export class ContainerdRig implements AsyncDisposable {
 }
 
 async function writeConfig(dir: string, version: ContainerdVersion): Promise<void> {
-  const common = `root = "/run/containerd/root"\nstate = "/run/containerd/state"\n`;
+  const root = "/run/containerd/root", state = "/run/containerd/state";
   const cni = join(dir, "cni");
+  const network = { subnet: "10.244.9.0/24" };
+  // Nobody asks for statistics; with hundreds of sandboxes they take both cores for a second.
+  const [current, old] = [`stats_collect_period = "1h"`, "stats_collect_period = 3600"];
   await Deno.mkdir(cni);
+  if (version === "2") {
+    await configureContainerd({ root, state, dir, cni, network, runtime: [current] });
+    return;
+  }
+  await writeBridgeNetwork(cni, network);
   await Deno.writeTextFile(
     join(dir, "containerd.toml"),
-    version === "2"
-      ? `version = 3
-${common}
-[plugins."io.containerd.cri.v1.images".pinned_images]
-sandbox = "localhost/pause:1"
-[plugins."io.containerd.cri.v1.runtime"]
-restrict_oom_score_adj = true # the machine may lack CAP_SYS_RESOURCE
-stats_collect_period = "1h" # nobody asks for them; with hundreds of sandboxes they take both cores for a second
-[plugins."io.containerd.cri.v1.runtime".cni]
-bin_dirs = ["${CNI_PLUGINS}"]
-conf_dir = "${cni}"
-`
-      : `version = 2
-${common}
+    `version = 2
+root = "${root}"
+state = "${state}"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "localhost/pause:1"
 restrict_oom_score_adj = true # the machine may lack CAP_SYS_RESOURCE
-stats_collect_period = 3600 # nobody asks for them; with hundreds of sandboxes they take both cores for a second
+${old}
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "${CNI_PLUGINS}"
 conf_dir = "${cni}"
 `,
-  );
-  const ipam = { type: "host-local", subnet: "10.244.9.0/24", routes: [{ dst: "0.0.0.0/0" }] };
-  const bridge = { type: "bridge", bridge: "cni0", isGateway: true, hairpinMode: true, ipam };
-  await Deno.writeTextFile(
-    join(cni, "10-bridge.conflist"),
-    JSON.stringify({ cniVersion: "0.4.0", name: "bridge", plugins: [bridge] }),
   );
 }
 
@@ -208,14 +200,6 @@ async function ready(holder: Deno.ChildProcess): Promise<void> {
   }
   clearTimeout(deadline);
   throw new Error("Cannot make the rig's namespaces (its words are above; it needs root)");
-}
-
-/** The process that `unshare --fork` or `nsenter --pid` has started: its only child. */
-async function childOf(pid: number): Promise<number> {
-  return await waitFor(`the child of process ${pid}`, async () => {
-    const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`);
-    return Number(children.trim().split(" ")[0]) || undefined;
-  }, { timeoutMs: 5_000, everyMs: 5 });
 }
 
 /** Removes what is left of a rig whose processes have ended: its mounts, cgroups and folder. */
@@ -242,16 +226,5 @@ async function removeStale(): Promise<void> {
     const [pid, start] = (await Deno.readTextFile(join(tmp, name, "owner")).catch(() => "")).split(" ");
     if (!pid || startOf(Number(pid)) === start) continue;
     await remove(join(tmp, name)).catch(() => {}); // two runs may do so at once
-  }
-}
-
-/** Start time of a process that exists, in clock ticks since boot: tells it from a later one with the same id. */
-function startOf(pid: number): string | undefined {
-  try {
-    // The name, in brackets, may hold blanks and brackets of its own: count fields from the last one.
-    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
-  } catch {
-    return undefined;
   }
 }

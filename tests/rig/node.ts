@@ -8,6 +8,7 @@
  *     await node.capturing(pod);
  */
 import { basename, join } from "@std/path";
+import { endingWithStarter } from "../support/daemon.ts";
 import { run } from "../support/run.ts";
 import { Hopeless, waitFor } from "../support/wait.ts";
 import { Runtime } from "../../src/sandboxes/runtime.ts";
@@ -104,9 +105,7 @@ export class NodeRig implements AsyncDisposable {
     const port = freePort();
     const [program, ...args] = this.runtime.enter([
       // It must not outlive the test, however that ends.
-      ...["setpriv", "--pdeathsig", "KILL", "--"],
-      ...wrap,
-      ...argv,
+      ...endingWithStarter([...wrap, ...argv]),
     ]);
     const child = new Deno.Command(program!, {
       args,

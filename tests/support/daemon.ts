@@ -6,7 +6,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { waitFor } from "./wait.ts";
+import { Hopeless, waitFor, type WaitOptions } from "./wait.ts";
 
 const MARK = "PACKET_CAPTURE_CLUSTER_PROCESS";
 
@@ -17,18 +17,26 @@ export interface Daemon {
   readonly start: string;
 }
 
+export interface DaemonOptions {
+  /** Besides these it sees PATH, HOME and its mark. */
+  readonly env?: Record<string, string>;
+  /** Whether the kernel kills it when the thread that starts it ends, however that happens. @default false */
+  readonly endsWithStarter?: boolean;
+}
+
 /** Starts `argv` in a session of its own, its output appended to `<dir>/log/<name>.log`, and records it in `<dir>/pids`. */
 export async function startDaemon(
   dir: string,
   name: string,
   argv: readonly string[],
-  env: Record<string, string> = {},
+  { env = {}, endsWithStarter = false }: DaemonOptions = {},
 ): Promise<Daemon> {
+  const [program, ...args] = endsWithStarter ? endingWithStarter(argv) : argv;
   await Deno.mkdir(join(dir, "log"), { recursive: true });
   await Deno.mkdir(join(dir, "pids"), { recursive: true });
   const log = openSync(logPath(dir, name), "a");
   try {
-    const child = spawn(argv[0]!, argv.slice(1), {
+    const child = spawn(program!, args, {
       cwd: dir,
       detached: true,
       stdio: ["ignore", log, log],
@@ -92,6 +100,43 @@ export async function endAll(daemons: readonly Daemon[]): Promise<void> {
   }
 }
 
+/**
+ * Waits until `look` gives something, but no longer than all these daemons of `dir` live.
+ *
+ * @throws {Error} with the ends of their logs.
+ */
+export async function until<T>(
+  what: string,
+  dir: string,
+  daemons: readonly Daemon[],
+  look: () => T | Promise<T>,
+  options: WaitOptions = { everyMs: 50 },
+): Promise<void> {
+  try {
+    await waitFor(what, () => {
+      const dead = daemons.find((daemon) => !alive(daemon));
+      if (dead) throw new Hopeless(`${dead.name} ended`);
+      return look();
+    }, options);
+  } catch (error) {
+    const tails = await Promise.all(daemons.map(({ name }) => logTail(dir, name)));
+    throw new Error(`${(error as Error).message}${tails.join("")}`);
+  }
+}
+
+/** Returns the words that run `argv` as a process that the kernel kills when the thread that starts it ends. */
+export function endingWithStarter(argv: readonly string[]): string[] {
+  return ["setpriv", "--pdeathsig", "KILL", "--", ...argv];
+}
+
+/** Finds the process that `unshare --fork` or `nsenter --pid` has started: its only child. */
+export async function childOf(pid: number): Promise<number> {
+  return await waitFor(`the child of process ${pid}`, async () => {
+    const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`);
+    return Number(children.trim().split(" ")[0]) || undefined;
+  }, { timeoutMs: 5000, everyMs: 5 });
+}
+
 /** The last lines of a daemon's log, to be put behind a sentence that says what went wrong; empty when there are none. */
 export async function logTail(dir: string, name: string, lines = 15): Promise<string> {
   const text = await Deno.readTextFile(logPath(dir, name)).catch(() => "");
@@ -103,8 +148,8 @@ export function logPath(dir: string, name: string): string {
   return join(dir, "log", `${name}.log`);
 }
 
-/** Start time of a process that exists and is no zombie. */
-function startOf(pid: number): string | undefined {
+/** Start time of a process that exists and is no zombie: tells it from a later one with the same id. */
+export function startOf(pid: number): string | undefined {
   try {
     // The name, in brackets, may hold blanks and brackets of its own: count fields from the last one.
     const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { ApiClient, CREDENTIALS_MAX_AGE_MS } from "../../../src/pods/api.ts";
 import { ApiServer } from "../../rig/apiserver.ts";
-import { Authority } from "../../rig/authority.ts";
+import { Authority } from "../../support/certificates.ts";
 import { FaultProxy } from "../../rig/proxy.ts";
 
 let server: ApiServer;
