@@ -6,11 +6,12 @@
 // deno-lint-ignore-file no-console
 import { dirname, join } from "@std/path";
 import { type Counts, countsOf, failuresOf, flakyOf, sum, summary } from "./counts.ts";
+import { denoTest, type ProgramOptions, type Reported, runProgram, runReported } from "./driver.ts";
 
 const root = dirname(import.meta.dirname!);
 const deno = join(root, "tools/deno");
 
-/** A step that has not ended by then hangs. */
+/** A step that has not ended by then hangs, and is ended. */
 const MINUTES = {
   fmt: 2,
   lint: 2,
@@ -32,61 +33,42 @@ const STEPS: Readonly<Record<Step, () => Promise<Counts>>> = {
   types: () => command("types", [deno, "check", "src", "tests", "tools"]),
   shell: async () => command("shell", ["shellcheck", ...await shellScripts()]),
   // Half of a unit test's time is a wait for a process: two files a core.
-  unit: () => suite("unit", ["--parallel"], { DENO_JOBS: String(2 * navigator.hardwareConcurrency) }),
-  integration: () => tests("integration", [deno, "run", "--allow-all", "tests/integration/suite.ts"]),
-  faults: () => tests("faults", [deno, "run", "--allow-all", "tests/faults/suite.ts"]),
-  chart: () => suite("chart", []),
-  e2e: () => tests("e2e", [deno, "run", "--allow-all", "tests/e2e/suite.ts"]),
-  guards: () => tests("guards", [deno, "run", "--allow-all", "tools/mutants.ts", "--in-check"]),
+  unit: () =>
+    tests("unit", (options) => {
+      const env = { DENO_JOBS: String(2 * navigator.hardwareConcurrency) };
+      return denoTest(["--parallel", "tests/unit"], { ...options, env });
+    }),
+  integration: () => tests("integration", program("tests/integration/suite.ts")),
+  faults: () => tests("faults", program("tests/faults/suite.ts")),
+  chart: () => tests("chart", (options) => denoTest(["tests/chart"], options)),
+  e2e: () => tests("e2e", program("tests/e2e/suite.ts")),
+  guards: () => tests("guards", program("tools/mutants.ts", "--in-check")),
 };
 
 /** A step that is not made of tests counts as one. */
 async function command(step: Step, argv: readonly string[]): Promise<Counts> {
-  const { success } = await run(step, argv);
+  const { code, signal } = await runProgram(argv, { seconds: MINUTES[step] * 60 });
+  const success = code === 0 && signal === null;
   if (!success) failures.push(`${step}: its words are above`);
   return { passed: success ? 1 : 0, failed: success ? 0 : 1, skipped: 0 };
 }
 
-function suite(step: Step, options: readonly string[], env: Record<string, string> = {}): Promise<Counts> {
-  return tests(step, [deno, "test", "--allow-all", "--no-check", ...options, `tests/${step}`], env);
+type Run = (options: ProgramOptions) => Promise<Reported>;
+
+/** Runs a program of the project that writes a report. */
+function program(...words: readonly string[]): Run {
+  return (options) => runReported([deno, "run", "--allow-all", ...words], options);
 }
 
-/** Runs what writes a JUnit report to the file named by --junit-path, and counts by that. */
-async function tests(step: Step, argv: readonly string[], env: Record<string, string> = {}): Promise<Counts> {
-  const report = await Deno.makeTempFile({ prefix: "packet-capture-", suffix: ".xml" });
-  try {
-    const { code, signal } = await run(step, [...argv, `--junit-path=${report}`], env);
-    const text = await Deno.readTextFile(report);
-    const counts = countsOf(text, code);
-    const named = failuresOf(text);
-    if (counts.failed > 0 && named.length === 0) named.push(`outside of a test, with ${signal ?? `exit code ${code}`}`);
-    failures.push(...named.map((line) => `${step}: ${line}`));
-    flaky.push(...flakyOf(text).map((line) => `flaky, a defect to be mended: ${step}: ${line}`));
-    return counts;
-  } finally {
-    await Deno.remove(report);
-  }
-}
-
-async function run(
-  step: Step,
-  [program, ...args]: readonly string[],
-  env: Record<string, string> = {},
-): Promise<Deno.CommandStatus> {
-  try {
-    return await new Deno.Command(program!, {
-      args,
-      cwd: root,
-      env,
-      stdin: "null",
-      stdout: "inherit",
-      stderr: "inherit",
-      signal: AbortSignal.timeout(MINUTES[step] * 60_000),
-    }).spawn().status;
-  } catch (error) {
-    console.log(`Cannot run ${program}: ${error instanceof Error ? error.message : error}`);
-    return { success: false, code: 1, signal: null };
-  }
+/** Counts by the report of what runs. */
+async function tests(step: Step, run: Run): Promise<Counts> {
+  const { code, signal, report } = await run({ seconds: MINUTES[step] * 60 });
+  const counts = countsOf(report, code);
+  const named = failuresOf(report);
+  if (counts.failed > 0 && named.length === 0) named.push(`outside of a test, with ${signal ?? `exit code ${code}`}`);
+  failures.push(...named.map((line) => `${step}: ${line}`));
+  flaky.push(...flakyOf(report).map((line) => `flaky, a defect to be mended: ${step}: ${line}`));
+  return counts;
 }
 
 /** Files that git has, or would add, and whose first line names a shell. */

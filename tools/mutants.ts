@@ -9,6 +9,7 @@
 // deno-lint-ignore-file no-console
 import { dirname, join } from "@std/path";
 import { countsOf } from "../tests/counts.ts";
+import { denoTest, reportPath } from "../tests/driver.ts";
 
 export interface Mutant {
   readonly id: string;
@@ -24,7 +25,7 @@ export interface Mutant {
 }
 
 /** A test that hangs because of a mutant is red, but nobody should wait longer for that. */
-const DEADLINE_MS = 180_000;
+const DEADLINE_S = 180;
 /** How much is shown of what a test said that should have been green. */
 const LINES_SHOWN = 60;
 
@@ -56,21 +57,16 @@ async function copyTree(to: string): Promise<void> {
 
 /** Runs a mutant's test in a tree: green (something ran, nothing failed), red (a test failed), or neither and why. */
 async function runTest(tree: string, mutant: Mutant): Promise<{ is: "green" | "red" | string; said: string }> {
-  const junit = join(tree, "junit.xml");
-  await Deno.remove(junit).catch(() => {});
   const { test, filter } = mutant;
   const filters = filter === undefined ? [] : [`--filter=${filter}`];
-  const child = new Deno.Command(join(tree, "tools/deno"), {
-    args: ["test", "--allow-all", "--no-check", `--junit-path=${junit}`, ...filters, test],
-    cwd: tree,
-    env: { NO_COLOR: "1" },
-    stdin: "null",
-    signal: AbortSignal.timeout(DEADLINE_MS),
+  const lines: string[] = [];
+  const { code, signal, late, report } = await denoTest([...filters, test], {
+    tree,
+    seconds: DEADLINE_S,
+    line: (line) => lines.push(line),
   });
-  const { code, signal, stdout, stderr } = await child.output();
-  const said = new TextDecoder().decode(stderr) + new TextDecoder().decode(stdout);
-  if (signal !== null) return { is: "red", said };
-  const report = await Deno.readTextFile(junit).catch(() => "");
+  const said = lines.join("\n");
+  if (signal !== null || late) return { is: "red", said };
   if (code === 0) return { is: countsOf(report, code).passed > 0 ? "green" : "no test ran", said };
   return { is: /<failure[ >]/.test(report) ? "red" : `no test failed, but the run did: ${said}`, said };
 }
@@ -122,7 +118,7 @@ async function tryMutant(
 async function main(args: readonly string[]): Promise<number> {
   const named = args.filter((arg) => !arg.startsWith("--"));
   const inCheck = args.includes("--in-check");
-  const report = args.find((arg) => arg.startsWith("--junit-path="))?.slice("--junit-path=".length);
+  const report = reportPath(args);
   const all = await readMutants();
   const unknown = named.find((name) => !all.some(({ id }) => id === name));
   if (unknown !== undefined) {

@@ -11,13 +11,14 @@
  */
 // deno-lint-ignore-file no-console
 import { dirname, join, relative } from "@std/path";
+import { bounded, testWords } from "../tests/driver.ts";
 
 /** Runs on the Deno that runs this. */
 const STRYKER = "@stryker-mutator/core@10.1.1";
 /** A mutant that takes so much longer than the test without it hangs. */
 const TIMEOUT_MS = 20_000;
 /** Ends a test that hangs: Stryker gives up waiting for it, but leaves it running. */
-const KILL_AFTER_S = 60;
+const TEST_S = 60;
 
 const root = dirname(import.meta.dirname!);
 const cache = join(Deno.env.get("XDG_CACHE_HOME") ?? join(Deno.env.get("HOME") ?? "/tmp", ".cache"), "packet-capture");
@@ -94,8 +95,10 @@ async function mutate(strykerFolder: string, test: string, targets: readonly str
       JSON.stringify({
         testRunner: "command",
         commandRunner: {
-          command: `timeout -s KILL ${KILL_AFTER_S} tools/deno test --allow-all --no-check --quiet --fail-fast ` +
-            `--preload=tools/mutate_hits.ts ${test}`,
+          command: bounded(
+            testWords(["--quiet", "--fail-fast", "--preload=tools/mutate_hits.ts", test], "tools/deno"),
+            TEST_S,
+          ).join(" "),
         },
         mutate: targets,
         timeoutMS: TIMEOUT_MS,

@@ -7,7 +7,7 @@
  */
 import { join, resolve } from "node:path";
 import { down, loadImage, up } from "../cluster/cluster.ts";
-import { runFiles, testsIn, writeReport } from "../files.ts";
+import { runFiles, runProgram, testsIn, testWords, writeReport } from "../driver.ts";
 import { IMAGE_TAR } from "./release.ts";
 
 const ROOT = join(import.meta.dirname!, "../..");
@@ -18,37 +18,28 @@ const DIR = resolve(Deno.env.get("E2E_CLUSTER_DIR") || join(ROOT, ".cache/e2e-cl
 async function main(args: string[]): Promise<number> {
   const interrupted = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => interrupted.abort());
-  const make = async (...argv: string[]) => {
-    const command = new Deno.Command(argv[0]!, {
-      args: argv.slice(1),
-      cwd: ROOT,
-      env: { CLUSTER_DIR: DIR },
-      stdin: "null",
-      signal: interrupted.signal,
-    });
-    return (await command.spawn().status).code;
-  };
+  const own = { env: { CLUSTER_DIR: DIR }, signal: interrupted.signal };
   try {
-    const [image, cluster] = await Promise.allSettled([make("make", "image"), up(DIR)]);
+    const [image, cluster] = await Promise.allSettled([runProgram(["make", "image"], own), up(DIR)]);
     if (cluster.status === "rejected") throw cluster.reason;
-    if (image.status === "rejected" || image.value !== 0) return 1;
+    if (image.status === "rejected" || image.value.code !== 0) return 1;
     await loadImage(cluster.value, IMAGE_TAR);
     if (args.some((arg) => !arg.startsWith("-"))) {
-      return await make("tools/deno", "test", "--allow-all", "--no-check", ...args);
+      return (await runProgram(testWords(args), own)).code;
     }
-    return await runAll(args, interrupted.signal);
+    return await runAll(args, own);
   } finally {
     if (Deno.env.get("KEEP_CLUSTER") !== "1") await down(DIR);
   }
 }
 
 /** One file after the other on the cluster, where releases share the annotation key; in parallel those that need none. */
-async function runAll(args: string[], signal: AbortSignal): Promise<number> {
+async function runAll(args: string[], own: { env: Record<string, string>; signal: AbortSignal }): Promise<number> {
   const files = testsIn("tests/e2e").sort();
   const alone = files.filter((file) => WITHOUT_CLUSTER.some((name) => file.endsWith(`/${name}_test.ts`)));
   const lanes = [files.filter((file) => !alone.includes(file)), alone];
   const ran = await Promise.all(
-    lanes.map((files) => runFiles({ files, atOnce: 1, env: { CLUSTER_DIR: DIR }, signal })),
+    lanes.map((files) => runFiles({ files, atOnce: 1, ...own })),
   );
   await writeReport(args, ...ran.map(({ report }) => report));
   return ran.some(({ code }) => code !== 0) ? 1 : 0;

@@ -6,7 +6,7 @@
  */
 // deno-lint-ignore-file no-console
 import { circumstances, missing, problems, render, REPORT, ROWS } from "../faults_report.ts";
-import { runFiles, testsIn, writeReport } from "../files.ts";
+import { runFiles, testsIn, writeReport } from "../driver.ts";
 import type { FaultResult } from "./fault.ts";
 
 const write = Deno.args.includes("--write");

@@ -3,7 +3,7 @@
  *
  *     tools/deno run -A tests/integration/suite.ts [--junit-path=FILE]
  */
-import { runFiles, testsIn, writeReport } from "../files.ts";
+import { runFiles, testsIn, writeReport } from "../driver.ts";
 
 const { code, report } = await runFiles({
   files: testsIn("tests/integration"),

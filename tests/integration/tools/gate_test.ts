@@ -7,12 +7,15 @@ import { tree } from "../../rig/tree.ts";
 /** What a project needs for its own Deno. */
 const DENO = ["deno.json", "deno.lock", "node_modules", "tools/deno", "tools/offline"];
 
+/** What runs tests and counts them. */
+const DRIVER = ["tests/driver.ts", "tests/counts.ts"];
+
 /** Runs the gate's steps `args` in a project that has these test files only. */
 async function gate(files: Record<string, string>, args: string[]): Promise<Said & { lastLine: string }> {
   await using project = await tree(
     ...DENO,
     "tests/run.ts",
-    "tests/counts.ts",
+    ...DRIVER,
   );
   for (const [file, text] of Object.entries(files)) await project.write(file, text);
   const said = await run(`${project.path}/tools/deno`, ["run", "-A", "--no-check", "tests/run.ts", ...args], {
@@ -71,8 +74,7 @@ Deno.test("the gate refuses a step that it does not have", async () => {
 Deno.test("test files run in processes of their own, the longest first: one that dies takes none with it", async () => {
   await using project = await tree(
     ...DENO,
-    "tests/files.ts",
-    "tests/counts.ts",
+    ...DRIVER,
   );
   await project.write("tests/suite/a_test.ts", `Deno.test("first", () => {});`);
   await project.write(
@@ -82,7 +84,7 @@ Deno.test("test files run in processes of their own, the longest first: one that
   await project.write("tests/suite/long_test.ts", `Deno.test("last", () => {});`);
   await project.write(
     "main.ts",
-    `import { runFiles, testsIn } from "./tests/files.ts";
+    `import { runFiles, testsIn } from "./tests/driver.ts";
     const { code, report } = await runFiles({ files: testsIn("tests/suite"), atOnce: 1, longest: ["suite/long"] });
     console.log(code, report.match(/testcase name="[a-z]+"/g).join());`,
   );
@@ -104,7 +106,7 @@ async function mutants(mutants: Record<string, unknown>[], args: string[] = []):
   await using project = await tree(
     ...DENO,
     "tools/mutants.ts",
-    "tests/counts.ts",
+    ...DRIVER,
   );
   await project.write("src/add.ts", `export function add(a: number, b: number) {\n  return a + b;\n}\n`);
   await project.write(

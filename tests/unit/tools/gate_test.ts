@@ -2,9 +2,12 @@ import assert from "node:assert/strict";
 import { join } from "@std/path";
 import { anyOf, readMutants } from "../../../tools/mutants.ts";
 import { countsOf, failuresOf, flakyElement, flakyOf, sum, summary } from "../../counts.ts";
-import { runFiles } from "../../files.ts";
-import { ROOT, run } from "../../rig/cli.ts";
+import { runFiles, runProgram } from "../../driver.ts";
+import { denoArgs, ROOT, run } from "../../rig/cli.ts";
 import { standIns } from "../../rig/stand_ins.ts";
+import { tree } from "../../rig/tree.ts";
+import { startOf } from "../../support/daemon.ts";
+import { waitFor } from "../../support/wait.ts";
 
 Deno.test("countsOf() counts tests, and a run that failed outside any test as one failed", () => {
   const report = (...cases: string[]) =>
@@ -72,6 +75,36 @@ Deno.test("a file that fails once and passes when run again is green, and named 
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
+});
+
+Deno.test("what the driver runs ends with the process that runs it, and what it has started, too", async () => {
+  const script = "sleep 1000 & echo $$ $!; wait";
+  const program = `import { runProgram } from "${import.meta.resolve("../../driver.ts")}";
+    await runProgram(["bash", "-c", "${script}"], { line: console.log });`;
+  await using project = await tree();
+  await project.write("main.ts", program);
+  const child = new Deno.Command(Deno.execPath(), {
+    args: denoArgs("main.ts", project.path),
+    cwd: ROOT,
+    stdin: "null",
+    stdout: "piped",
+  }).spawn();
+  const reader = child.stdout.getReader();
+  const pids = new TextDecoder().decode((await reader.read()).value).trim().split(" ").map(Number);
+  try {
+    assert.equal(pids.length, 2);
+    for (const pid of pids) assert.ok(startOf(pid), `process ${pid} does not run`);
+  } finally {
+    child.kill("SIGKILL");
+    await reader.cancel();
+    await child.status;
+  }
+  await waitFor("the end of both", () => pids.every((pid) => startOf(pid) === undefined), { timeoutMs: 10_000 });
+});
+
+Deno.test("a program that the driver ends because its time is up is late, and one that ends by itself is not", async () => {
+  assert.deepEqual(await runProgram(["sleep", "1000"], { seconds: 0.05 }), { code: 124, signal: null, late: true });
+  assert.deepEqual(await runProgram(["false"], { seconds: 60 }), { code: 1, signal: null, late: false });
 });
 
 Deno.test("flakyOf() gives back what flakyElement() was given", () => {
