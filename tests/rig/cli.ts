@@ -1,14 +1,11 @@
 /** Runs the command line from its sources, or any other program, and waits for what it says. */
 import { dirname, resolve } from "@std/path";
+import { attempt, type RunResult } from "../support/run.ts";
 
 /** The project's root. */
 export const ROOT: string = dirname(dirname(import.meta.dirname!));
 
-export interface Said {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+export type Said = RunResult;
 
 export interface RunOptions {
   /** Besides these the program sees PATH, HOME and where Deno's caches are. */
@@ -62,16 +59,12 @@ export async function cli(args: readonly string[], options: RunOptions = {}): Pr
 
 /** Runs a program to its end. */
 export async function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Said> {
-  return said(
-    await new Deno.Command(program, {
-      args: [...args],
-      clearEnv: true,
-      env: { ...basics(), ...options.env },
-      cwd: options.cwd ?? "/",
-      stdin: "null",
-      signal: AbortSignal.timeout(options.deadlineMs ?? 60_000),
-    }).output(),
-  );
+  return await attempt([program, ...args], {
+    clearEnv: true,
+    env: { ...basics(), ...options.env },
+    cwd: options.cwd ?? "/",
+    timeoutMs: options.deadlineMs ?? 60_000,
+  });
 }
 
 /** What any program, and Deno for finding what it has downloaded, needs of this process's environment. */

@@ -5,6 +5,8 @@ export interface RunOptions {
   timeoutMs?: number;
   cwd?: string;
   env?: Record<string, string>;
+  /** Whether it sees `env` alone, and nothing of this process's environment. @default false */
+  clearEnv?: boolean;
   /** Given to its standard input, which is closed otherwise. */
   input?: string | Uint8Array;
   /** Ends the command early. */
@@ -41,6 +43,7 @@ export async function attempt(argv: readonly string[], options: RunOptions = {})
       stderr: "piped",
       ...(options.cwd ? { cwd: options.cwd } : {}),
       ...(options.env ? { env: options.env } : {}),
+      clearEnv: options.clearEnv ?? false,
     }).spawn();
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) {
