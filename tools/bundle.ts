@@ -24,6 +24,13 @@ const LEFT_OUT_API = "client-node's API classes do";
 /** Node's modules that commander loads for what we do not use: they are a third of the time that a short command takes. */
 const LEFT_OUT_COMMANDER = "sub-commands that are programs of their own do";
 
+/** Parts of prom-client that load Node's network modules, and what does not work without them. */
+const LEFT_OUT_METRICS: Readonly<Record<string, string>> = {
+  "./lib/pushgateway": "prom-client's Pushgateway does",
+  "./lib/cluster": "prom-client's AggregatorRegistry does",
+  "./lib/defaultMetrics": "prom-client's default metrics do",
+};
+
 /** Puts in the place of what is left out a module whose every export says so when it is used. */
 const leaveOut: esbuild.Plugin = {
   name: "leave-out",
@@ -35,6 +42,11 @@ const leaveOut: esbuild.Plugin = {
     build.onResolve({ filter: /^\.\/gen\/index\.js$/ }, ({ path, importer }) => {
       if (!importer.includes("/@kubernetes/client-node/")) return undefined;
       return { path: `@kubernetes/client-node/${path.slice(2)}`, namespace: "left-out", pluginData: LEFT_OUT_API };
+    });
+    build.onResolve({ filter: /^\.\/lib\// }, ({ path, importer }) => {
+      const what = LEFT_OUT_METRICS[path];
+      if (what === undefined || !importer.endsWith("/prom-client/index.js")) return undefined;
+      return { path: `prom-client/${path.slice(2)}`, namespace: "left-out", pluginData: what };
     });
     build.onResolve({ filter: /^node:(child_process|fs)$/ }, ({ path, importer }) => {
       if (!importer.includes("/commander/")) return undefined;
@@ -51,7 +63,40 @@ const leaveOut: esbuild.Plugin = {
           construct: refuse,
           get: (target, name) => typeof name === "symbol" || name === "prototype" ? target[name] : left,
         });
-        module.exports = Object.create(new Proxy({}, { get: (_, name) => typeof name === "symbol" || name === "__esModule" ? undefined : left }));
+        module.exports = ${
+        path.startsWith("prom-client/")
+          ? "left"
+          : `Object.create(new Proxy({}, { get: (_, name) => typeof name === "symbol" || name === "__esModule" ? undefined : left }))`
+      };
+      `,
+    }));
+  },
+};
+
+/** What client-node takes of Node's network modules where a token or a certificate is read, without those modules. */
+const READY: Readonly<Record<string, string>> = {
+  // An agent is made for each set of credentials and never used: our calls are fetch's.
+  "node:https": "Agent: class { constructor(options) { this.options = options; } }",
+  "node:http": "Agent: class { constructor(options) { this.options = options; } }",
+  // Of KUBERNETES_SERVICE_HOST: a name or an address.
+  "node:net": 'isIPv6: (host) => host.includes(":")',
+};
+
+/** Loads those modules, and child_process, when something else of them is used: they take megabytes. */
+const late: esbuild.Plugin = {
+  name: "late",
+  setup(build) {
+    build.onResolve({ filter: /^node:(http|https|tls|net|child_process)$/ }, ({ path, importer }) => {
+      return importer.includes("/@kubernetes/client-node/") ? { path, namespace: "late" } : undefined;
+    });
+    build.onLoad({ filter: /.*/, namespace: "late" }, ({ path }) => ({
+      contents: `
+        const ready = { ${READY[path] ?? ""} };
+        const get = (_, name) => {
+          if (Object.hasOwn(ready, name)) return ready[name];
+          return typeof name === "symbol" || name === "__esModule" ? undefined : require("${path}")[name];
+        };
+        module.exports = Object.create(new Proxy({}, { get }));
       `,
     }));
   },
@@ -109,7 +154,7 @@ async function bundle(entry: string, outfile: string): Promise<void> {
     banner: commonJs
       ? {}
       : { js: 'import{createRequire}from"node:module";const require=createRequire(import.meta.url);' },
-    plugins: [leaveOut, nodePrefix, await jsrPlugin(root, entry), noSideEffects],
+    plugins: [leaveOut, late, nodePrefix, await jsrPlugin(root, entry), noSideEffects],
     logLevel: "warning",
   });
   for (const file of result.outputFiles) await Deno.writeFile(file.path, file.contents);

@@ -68,8 +68,8 @@ async function componentOf(root: string, input: string, lock: Lock): Promise<Com
     const purl = `pkg:generic/jsr/%40${scope}/${name}@${version}`;
     return { type: "library", "bom-ref": purl, group: `@${scope}`, name, version, purl };
   }
-  // A module that says what is left out is our own (tools/bundle.ts), as are the sources and the stand-ins.
-  if (/^(left-out:|src\/|tools\/offline\/|deno\.json$)/.test(input)) return undefined;
+  // A module that says what is left out, or loads late, is our own (tools/bundle.ts), as are the sources and the stand-ins.
+  if (/^(left-out:|late:|src\/|tools\/offline\/|deno\.json$)/.test(input)) return undefined;
   if (!/(^|\/)node_modules\//.test(input)) throw new Error(`Cannot tell the package of ${input} in the bundle`);
   const { name, version, license } = await manifestOf(join(root, input));
   const [scope, base] = name.startsWith("@") ? name.split("/") as [string, string] : [undefined, name];

@@ -137,6 +137,7 @@ Deno.test("what the bundle leaves out reports it in one sentence when it is used
   await using project = await programs(`
     import { KubeConfig } from "@kubernetes/client-node/dist/config.js";
     import { Command } from "commander";
+    import { AggregatorRegistry, collectDefaultMetrics, Pushgateway } from "prom-client";
     const config = new KubeConfig();
     const say = async (work) => { try { await work(); console.log("works"); } catch (error) { console.log(error.message); } };
     config.loadFromString(${JSON.stringify(kubeconfig({ token: "t" }))});
@@ -146,6 +147,9 @@ Deno.test("what the bundle leaves out reports it in one sentence when it is used
     config.loadFromString(${JSON.stringify(kubeconfig(oidc))});
     await say(() => config.applyToHTTPSOptions({}));
     await say(() => new Command("x").command("y", "a program of its own").parse(["y"], { from: "user" }));
+    await say(() => new Pushgateway("http://127.0.0.1:1"));
+    await say(() => new AggregatorRegistry());
+    await say(() => collectDefaultMetrics());
     })();
   `);
   await bundle(project);
@@ -155,7 +159,68 @@ Deno.test("what the bundle leaves out reports it in one sentence when it is used
     "client-node's API classes do not work in this program: @kubernetes/client-node/gen/index.js is not part of it",
     "a kubeconfig user with the auth provider oidc does not work in this program: openid-client is not part of it",
     "sub-commands that are programs of their own do not work in this program: node:child_process is not part of it",
+    "prom-client's Pushgateway does not work in this program: prom-client/lib/pushgateway is not part of it",
+    "prom-client's AggregatorRegistry does not work in this program: prom-client/lib/cluster is not part of it",
+    "prom-client's default metrics do not work in this program: prom-client/lib/defaultMetrics is not part of it",
   ]);
+});
+
+Deno.test("the bundle loads Node's network modules and child_process only where something of them is used", async () => {
+  const credential = { apiVersion: "client.authentication.k8s.io/v1", kind: "ExecCredential", status: { token: "t" } };
+  const user = {
+    exec: { apiVersion: credential.apiVersion, command: "echo", args: [JSON.stringify(credential)] },
+  };
+  const kubeconfig = (user: unknown, server: string) =>
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "Config",
+      clusters: [{ name: "c", cluster: { server, "insecure-skip-tls-verify": true } }],
+      users: [{ name: "u", user }],
+      contexts: [{ name: "x", context: { cluster: "c", user: "u" } }],
+      "current-context": "x",
+    });
+  await using project = await programs(`
+    import { KubeConfig } from "@kubernetes/client-node/dist/config.js";
+    import { Registry } from "prom-client";
+    new Registry();
+    (async () => {
+      const config = new KubeConfig();
+      const say = async () => {
+        const options = {};
+        await config.applyToHTTPSOptions(options);
+        console.log(options.headers?.Authorization, options.agent !== undefined);
+      };
+      for (const server of ["https://127.0.0.1:1", "http://127.0.0.1:1"]) {
+        config.loadFromString(JSON.stringify({ ...JSON.parse(${
+    JSON.stringify(kubeconfig({ token: "s" }, "SERVER"))
+  }.replace("SERVER", server)) }));
+        await say();
+      }
+      config.loadFromString(${JSON.stringify(kubeconfig(user, "https://127.0.0.1:1"))});
+      await say();
+      for (const host of ["10.0.0.1", "fd00::1"]) {
+        Object.assign(process.env, { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: "443" });
+        const inCluster = new KubeConfig();
+        inCluster.loadFromCluster();
+        console.log(inCluster.getCurrentCluster().server);
+      }
+    })();
+  `);
+  await bundle(project);
+  const { stdout, stderr } = await runBundle(project);
+  assert.deepEqual([stdout.trimEnd().split("\n"), stderr], [[
+    "Bearer s true",
+    "Bearer s true",
+    "Bearer t true",
+    "https://10.0.0.1:443",
+    "https://[fd00::1]:443",
+  ], ""]);
+  // Each is called for by a function that only a use of it runs.
+  const text = await project.read("dist/packet-capture.cjs");
+  for (const name of ["http", "https", "net", "tls", "child_process"]) {
+    const calls = [...text.matchAll(new RegExp(`(.{0,20})require\\("node:${name}"\\)`, "g"))];
+    assert.deepEqual(calls.map(([, before]) => before!.endsWith("void 0:")), calls.map(() => true), name);
+  }
 });
 
 Deno.test("the bundle holds the JSR packages where JSR can be reached, the stand-ins where not", async () => {
