@@ -4,11 +4,11 @@
  * It ends with a hash of itself, so that an edit by hand is noticed. Figures differ from run to run: what has to fit the
  * repository is the list of the faults.
  */
-import { dirname, join } from "@std/path";
+import { join } from "@std/path";
+import { ROOT } from "./support/paths.ts";
 import { type FaultResult, type FaultRow, FULL, ROWS } from "./faults/fault.ts";
 
-const root = dirname(import.meta.dirname!);
-export const REPORT = join(root, "docs/reliability.md");
+export const REPORT = join(ROOT, "docs/reliability.md");
 
 /** What the figures depend on, in words. */
 export interface Circumstances {
@@ -135,8 +135,8 @@ export async function circumstances(): Promise<Circumstances> {
   const system = /^PRETTY_NAME="(.*)"$/m.exec(release)?.[1] ?? "Linux";
   const memory = Math.round(Deno.systemMemoryInfo().total / 2 ** 30);
   return {
-    commit: (await git(root, "rev-parse", "--short=12", "HEAD")).said,
-    changed: (await git(root, "status", "--porcelain", "--", "src", "tests")).said !== "",
+    commit: (await git(ROOT, "rev-parse", "--short=12", "HEAD")).said,
+    changed: (await git(ROOT, "status", "--porcelain", "--", "src", "tests")).said !== "",
     machine: `${navigator.hardwareConcurrency} cores, ${memory} GiB of memory, ${system}, Linux ` +
       `${Deno.osRelease().split("-")[0]}, Deno ${Deno.version.deno}`,
     full: FULL,

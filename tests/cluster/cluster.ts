@@ -8,6 +8,7 @@ import { cacheDir } from "../support/cache.ts";
 import { CNI_PLUGINS } from "../support/containerd.ts";
 import { alive, daemonsOf, endAll, logTail, recorded } from "../support/daemon.ts";
 import { testImages } from "../support/images.ts";
+import { isThere } from "../support/paths.ts";
 import { attempt } from "../support/run.ts";
 import { say } from "../support/say.ts";
 import { Hopeless, waitFor } from "../support/wait.ts";
@@ -152,7 +153,7 @@ async function checkTools(): Promise<void> {
   ];
   const missing: string[] = [];
   for (const tool of needed) if ((await attempt(["which", tool])).code !== 0) missing.push(tool);
-  if (!await exists(join(CNI_PLUGINS, "bridge"))) {
+  if (!await isThere(join(CNI_PLUGINS, "bridge"))) {
     missing.push(`the CNI plugins in ${CNI_PLUGINS}`);
   }
   if (missing.length > 0) throw new Error(`Missing: ${missing.join(", ")}. tools/install installs what is needed`);
@@ -169,12 +170,12 @@ async function makeFolder(dir: string): Promise<void> {
 
 async function remove(dir: string): Promise<void> {
   const found = await stop(dir); // something of ours ran there: then its files are ours, even if the index file is lost
-  if (found || await exists(join(dir, "index"))) await removeFolder(dir);
+  if (found || await isThere(join(dir, "index"))) await removeFolder(dir);
 }
 
 /** The index file goes last, so that a removal that was cut short can be taken up again. */
 async function removeFolder(dir: string): Promise<void> {
-  if (!await exists(dir)) return;
+  if (!await isThere(dir)) return;
   await removeCgroups(dir);
   for await (const entry of Deno.readDir(dir)) {
     if (entry.name !== "index") await Deno.remove(join(dir, entry.name), { recursive: true });
@@ -197,7 +198,7 @@ async function stop(dir: string): Promise<boolean> {
 /** Ends clusters whose folder somebody deleted. */
 async function forgetLostClusters(): Promise<void> {
   for (const bridge of await bridges()) {
-    if (bridge.dir !== "" && !await exists(join(bridge.dir, "index"))) await remove(bridge.dir);
+    if (bridge.dir !== "" && !await isThere(join(bridge.dir, "index"))) await remove(bridge.dir);
   }
 }
 
@@ -221,15 +222,11 @@ async function removeCgroups(dir: string): Promise<void> {
   const hierarchies = ["", ...Array.from(Deno.readDirSync(root)).filter((e) => e.isDirectory).map((e) => e.name)];
   for (const node of NODE_NAMES) {
     const tasks = join(dir, node, "containerd", "io.containerd.runtime.v2.task", "k8s.io");
-    if (!await exists(tasks)) continue;
+    if (!await isThere(tasks)) continue;
     for await (const { name } of Deno.readDir(tasks)) {
       for (const hierarchy of hierarchies) await Deno.remove(join(root, hierarchy, "k8s.io", name)).catch(() => {});
     }
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(() => true, () => false);
 }
 
 async function lock(dir: string): Promise<Disposable> {

@@ -3,13 +3,13 @@ import { join } from "node:path";
 import { go } from "../support/binaries.ts";
 import { cached } from "../support/cache.ts";
 import { testImages } from "../support/images.ts";
+import { ROOT } from "../support/paths.ts";
 import { attempt, run } from "../support/run.ts";
 import { say } from "../support/say.ts";
 import { tool } from "../support/tool.ts";
 
 const KIND_VERSION = "0.33.0";
 const ANTREA_VERSION = "2.7.0";
-const ROOT = join(import.meta.dirname!, "../..");
 
 /** Name of the cluster, and prefix of its containers' names. */
 function clusterName(): string {

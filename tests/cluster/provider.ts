@@ -1,5 +1,6 @@
 /** One face for both kinds of cluster: kind where Docker runs, the local cluster elsewhere. */
 import { join } from "node:path";
+import { isThere } from "../support/paths.ts";
 import { say } from "../support/say.ts";
 import { down, loadImage, openCluster, up } from "./cluster.ts";
 import { dockerRuns, kindDown, kindLoad, kindUp } from "./kind.ts";
@@ -34,8 +35,8 @@ const kind: Provider = {
 
 /** What made the cluster in `dir`; for a new one kind where Docker runs, unless CLUSTER_PROVIDER says `kind` or `local`. */
 export async function providerOf(dir: string): Promise<Provider> {
-  if (await exists(join(dir, "kind"))) return kind;
-  if (await exists(join(dir, "index"))) return local;
+  if (await isThere(join(dir, "kind"))) return kind;
+  if (await isThere(join(dir, "index"))) return local;
   const wanted = Deno.env.get("CLUSTER_PROVIDER") || "";
   if (wanted === "kind") return kind;
   if (wanted === "local") return local;
@@ -43,8 +44,4 @@ export async function providerOf(dir: string): Promise<Provider> {
   const docker = await dockerRuns();
   say(docker ? "Docker runs here: kind" : "no Docker runs here: the local cluster");
   return docker ? kind : local;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(() => true, () => false);
 }

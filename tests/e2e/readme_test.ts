@@ -7,13 +7,13 @@ import { join } from "node:path";
 import { attempt, run, type RunResult } from "../support/run.ts";
 import { cacheDir } from "../support/cache.ts";
 import { type Tree, tree } from "../rig/tree.ts";
+import { ROOT } from "../support/paths.ts";
 import { removeOtherReleases } from "./fixture.ts";
 import { Kube, waitFor } from "./kube.ts";
 import { picture } from "./picture.ts";
 import { Release } from "./release.ts";
 import { startWeb } from "./web.ts";
 
-const ROOT = join(import.meta.dirname!, "../..");
 const OUTPUTS = ["capture-files.txt", "capture-output.txt", "capture.pcap", "pod-describe.txt", "pods.txt"];
 const kube = new Kube();
 /** What the README calls it. */

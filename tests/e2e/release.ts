@@ -4,8 +4,7 @@ import { run, type RunOptions, type RunResult } from "../support/run.ts";
 import { tool } from "../support/tool.ts";
 import { type Kube, type PodObject, waitFor } from "./kube.ts";
 import project from "../../deno.json" with { type: "json" };
-
-const ROOT = join(import.meta.dirname!, "../..");
+import { ROOT } from "../support/paths.ts";
 
 /** What `make image` names the image. */
 export const IMAGE = `localhost/packet-capture:${project.version}`;

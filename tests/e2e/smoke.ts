@@ -8,8 +8,8 @@ import { load } from "js-yaml";
 import { Kube, type KubeObject } from "./kube.ts";
 import { mainJob } from "./main_job.ts";
 import { Release } from "./release.ts";
+import { ROOT } from "../support/paths.ts";
 
-const ROOT = join(import.meta.dirname!, "../..");
 const OUTPUTS = join(ROOT, "outputs");
 
 async function main(): Promise<void> {

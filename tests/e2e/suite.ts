@@ -8,9 +8,9 @@
 import { join, resolve } from "node:path";
 import { down, loadImage, up } from "../cluster/cluster.ts";
 import { runFiles, runProgram, testsIn, testWords, writeReport } from "../driver.ts";
+import { ROOT } from "../support/paths.ts";
 import { IMAGE_TAR } from "./release.ts";
 
-const ROOT = join(import.meta.dirname!, "../..");
 /** Files whose tests make clusters of their own, or look at the image's file. */
 const WITHOUT_CLUSTER = ["local_cluster", "image_tar"];
 const DIR = resolve(Deno.env.get("E2E_CLUSTER_DIR") || join(ROOT, ".cache/e2e-cluster"));

@@ -1,9 +1,9 @@
 /** Runs the command line from its sources, or any other program, and waits for what it says. */
-import { dirname, resolve } from "@std/path";
+import { resolve } from "@std/path";
+import { ROOT } from "../support/paths.ts";
 import { attempt, type RunResult } from "../support/run.ts";
 
-/** The project's root. */
-export const ROOT: string = dirname(dirname(import.meta.dirname!));
+export { ROOT };
 
 export type Said = RunResult;
 

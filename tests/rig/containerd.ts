@@ -13,6 +13,7 @@ import { basename, join } from "@std/path";
 import { CNI_PLUGINS, configureContainerd, importing, writeBridgeNetwork } from "../support/containerd.ts";
 import { childOf, endingWithStarter, startOf } from "../support/daemon.ts";
 import { testImages } from "../support/images.ts";
+import { isThere } from "../support/paths.ts";
 import { attempt, run } from "../support/run.ts";
 import { waitFor } from "../support/wait.ts";
 import { containerdBinaries, type ContainerdVersion } from "./containerd_binaries.ts";
@@ -209,7 +210,7 @@ async function remove(dir: string): Promise<void> {
   const hierarchies = Array.from(Deno.readDirSync(root)).filter((entry) => entry.isDirectory).map(({ name }) => name);
   for (const hierarchy of ["", ...hierarchies]) {
     const cgroup = join(root, hierarchy, basename(dir));
-    if (!await Deno.stat(cgroup).then(() => true, () => false)) continue;
+    if (!await isThere(cgroup)) continue;
     // A cgroup can be removed once the kernel has done away with its last process.
     await waitFor(`the end of the processes in ${cgroup}`, async () => {
       return (await attempt(["find", cgroup, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"])).code === 0;

@@ -4,6 +4,7 @@
  */
 import { basename, dirname, join } from "@std/path";
 import { cacheDir } from "../support/cache.ts";
+import { ROOT } from "../support/paths.ts";
 import { run } from "../support/run.ts";
 
 /** Versions of the two npm packages that make the code; protoc-gen-es is the version of the runtime in deno.json. */
@@ -12,8 +13,6 @@ const PROTOC_GEN_ES = "2.17.0";
 
 /** Generated code is neither linted nor formatted by us. */
 const HEADER = "// deno-lint-ignore-file\n// deno-fmt-ignore-file\n";
-
-const ROOT = join(import.meta.dirname!, "../..");
 
 /** The .proto files, relative to the repository; `x.proto` becomes `x_pb.ts` in the same folder. */
 export const PROTOS: readonly string[] = ["src/sandboxes/cri.proto", "tests/rig/kubelet.proto"];

@@ -1,5 +1,6 @@
 /** What takes minutes to make: made once, and kept for all clones of the repository. */
 import { dirname, join } from "node:path";
+import { isThere } from "./paths.ts";
 import { say, ticking } from "./say.ts";
 
 /** Returns the folder of the cache. */
@@ -34,8 +35,4 @@ export async function cached(
   }
   await Deno.rename(out, folder);
   return folder;
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(() => true, () => false);
 }

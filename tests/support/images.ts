@@ -4,6 +4,7 @@
  */
 import { dirname, join } from "node:path";
 import { cacheDir } from "./cache.ts";
+import { isThere } from "./paths.ts";
 import { run } from "./run.ts";
 
 /** Rises when what is in the images changes, so that older ones in the cache are made again. */
@@ -30,7 +31,7 @@ export async function testImages(): Promise<string[]> {
 
 async function image(recipe: Recipe): Promise<string> {
   const file = join(cacheDir(), "images", `${recipe.name}-${EDITION}-${Deno.build.arch}.tar`);
-  if (await Deno.stat(file).then(() => true, () => false)) return file;
+  if (await isThere(file)) return file;
   await Deno.mkdir(dirname(file), { recursive: true });
   const work = await Deno.makeTempDir({ prefix: "packet-capture-image-" });
   try {
