@@ -129,11 +129,8 @@ export class Admissions {
 
   #answerTo(asker: Asker): Admission {
     this.#answers ??= this.#admit();
-    const answer = this.#answers.get(asker.key);
-    if (answer) return answer;
-    // It did not apply when the answers were given.
-    if (!asker.applies) return { kind: "granted" };
-    this.#answers = this.#admit();
+    // One without an answer did not apply when they were given.
+    if (asker.applies && !this.#answers.has(asker.key)) this.#answers = this.#admit();
     return this.#answers.get(asker.key) ?? { kind: "granted" };
   }
 

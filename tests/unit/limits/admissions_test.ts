@@ -77,6 +77,7 @@ Deno.test("Place claims no more for the request that it was granted to, and repo
   assertEquals([place.capped(30, "a"), place.capped(10, "a"), place.capped(30, "b")], [20, 10, 30]);
   assertEquals([place.isFor("a"), place.isFor("b")], [true, false]);
   assertEquals([place.take(10, "a"), place.granted], [true, 10]);
+  assertEquals(place.take(10, "b"), false);
 });
 
 Deno.test("Place is kept while tcpdump runs, is paused or failing, and precedence until it is known who goes on", () => {
@@ -125,5 +126,6 @@ Deno.test("Admissions enqueues nobody who never asked, and goes on to whom the a
 Deno.test("Place that was never granted is none that somebody else could have", () => {
   const place = new Place(3);
   assertEquals([place.firstSeen, place.granted, place.isFor("a"), place.capped(7, "a")], [3, undefined, false, 7]);
+  assertEquals(place.ranBefore, false);
   assertEquals(place.settle({ state: "held", reason: "" }, false, true), false);
 });

@@ -189,11 +189,12 @@ Deno.test("PcapReader keeps its buffer small, whatever the lengths in a damaged 
   // As long as an original packet may be, but longer than a record.
   new DataView(huge.buffer).setUint32(8, 16 * 1024 * 1024, true);
   new DataView(huge.buffer).setUint32(12, 16 * 1024 * 1024, true);
-  const reader = new PcapReader(
-    new MemorySource(concat(pcap([packet(1)]), huge, record(packet(3)), record(packet(4)))),
-  );
-  assertEquals(numbers(read(reader)), [1, 3, 4]);
-  assert(reader.bytes.length < 4 * 1024 * 1024, String(reader.bytes.length));
+  for (const before of [[], [packet(1)]]) {
+    const bytes = concat(pcap(before), huge, record(packet(3)), record(packet(4)));
+    const reader = new PcapReader(new MemorySource(bytes));
+    assertEquals(numbers(read(reader)), [...numbers(before), 3, 4]);
+    assert(reader.bytes.length < 4 * 1024 * 1024, String(reader.bytes.length));
+  }
 });
 
 Deno.test("peekPcap() reports the first packet's time from a file's first 40 bytes", () => {
@@ -415,5 +416,30 @@ Deno.test("PcapReader counts each damaged place by itself, however much is in it
     const bytes = concat(pcap([packet(1)]), damage(30), ...GOOD, damage(size), ...GOOD, ...much);
     const { packets, loss } = readAll(bytes);
     assertEquals([packets.length, loss], [1 + 4 + 4 + 20, lost(30 + size, 2)], String(size));
+  }
+  const torn = record(packet(9, 400)).subarray(0, 100);
+  const { packets, loss } = readAll(concat(pcap([packet(1)]), torn, ...GOOD, torn, ...GOOD, ...much));
+  assertEquals([packets.length, loss], [1 + 4 + 4 + 20, lost(200, 2)]);
+});
+
+Deno.test("PcapReader is not led astray by a last packet that ends within a record of another file, cut or growing", () => {
+  const inner = pcap([10, 11, 12, 13].map((n) => packet(n)));
+  const outer = { ...packet(2), data: concat(Uint8Array.of(2), inner.subarray(0, -30)) };
+  const whole = pcap([packet(1), outer, packet(3)]);
+  const end = whole.length - 76;
+  assertEquals(readAll(whole.subarray(0, end)), { packets: readAll(whole).packets.slice(0, 2), loss: WHOLE });
+  for (const tail of [0, 1, 15]) {
+    let available = end + tail, at = 0;
+    const reader = new PcapReader({
+      read(into) {
+        const n = Math.min(into.length, available - at);
+        into.set(whole.subarray(at, at + n));
+        at += n;
+        return n;
+      },
+    }, { growing: true });
+    assertEquals(numbers(read(reader)), [1, 2], String(tail));
+    available = whole.length;
+    assertEquals([numbers(read(reader)), reader.loss], [[3], WHOLE], String(tail));
   }
 });
