@@ -244,6 +244,22 @@ Deno.test("Reorder hands a chunk on as it is while packets come in order, simult
   const taken = [reorder.take(), reorder.take(), reorder.take(), reorder.take()];
   assertEquals(taken.map((chunk) => chunk?.starts), [[0, 200_000], [0, 200_000], [0], undefined]);
   for (const [i, chunk] of taken.slice(0, 3).entries()) assert(chunk === filled[2 * i], `chunk ${i}`);
+  // So it does again once what came late is in its place.
+  for (const nanos of [50, 40]) put(reorder, nanos);
+  reorder.flush();
+  while (reorder.take());
+  const last = put(reorder, 60);
+  reorder.flush();
+  assert(reorder.take() === last);
+});
+
+Deno.test("Reorder uses a written chunk again also for a record that fills it", () => {
+  const reorder = new Reorder({ asTheyCome: true });
+  const first = put(reorder, 1);
+  put(reorder, 2, 1);
+  assert(reorder.take() === first);
+  reorder.recycle(first);
+  assert(put(reorder, 3) === first);
 });
 
 Deno.test("Reorder fills chunks to the last byte also when it sorts", () => {
