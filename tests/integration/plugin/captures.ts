@@ -1,5 +1,6 @@
 /** Capture files as a controller's `cat` delivers them, and what tshark and capinfos, which know nothing of us, read in the user's. */
 import { PacketWriter } from "../../../src/pcap/writer.ts";
+import { run } from "../../support/run.ts";
 
 export interface Made {
   readonly namespace?: string;
@@ -52,7 +53,7 @@ export async function makeCapture(path: string, made: Made): Promise<void> {
 
 /** Per packet: interface name, and the number that it carries; in the file's order. */
 export async function packetsIn(file: string): Promise<[string, number][]> {
-  const text = await output("tshark", ["-r", file, "-T", "fields", "-e", "frame.interface_name", "-e", "data.data"]);
+  const text = await run(["tshark", "-r", file, "-T", "fields", "-e", "frame.interface_name", "-e", "data.data"]);
   return text.split("\n").filter(Boolean).map((line) => {
     const [name = "", data = ""] = line.split("\t");
     return [name, parseInt(data.slice(0, 8), 16)];
@@ -61,20 +62,11 @@ export async function packetsIn(file: string): Promise<[string, number][]> {
 
 /** What capinfos says, by its own headings. */
 export async function capinfos(file: string): Promise<Record<string, string>> {
-  const text = await output("capinfos", ["-M", file]);
+  const text = await run(["capinfos", "-M", file]);
   return Object.fromEntries(
     text.split("\n").flatMap((line) => {
       const colon = line.indexOf(":");
       return colon < 0 ? [] : [[line.slice(0, colon).trim(), line.slice(colon + 1).trim()]];
     }),
   );
-}
-
-async function output(program: string, args: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await new Deno.Command(program, {
-    args: [...args],
-    signal: AbortSignal.timeout(60_000),
-  }).output();
-  if (code !== 0) throw new Error(`${program}: ${new TextDecoder().decode(stderr)}`);
-  return new TextDecoder().decode(stdout);
 }

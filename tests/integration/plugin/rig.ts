@@ -2,6 +2,7 @@
 import { join } from "@std/path";
 import type { ApiServer } from "../../rig/apiserver.ts";
 import { denoArgs } from "../../rig/cli.ts";
+import { must, waitFor } from "../../support/wait.ts";
 import type { Call, Rule } from "./fake_kubectl.ts";
 
 /** A plugin that has not ended by then hangs: milliseconds. */
@@ -49,12 +50,9 @@ export async function plugin(args: readonly string[], options: RunOptions = {}):
   return { code, stdout, stderr: new TextDecoder().decode(stderr), text: new TextDecoder().decode(stdout) };
 }
 
-/** Looks until something is so; the test fails if it never is. */
+/** Looks until something is so; the test fails if it never is, and at once if looking fails. */
 export async function eventually(so: () => Promise<boolean>, timeoutMs = 20_000): Promise<void> {
-  for (const end = performance.now() + timeoutMs; !await so();) {
-    if (performance.now() > end) throw new Error(`Not so within ${timeoutMs / 1000} s: ${so}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await waitFor(String(so), () => must(so), { timeoutMs, everyMs: 20 });
 }
 
 /** A folder with a scripted kubectl in it, to be put first in PATH. */
