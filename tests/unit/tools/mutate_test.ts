@@ -60,7 +60,7 @@ Deno.test("a test that a mistake makes run for ever ends where it comes by a hun
     };
     assert.deepEqual(await run({}), [0, undefined]);
     assert.deepEqual(JSON.parse(await Deno.readTextFile(hits)), { "7": 11 });
-    assert.deepEqual(await run({ __STRYKER_ACTIVE_MUTANT__: "7" }), [1, "too often: 2100"]);
+    assert.deepEqual(await run({ __STRYKER_ACTIVE_MUTANT__: "7" }), [1, "too often: 11100"]);
     assert.deepEqual(await run({ __STRYKER_ACTIVE_MUTANT__: "8" }), [0, undefined]);
   } finally {
     await Deno.remove(folder, { recursive: true });
