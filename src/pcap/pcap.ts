@@ -61,7 +61,8 @@ export class PcapReader implements Packet {
 
   readonly #in: Lookahead;
   readonly #headersOnly: boolean;
-  #littleEndian = true;
+  /** As the header is, once it was read. */
+  #littleEndian: boolean | undefined;
   #nanosPerUnit = 1000;
   #unitsPerSecond = 1_000_000;
   /** The header at `#in.at` has been found plausible already. */
@@ -119,17 +120,17 @@ export class PcapReader implements Packet {
       const size = PCAP_RECORD_BYTES + captured;
       // The next header is looked at too: if it makes no sense, this record may be the torn one.
       if (input.end - input.at < size + PCAP_RECORD_BYTES && !input.need(size + PCAP_RECORD_BYTES)) {
-        if (input.end - input.at < size) {
+        const there = input.end - input.at;
+        if (there < size) {
           if (this.growing) return false;
           if (!this.#resync()) return false;
           continue;
         }
         // Less than a header follows.
-        if (!this.growing && input.end - input.at > size && this.#tornInside(size)) continue;
-      } else if (this.#plausible(input.at + size)) {
-        this.#checked = true;
-      } else if (this.#tornInside(size)) {
-        continue;
+        if (!this.growing && there > size && this.#tornInside(size)) continue;
+      } else {
+        this.#checked = this.#plausible(input.at + size);
+        if (!this.#checked && this.#tornInside(size)) continue;
       }
       const { view, at } = input;
       this.start = at + PCAP_RECORD_BYTES;
@@ -188,7 +189,6 @@ export class PcapReader implements Packet {
     if (found === undefined) return false;
     this.#lose(found - input.at, 1);
     input.at = found;
-    this.#checked = true;
     return true;
   }
 
@@ -210,8 +210,7 @@ export class PcapReader implements Packet {
         const here = found ?? input.end;
         this.#lose(lost + here - input.at, 1);
         input.at = here;
-        this.#checked = found !== undefined;
-        return this.#checked;
+        return true;
       }
       if (!more) {
         // A damaged file that still grows: the place is counted once it is known where it ends.
@@ -226,9 +225,10 @@ export class PcapReader implements Packet {
 
   /** Finds the index of the first believable run of records that begins in [from, to) and reaches beyond `beyond`. */
   #findRun(from: number, to: number, beyond: number): number | undefined {
+    // A record without bytes is never the first, so that more than its header must be there.
+    const last = Math.min(to, this.#in.end - PCAP_RECORD_BYTES);
     let hops = 0;
-    for (let at = from; at < to && hops < MAX_HOPS; at++) {
-      if (at + PCAP_RECORD_BYTES > this.#in.end) return undefined;
+    for (let at = from; at < last && hops < MAX_HOPS; at++) {
       if (!this.#plausible(at) || !this.#resumes(at)) continue;
       const { view, end } = this.#in;
       let here = at;
@@ -238,12 +238,12 @@ export class PcapReader implements Packet {
         here += PCAP_RECORD_BYTES + view.getUint32(here + 8, this.#littleEndian);
         records++;
         if (records >= RECORDS_TO_BELIEVE && here > beyond) return at;
-        // Up to the very end: one whole record is enough. Cut at the end: as long as a whole one came before.
-        if (here === end || (here > end && records > 1) || (here < end && here + PCAP_RECORD_BYTES > end)) {
-          if (here > beyond) return at;
+        if (here + PCAP_RECORD_BYTES > end) {
+          // Up to the very end: one whole record is enough. Cut at the end: as long as a whole one came before.
+          if (here > beyond && (here <= end || records > 1)) return at;
           break;
         }
-        if (here > end || !this.#plausible(here)) break;
+        if (!this.#plausible(here)) break;
         if (Math.abs(view.getUint32(here, this.#littleEndian) - seconds) > NEIGHBOURS_SECONDS) break;
       }
     }

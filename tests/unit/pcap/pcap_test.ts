@@ -384,11 +384,13 @@ Deno.test("PcapReader looks as far as it must to tell a run of records from dama
   const torn = concat(pcap([packet(1)]), record(packet(4, 400)).subarray(0, 100), record(packet(5, 4000)), ...GOOD);
   const reader = new PcapReader(new MemorySource(torn), { buffer: 64 });
   assertEquals([numbers(read(reader)), reader.loss], [[1, 5, 4, 5, 6, 7], lost(100)]);
-  // Two of the longest records are no run if damage follows.
-  const damage = new Uint8Array(100).fill(0xee);
+  // Two of the longest records are no run if damage follows, nor where a buffer of twice their size ends with them.
+  const damage = (size: number) => new Uint8Array(size).fill(0xee);
   const longest = [2, 3].map((n) => record(packet(n, 262_144)));
-  const { packets, loss } = readAll(concat(pcap([packet(1)]), damage, ...longest, damage, ...GOOD));
-  assertEquals([numbers(packets), loss], [[1, 4, 5, 6, 7], lost(200 + 2 * 262_160)]);
+  for (const size of [100, 2 * 262_160 + 76]) {
+    const { packets, loss } = readAll(concat(pcap([packet(1)]), damage(size), ...longest, damage(100), ...GOOD));
+    assertEquals([numbers(packets), loss], [[1, 4, 5, 6, 7], lost(size + 100 + 2 * 262_160)], String(size));
+  }
 });
 
 Deno.test("PcapReader counts long damage in a growing file once, whenever its end comes", () => {
