@@ -5,6 +5,7 @@ import { Captures } from "./captures/captures.ts";
 import { CAPTURE_TIMING, type CaptureTiming } from "./timing.ts";
 import { pause } from "./base/timeout.ts";
 import { endStrays } from "./tcpdump/tcpdump.ts";
+import { canFlush } from "./tcpdump/tcpdump_buffer.ts";
 import { serve } from "./http.ts";
 import { getLog } from "./log.ts";
 import { Metrics } from "./metrics.ts";
@@ -72,6 +73,7 @@ export async function runController(
   });
   log.info("serving http", { port: http.port });
   try {
+    const flushing = canFlush();
     // First of all: what is wrong with the kubeconfig is found out before anything is taken or touched.
     using api = await ApiClient.load();
     using directory = await takeDirectory(settings, stop.signal, timing.heldRetry, (reason) => notReady = () => reason);
@@ -91,6 +93,8 @@ export async function runController(
       onChange: (owner) => captures.sandboxChanged(owner),
       log: getLog("sandboxes"),
     });
+    const writesThrough = !await flushing;
+    if (writesThrough) log.warn("tcpdump writes each packet at once, which takes more CPU: it cannot be flushed here");
     const captures: Captures = new Captures({
       settings,
       directory,
@@ -103,6 +107,7 @@ export async function runController(
         return object && statusOf(object);
       },
       timing: { ...CAPTURE_TIMING, health: { ...CAPTURE_TIMING.health, ...options.timing?.health } },
+      writesThrough,
       signal: stop.signal,
       onDirectoryLost: () => {
         log.error("captureDir was replaced while in use: stopping, so that the kubelet restarts the controller", {

@@ -58,6 +58,7 @@ every capture that is wanted runs in its pod's network namespace, none that is n
 
 Packets are counted of a capture that runs when the fault strikes: those that come meanwhile, some 50 a second, or, where none can be
 captured meanwhile, those that were in its files before. Some are lost where there is no tcpdump for a while; "–": none were counted.
+A tcpdump that is killed (kill -9, the kernel for want of memory, its container) loses what its buffer held besides: at most 4 KiB.
 
 This page is written by \`make reliability\`; \`make check\` fails if it was edited, lacks a fault of \`tests/faults.json\`, or is of no
 commit. Some faults are shorter or smaller in \`make check\`, which is said ("here"); \`make faults-full\` makes them as they are.

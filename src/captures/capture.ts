@@ -35,6 +35,8 @@ export interface CaptureOptions {
   /** Order of first sight among all captures. */
   readonly firstSeen: number;
   readonly settings: Settings;
+  /** Whether tcpdump writes each packet at once, because it cannot be flushed here. */
+  readonly writesThrough: boolean;
   readonly timing: CaptureTiming;
   readonly directory: CaptureDir;
   readonly filters: FilterChecks;
@@ -74,6 +76,7 @@ export class Capture {
     const backoff = this.#backoff = new Backoff(enqueue, { firstMs: timing.retry.first, mostMs: timing.retry.most });
     const runs = this.runs = new Runs({
       ...{ namespace, name, settings, metrics, timing, log, folder, filters, sandboxes },
+      writesThrough: options.writesThrough,
       ...{ interrupt: this.#interrupt, onEnd: enqueue, tell: (run, event) => subject.tellOfRun(run, event) },
     });
     this.observer = new Observer({ place, subject, folder, runs, backoff, settings, node: options.node });

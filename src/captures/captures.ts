@@ -6,8 +6,7 @@
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { KeptPod } from "../pods/absence.ts";
-import type { Pod } from "../pods/pod.ts";
-import { podKey } from "../pods/pod.ts";
+import { type Pod, podKey } from "../pods/pod.ts";
 import type { PodStatus } from "../pods/status.ts";
 import type { SandboxOwner } from "../sandboxes/sandbox.ts";
 import type { Settings } from "../settings.ts";
@@ -47,6 +46,8 @@ export interface CapturesOptions {
   readonly statusOf: (pod: Pod, signal: AbortSignal) => Promise<PodStatus | undefined>;
   /** Times that only tests set. @default CAPTURE_TIMING */
   readonly timing?: CaptureTiming;
+  /** Whether tcpdump writes each packet at once, because it cannot be flushed here. @default false */
+  readonly writesThrough?: boolean;
   readonly signal: AbortSignal;
   /** Called once when the directory is no longer the one that is held: all further work would be wrong. */
   readonly onDirectoryLost: () => void;
@@ -189,7 +190,7 @@ export class Captures {
 
   /** Writes the present counters and sizes of all captures, as far as their tcpdumps answer. */
   async countNow(): Promise<void> {
-    await Promise.allSettled([...this.#captures.values()].map(({ runs }) => runs.countNow()));
+    await Promise.allSettled([...this.#captures.values()].map(({ runs }) => runs.countNow(true)));
   }
 
   /** performance.now() when the loop last turned. */
@@ -221,10 +222,10 @@ export class Captures {
     const key = podKey({ namespace, name });
     const known = this.#captures.get(key);
     if (known) return known;
-    const { settings, directory, metrics, log, record } = this.#options;
+    const { settings, directory, metrics, log, record, writesThrough = false } = this.#options;
     const capture = new Capture({
       ...{ namespace, name, firstSeen: this.#seen++, settings, timing: this.#timing, directory, metrics, log, record },
-      ...{ filters: this.#filters, sandboxes: this.#sandboxes },
+      ...{ writesThrough, filters: this.#filters, sandboxes: this.#sandboxes },
       ...{ admissions: this.#admissions, retention: this.#retention },
       node: () => ({ isSynced: this.#isSynced, isStopping: this.#isStopping, paused: this.#disk.paused }),
       enqueue: () => this.#queue.add(key),
@@ -288,8 +289,7 @@ export class Captures {
     const { directory, metrics, log } = this.#options;
     if (!await directory.isIntact()) {
       // At the end it is given up.
-      if (!this.#isStopping) this.#options.onDirectoryLost();
-      return;
+      return this.#isStopping ? undefined : this.#options.onDirectoryLost();
     }
     const turned = await this.#disk.look();
     if (this.#disk.freeBytes !== undefined) metrics.diskFree.set(this.#disk.freeBytes);

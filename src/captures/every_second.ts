@@ -29,7 +29,7 @@ export function tick(capture: Capture, looks: PodLooks, { n, clockStep, begin }:
   if (!runs.running) return;
   if (clockStep) folder.noteClockStep(clockStep);
   begin("health check", () => runs.watch(phase === 0));
-  if (phase === 1) begin("counter update", () => runs.countNow());
+  if (phase === 1) begin("counter update", () => runs.countNow(false));
 }
 
 /** Returns whether the runtime is to be asked often: tcpdump runs, or a sandbox is awaited that may come any moment. */

@@ -30,6 +30,7 @@ export interface RunsOptions {
   readonly settings: Pick<Settings, "tcpdump" | "nsenter" | "annotationKey">;
   readonly metrics: Metrics;
   readonly timing: Pick<CaptureTiming, "health">;
+  readonly writesThrough: boolean;
   readonly log: Log;
   readonly folder: Folder;
   readonly filters: Pick<FilterChecks, "turnToStart">;
@@ -127,7 +128,7 @@ export class Runs {
 
   /** Starts tcpdump. @throws if that fails; the folder is then as it was. */
   async start({ pod, request, hash, sandbox, onListening }: Start): Promise<void> {
-    const { settings, metrics, timing, log, folder, name, onEnd } = this.#options;
+    const { settings, metrics, timing, log, folder, name, onEnd, writesThrough } = this.#options;
     // The filter is compiled once tcpdump listens, or has ended.
     const giveTurnBack = this.#turn;
     this.#turn = undefined;
@@ -148,7 +149,7 @@ export class Runs {
           request,
           netnsPath: sandbox.netnsPath,
           file: join(folder.path, ringFileBase(name)),
-          ...(left.packets === undefined ? {} : { packets: left.packets }),
+          ...(left.packets === undefined ? { writesThrough } : { writesThrough, packets: left.packets }),
           onLine: (line) => log.info("tcpdump", { said: line }),
         },
         ...{ timing, onListening, onEnd },
@@ -245,10 +246,10 @@ export class Runs {
     for (const finding of findings) this.#found(run, finding);
   }
 
-  /** Writes what tcpdump has counted and what the files take, both of now; as they were before where it does not answer. */
-  async countNow(): Promise<void> {
+  /** Writes what is counted and what the files take now, if tcpdump answers. @param flushed whether it writes its buffer first. */
+  async countNow(flushed: boolean): Promise<void> {
     const run = this.#running;
-    if (await run?.countNow() && run?.counters) {
+    if (await run?.countNow(flushed) && run?.counters) {
       await this.#options.folder.count(run.counters, () => this.#running === run);
     }
     await this.saveProgress();

@@ -21,8 +21,8 @@ import { PacketWriter } from "../pcap/writer.ts";
 const LOOK_MS = 100;
 /** Bytes read at once after which it does not wait: a fast ring goes around meanwhile. */
 const BUSY_BYTES = 256 * 1024;
-/** Milliseconds between two flushes: tcpdump buffers what it writes. */
-const FLUSH_MS = 1000;
+/** Milliseconds between two flushes: tcpdump buffers what it writes. With the kernel's 800 that makes 1300. */
+const FLUSH_MS = 500;
 /** Milliseconds without a packet after which statistics are written. The write shows whether the reader has gone. */
 const QUIET_MS = 10_000;
 /** Milliseconds after the order to stop in which the reader can still take what has been read. */

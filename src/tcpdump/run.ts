@@ -19,6 +19,10 @@ const LISTEN_TIMEOUT_MS = 30_000;
 const LISTEN_TIMEOUT_WITH_FILTER_MS = CHECK_TIMEOUT_MS;
 /** tcpdump answers within some milliseconds; a reader waits for all of them no longer than 1 s. */
 const COUNT_MS = 700;
+/** Time that a flush has which no reader waits for. */
+const FLUSH_MS = 200;
+/** As many from one count to the next fill tcpdump's buffer of 4 KiB over and over: no flush is worth its time. */
+const MANY_PACKETS = 1000;
 
 /** The end that was asked for. By `kill` the files go too, by `flush` they stay; by `health` another run is to take its place. */
 export interface Stop {
@@ -68,6 +72,8 @@ export class Run {
   #phase: Phase = { is: "starting" };
   #remainingSeconds: number | undefined;
   #flushed: Promise<Exit> | undefined;
+  /** Packets have been counted since the last flush. */
+  #mayBuffer = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: RunOptions) {
@@ -131,9 +137,26 @@ export class Run {
     return this.#tcpdump.flushBuffer();
   }
 
-  /** Asks for counters of now. @returns whether they are there; it does not wait for a tcpdump that hangs. */
-  countNow(): Promise<boolean> {
-    return settledWithin(COUNT_MS, this.#tcpdump.countNow());
+  /**
+   * Asks for counters of now. The file then holds what they count, but for 4 KiB at most where much comes.
+   *
+   * @param flushed whether it is to hold all.
+   * @returns whether they are there; it does not wait for a tcpdump that hangs.
+   */
+  countNow(flushed: boolean): Promise<boolean> {
+    return settledWithin(COUNT_MS, this.#count(flushed));
+  }
+
+  async #count(flushed: boolean): Promise<void> {
+    const before = this.counters?.captured ?? 0;
+    await this.#tcpdump.countNow(flushed);
+    const more = (this.counters?.captured ?? 0) - before;
+    this.#mayBuffer = !flushed && (this.#mayBuffer || more > 0);
+    // Who copies the files of a slow capture finds whole packets in them, and the last ones too.
+    if (!this.#mayBuffer || more >= MANY_PACKETS) return;
+    const flushing = this.flushBuffer().then(() => this.#mayBuffer = false, () => {});
+    // The counters are there: on a busy machine they do not wait for it.
+    await settledWithin(FLUSH_MS, flushing);
   }
 
   /** Ends it at once: its files are to go too, or by `health`, another run is to take its place. */

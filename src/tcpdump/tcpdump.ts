@@ -1,7 +1,8 @@
 /**
  * One tcpdump process: how it is started, what it says, how it is stopped. Behaviour of tcpdump
  * that this relies on is of 4.99 (measured): it reads its signals only once it says `listening on`, SIGUSR1 prints its counters,
- * SIGTERM loses what the kernel has not handed over yet, which is at most the last second.
+ * SIGTERM loses what the kernel has not handed over yet, which is at most the last second. It writes its file in pieces of 4 KiB,
+ * when it begins another one, and when it ends; before that only when it is flushed (tcpdump_buffer.ts).
  */
 import { DEFAULT_BUFFER_MB } from "../spec/options.ts";
 import { type CaptureRequest, tcpdumpFlags } from "../spec/request.ts";
@@ -11,13 +12,15 @@ import type { Exit } from "./exit.ts";
 import { FILTER_MEMORY_MB } from "./filter_limits.ts";
 import { SharedNext } from "../base/shared_next.ts";
 import { flushBuffer } from "./tcpdump_buffer.ts";
-import { settledWithin } from "../base/timeout.ts";
+import { pause, settledWithin } from "../base/timeout.ts";
 import { CAPTURE_TIMING } from "../timing.ts";
 
 /** How much of what tcpdump says is read at once: it says some lines of some 80 bytes. */
 const STDERR_BYTES = 1024;
 /** After SIGTERM tcpdump writes its last counters and exits; if it has not by then, it hangs. */
 const TERM_TIMEOUT_MS = 5000;
+/** A stray that has not exited by then is killed: the controller starts only after that. */
+const STRAY_MS = 1000;
 /** Megabytes that a capture may map besides what its filter's check took and its kernel buffer (measured: under 2). */
 const OWN_MEMORY_MB = 16;
 const LINES_KEPT = 8;
@@ -34,6 +37,8 @@ export interface TcpdumpOptions {
   readonly file: string;
   /** Packets after which it ends by itself (-c). */
   readonly packets?: number;
+  /** Whether it writes each packet at once (-U), because it cannot be flushed here. @default false */
+  readonly writesThrough?: boolean;
   /** Called with each line of stderr. */
   readonly onLine: (line: string) => void;
 }
@@ -59,7 +64,7 @@ export function tcpdumpWords(options: Omit<TcpdumpOptions, "onLine" | "nsenter" 
     ...["-n", "-p"],
     ...["-C", String(request.fileSizeMB), "-W", String(request.files)],
     ...tcpdumpFlags(request),
-    ...["-Z", "root", "-U", "-B", String(bufferKiB(request))],
+    ...["-Z", "root", ...(options.writesThrough ? ["-U"] : []), "-B", String(bufferKiB(request))],
     ...(options.packets === undefined ? [] : ["-c", String(options.packets)]),
     ...["-w", options.file],
     ...(request.filter === undefined ? [] : ["--", request.filter]),
@@ -87,6 +92,7 @@ export class Tcpdump {
   unansweredSince: number | undefined;
 
   readonly #child: Deno.ChildProcess;
+  readonly #writesThrough: boolean;
   readonly #lines: string[] = [];
   #hasExited = false;
   /** Pending while some SIGUSR1 has no answer yet. */
@@ -109,6 +115,7 @@ export class Tcpdump {
       stderr: "piped",
     }).spawn();
     this.#child = child;
+    this.#writesThrough = options.writesThrough === true;
     this.pid = child.pid;
     const listening = Promise.withResolvers<string>();
     this.listening = listening.promise;
@@ -135,8 +142,14 @@ export class Tcpdump {
     this.#signal("SIGUSR1");
   }
 
-  /** Asks for counters, and returns once they are there, no older than the call, or tcpdump has ended. It may hang. */
-  async countNow(): Promise<void> {
+  /**
+   * Asks for counters, and returns once they are there, no older than the call, or tcpdump has ended. It may hang.
+   *
+   * @param flushed whether the file is to hold what they count, too.
+   */
+  async countNow(flushed = false): Promise<void> {
+    // One that is always at work, which is why this fails, fills its buffer many times a second.
+    if (flushed) await this.flushBuffer().catch(() => {});
     // An answer that is on its way may be of before.
     await this.#answer?.promise;
     if (!this.#answer) this.askCounters();
@@ -150,7 +163,7 @@ export class Tcpdump {
    */
   flushBuffer(): Promise<void> {
     if (!this.isListening) return Promise.reject(new Error("Cannot flush tcpdump: it does not listen yet"));
-    return this.#flushing.run();
+    return this.#writesThrough ? Promise.resolve() : this.#flushing.run();
   }
 
   /** Ends it at once. What the kernel still holds is lost. */
@@ -227,22 +240,31 @@ export async function endStrays(directory: string, signal: AbortSignal): Promise
     const pid = Number(entry.name);
     if (!Number.isInteger(pid) || pid === Deno.pid) continue;
     if (!await writesBelow(pid, directory)) continue;
-    try {
-      Deno.kill(pid, "SIGKILL");
-      ended.push(pid);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
+    // On SIGTERM it writes what it has buffered; SIGCONT is for one that its controller has left stopped.
+    if (signalStray(pid, "SIGTERM") && signalStray(pid, "SIGCONT")) ended.push(pid);
   }
-  // A killed process is gone, or a zombie without a command line, within moments; not our child, so that we can only look.
+  // One that has ended is gone, or a zombie without a command line; not our child, so that we can only look.
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(TERM_TIMEOUT_MS)]);
+  const began = performance.now();
   for (const pid of ended) {
-    while (await writesBelow(pid, directory)) {
+    for (let isKilled = false; await writesBelow(pid, directory);) {
       deadline.throwIfAborted();
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      if (!isKilled && performance.now() - began > STRAY_MS) isKilled = signalStray(pid, "SIGKILL");
+      await pause(5);
     }
   }
   return ended;
+}
+
+/** Sends a signal. @returns false if the process is gone. */
+function signalStray(pid: number, signal: Deno.Signal): boolean {
+  try {
+    Deno.kill(pid, signal);
+    return true;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    return false;
+  }
 }
 
 /** Whether the process is a tcpdump (or a word before it that becomes one) whose -w is below the directory. */

@@ -67,6 +67,7 @@ export async function lost(node: NodeRig, pod: TestPod): Promise<number> {
 /** The different numbers of the token that are in the pod's files, now. */
 export async function numbersOf(node: NodeRig, pod: TestPod, token: string): Promise<Set<number>> {
   const numbers = new Set<number>();
+  await node.flush(pod);
   for (const name of await node.files(pod)) {
     const bytes = await Deno.readFile(join(node.folderOf(pod), name)).catch(() => new Uint8Array());
     const text = new TextDecoder("latin1").decode(bytes);

@@ -11,6 +11,7 @@ import { basename, join } from "@std/path";
 import { endingWithStarter } from "../support/daemon.ts";
 import { run } from "../support/run.ts";
 import { Hopeless, waitFor } from "../support/wait.ts";
+import { askFlush } from "../../src/reading/ask_controller.ts";
 import { Runtime } from "../../src/sandboxes/runtime.ts";
 import { ApiServer, freePort, type PodObject } from "./apiserver.ts";
 import { denoArgs } from "./cli.ts";
@@ -275,8 +276,14 @@ export class NodeRig implements AsyncDisposable {
     await run(await this.inNetns(pod, ["bash", "-c", script, "bash", token, String(first), String(count)]));
   }
 
+  /** Has the pod's tcpdump write what it has buffered, as a reader does; without a controller, or a tcpdump, it does nothing. */
+  async flush(pod: TestPod): Promise<void> {
+    await askFlush(this.captureDir, { namespace: pod.namespace, pod: pod.name }, new AbortController().signal);
+  }
+
   /** Numbers of the token's packets in all the pod's files, by tshark, in the order of the files' names; each once a file. */
   async received(pod: TestPod, token: string): Promise<number[]> {
+    await this.flush(pod);
     const numbers: number[] = [];
     for (const name of await this.files(pod)) numbers.push(...await numbersIn(join(this.folderOf(pod), name), token));
     return numbers;

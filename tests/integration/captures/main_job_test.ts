@@ -14,7 +14,7 @@ Deno.test("the controller captures inside the pod's own network namespace, and i
   assert(first.netns !== second.netns);
   assertEquals(
     first.argv.slice(1).join(" "),
-    `-n -p -C 1 -W 5 -s 262144 -i any -Z root -U -B 4096 -w ${node.folderOf(web)}/capture-web-1.pcap`,
+    `-n -p -C 1 -W 5 -s 262144 -i any -Z root -B 4096 -w ${node.folderOf(web)}/capture-web-1.pcap`,
   );
   const [status, limits] = await Promise.all(
     ["status", "limits"].map((file) => Deno.readTextFile(`/proc/${first.pid}/${file}`)),

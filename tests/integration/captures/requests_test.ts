@@ -31,9 +31,7 @@ Deno.test("the controller carries out annotations", async (t) => {
     const words = argv.slice(1).join(" ");
     assertEquals(
       words,
-      `-n -p -C 2 -W 3 -s 64 -i lo -Q in -Z root -U -B 32768 -w ${
-        node.folderOf(pod)
-      }/capture-options.pcap -- udp port 9`,
+      `-n -p -C 2 -W 3 -s 64 -i lo -Q in -Z root -B 32768 -w ${node.folderOf(pod)}/capture-options.pcap -- udp port 9`,
     );
     assertEquals(argv.at(-1), "udp port 9");
     // A named interface is not made promiscuous.
@@ -54,6 +52,7 @@ Deno.test("the controller carries out annotations", async (t) => {
     const [program, ...args] = await node.inNetns(pod, ["bash", "-c", "echo yes-1 >/dev/udp/127.0.0.1/10 || true"]);
     await waitFor("the packet that matches", async () => {
       await new Deno.Command(program!, { args, stderr: "null" }).output();
+      await node.flush(pod);
       const [name] = await node.files(pod);
       // Counted by a filter, because tcpdump's output depends on the protocol that it assumes by the sender's port.
       return await run(["tcpdump", "-n", "-r", join(node.folderOf(pod), name!), "udp dst port 10"]) !== "";

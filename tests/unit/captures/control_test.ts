@@ -2,7 +2,7 @@ import { deepStrictEqual as assertEquals, match, ok as assert, rejects, strictEq
 import { join } from "@std/path";
 import { Control } from "../../../src/captures/control.ts";
 import { Tcpdump } from "../../../src/tcpdump/tcpdump.ts";
-import { flushBuffer } from "../../../src/tcpdump/tcpdump_buffer.ts";
+import { canFlush, flushBuffer } from "../../../src/tcpdump/tcpdump_buffer.ts";
 import { askCount, askFlush } from "../../../src/reading/ask_controller.ts";
 import { waitFor } from "../../support/wait.ts";
 
@@ -191,6 +191,22 @@ Deno.test("flushBuffer() never signals a process that does not stand where tcpdu
     await child.status;
     await Deno.remove(dir, { recursive: true });
   }
+});
+
+Deno.test("canFlush() says whether the kernel shows the system call of a child", async () => {
+  const { readTextFileSync } = Deno;
+  same(await canFlush(), true);
+  const shown: string[] = [];
+  try {
+    Deno.readTextFileSync = (path) => {
+      shown.push(String(path));
+      throw new Deno.errors.PermissionDenied("EPERM");
+    };
+    same(await canFlush(), false);
+  } finally {
+    Deno.readTextFileSync = readTextFileSync;
+  }
+  match(shown.join(), /^\/proc\/[0-9]+\/syscall$/);
 });
 
 Deno.test("Tcpdump.flushBuffer() sends nothing before tcpdump listens, because it would be killed by it", async () => {

@@ -24,7 +24,7 @@ Deno.test("tcpdumpArgv() is the promised command, with the filter as the one arg
     "/usr/bin/nsenter --net=/run/netns/cni-1 -- " +
       // The tests run as root; with fewer capabilities fewer are kept.
       "capsh --no-new-privs --caps=cap_net_raw,cap_setgid,cap_setuid=ep --shell=/usr/bin/prlimit -- --as=85000000 --core=1 -- " +
-      "/usr/local/bin/tcpdump -n -p -C 1 -W 5 -s 262144 -i any -Z root -U -B 4096 " +
+      "/usr/local/bin/tcpdump -n -p -C 1 -W 5 -s 262144 -i any -Z root -B 4096 " +
       "-w /captures/default/web/capture-web.pcap",
   );
   assert(argv(undefined, 32).join(" ").includes(" --as=114000000 "), "it maps its buffer");
