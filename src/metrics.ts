@@ -1,5 +1,6 @@
 /** The metrics of /metrics, all named `packet_capture_*`. */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { lostPercent } from "./spec/lost.ts";
 import type { CaptureState } from "./spec/state.ts";
 import { VERSION } from "./version.ts";
 
@@ -23,11 +24,18 @@ const START_BUCKETS = [0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0
 /** One capture's numbers, summed over its runs. */
 export interface CaptureNumbers {
   /** Packets written. */
-  readonly packets: number;
+  readonly captured: number;
+  /** Packets that the kernel saw and that passed the filter. */
+  readonly received: number;
   /** Packets that the kernel dropped because tcpdump was too slow. */
   readonly dropped: number;
   /** Bytes of its files. */
   readonly ringBytes: number;
+}
+
+/** The samples of one capture. */
+interface CaptureSamples extends CaptureNumbers {
+  readonly lost: number;
 }
 
 interface PodName {
@@ -66,17 +74,18 @@ export class Metrics {
 
   readonly #requests = this.#gauge("requests", "Requested captures, by state.", ["state"]);
   /** Numbers by namespace/name. */
-  readonly #captures = new Map<string, CaptureNumbers & { readonly labels: Record<CaptureLabel, string> }>();
+  readonly #captures = new Map<string, CaptureSamples & { readonly labels: Record<CaptureLabel, string> }>();
 
   constructor() {
     this.setRequests({});
-    this.#ofCaptures(Counter, "packets_total", "Packets written by a capture.", "packets");
+    this.#ofCaptures(Counter, "packets_total", "Packets written by a capture.", "captured");
     this.#ofCaptures(
       Counter,
       "packets_dropped_total",
       "Packets that the kernel dropped because tcpdump was too slow.",
       "dropped",
     );
+    this.#ofCaptures(Gauge, "packets_lost_percent", "Share of a capture's packets that the kernel dropped.", "lost");
     this.#ofCaptures(Gauge, "ring_bytes", "Bytes of a capture's files.", "ringBytes");
     const buildInfo = this.#gauge("build_info", "Always 1; the versions that run here.", ["version", "deno"]);
     buildInfo.set({ version: VERSION, deno: Deno.version.deno }, 1);
@@ -98,7 +107,8 @@ export class Metrics {
 
   /** Sets the numbers of a capture as they are now. */
   setCapture(pod: PodName, numbers: CaptureNumbers): void {
-    this.#captures.set(keyOf(pod), { ...numbers, labels: { namespace: pod.namespace, pod: pod.name } });
+    const labels = { namespace: pod.namespace, pod: pod.name };
+    this.#captures.set(keyOf(pod), { ...numbers, lost: lostPercent(numbers), labels });
   }
 
   /** Ends the series of a capture that is no more. */
@@ -126,7 +136,7 @@ export class Metrics {
     Metric: typeof Counter<CaptureLabel> | typeof Gauge<CaptureLabel>,
     name: string,
     help: string,
-    number: keyof CaptureNumbers,
+    number: keyof CaptureSamples,
   ): void {
     const captures = this.#captures;
     new Metric({

@@ -13,12 +13,14 @@ import { ringFileBase } from "../store/ring.ts";
 import { type Exit, isClean } from "../tcpdump/exit.ts";
 import type { FilterChecks, PodFilter } from "../tcpdump/filter_checks.ts";
 import type { Folder } from "./folder.ts";
+import { added, NO_PACKETS } from "../tcpdump/counters.ts";
 import type { Finding } from "../tcpdump/health.ts";
 import type { PodSandboxes } from "../sandboxes/pod_sandboxes.ts";
+import { OWN_THROTTLING } from "../tcpdump/throttling.ts";
 import { Run, type Stop } from "../tcpdump/run.ts";
 import { listInterfaces } from "../tcpdump/tcpdump_queries.ts";
 import type { CaptureTiming } from "../timing.ts";
-import { noPackets, PACKETS_DROPPED, started } from "../plan/event_notes.ts";
+import { noPackets, packetsDropped, started } from "../plan/event_notes.ts";
 import { explainFailedStart, type Verdict } from "../tcpdump/verdict.ts";
 
 /** Time that the runtime has to answer when tcpdump has ended by itself; it takes some milliseconds. */
@@ -75,8 +77,8 @@ export type Cause =
 export class Runs {
   readonly #options: RunsOptions;
   #running: Run | undefined;
-  /** Packets written and dropped by this pod's runs of this controller that have ended. */
-  #before = { packets: 0, dropped: 0 };
+  /** Packets of this pod's runs of this controller that have ended. */
+  #before = NO_PACKETS;
   /** The reason why the next start is not the first; empty where it is. */
   #restartedBy = "";
   /** Gives back the turn to start with a filter, which it has. */
@@ -101,7 +103,7 @@ export class Runs {
 
   /** Counts from zero, for another pod. */
   recount(): void {
-    this.#before = { packets: 0, dropped: 0 };
+    this.#before = NO_PACKETS;
   }
 
   /** Forgets why it was ended: nothing is left of it. */
@@ -234,14 +236,14 @@ export class Runs {
   /** Looks at the run: updates its series, and acts on what is wrong with it. @param ask whether tcpdump is about to be asked for its counters. */
   async watch(ask: boolean): Promise<void> {
     const run = this.#running;
+    if (run && ask) await OWN_THROTTLING.look();
     const findings = await run?.health.look(run, ask);
     // It has ended meanwhile, and its series are removed: set now, they would stay for ever.
     if (!run || !findings || this.#running !== run) return;
     const { counters } = run;
     if (counters && !findings.some(({ is }) => is === "hopeless")) {
       const { metrics, namespace, name, folder } = this.#options;
-      const packets = this.#before.packets + counters.captured, dropped = this.#before.dropped + counters.dropped;
-      metrics.setCapture({ namespace, name }, { packets, dropped, ringBytes: folder.bytes });
+      metrics.setCapture({ namespace, name }, { ...added(this.#before, counters), ringBytes: folder.bytes });
     }
     for (const finding of findings) this.#found(run, finding);
   }
@@ -263,13 +265,11 @@ export class Runs {
   /** Enters the end of the process. */
   #drop(run: Run, why: string, uid: string | undefined): void {
     const { metrics, namespace, name, folder } = this.#options;
-    const counters = run.counters ?? { captured: 0, received: 0, dropped: 0 };
+    const counters = run.counters ?? NO_PACKETS;
     this.#running = undefined;
     metrics.removeCapture({ namespace, name });
     folder.end(counters, run.seconds, why);
-    if (run.uid !== uid) return;
-    const { packets, dropped } = this.#before;
-    this.#before = { packets: packets + counters.captured, dropped: dropped + counters.dropped };
+    if (run.uid === uid) this.#before = added(this.#before, counters);
   }
 
   #found(run: Run, finding: Finding): void {
@@ -280,9 +280,9 @@ export class Runs {
         void run.kill(finding.why, "health");
         break;
       case "dropping": {
-        const { more, dropped, received } = finding;
+        const { more, dropped, received, isSteady } = finding;
         log.warn("packets dropped", { more, dropped, received });
-        tell(run, PACKETS_DROPPED);
+        tell(run, packetsDropped({ isSteady, isThrottled: OWN_THROTTLING.isRecent }));
         break;
       }
       case "silent":

@@ -81,13 +81,22 @@ export function filesDeleted(files: number, bytes: number): PodEvent {
   return { type: "Normal", reason: "CaptureStopped", note };
 }
 
-/** The Event for dropped packets. Its note has no numbers: Events with the same note are counted, and leave room for others. */
-export const PACKETS_DROPPED: PodEvent = {
-  type: "Warning",
-  reason: "CapturePacketsDropped",
-  note: "The kernel dropped packets because tcpdump was too slow (packet-capture list shows how many): " +
-    "a filter or a smaller snaplen helps",
-};
+/**
+ * Returns the Event for dropped packets. Its note has no numbers: Events with the same note are counted, and leave room for others.
+ *
+ * @param about.isSteady it goes on for longer than a burst.
+ * @param about.isThrottled the container was at its CPU limit meanwhile.
+ */
+export function packetsDropped(about: { readonly isSteady: boolean; readonly isThrottled: boolean }): PodEvent {
+  const why = about.isThrottled
+    ? "because the controller is at its CPU limit (packet-capture list shows how many): " +
+      "a filter, a smaller snaplen or a higher limit (resources.limits.cpu of the chart) helps"
+    : about.isSteady
+    ? "because more come than tcpdump can write (packet-capture list shows how many): " +
+      "a filter or a smaller snaplen helps"
+    : "in a burst (packet-capture list shows how many): a larger buffer-size helps";
+  return { type: "Warning", reason: "CapturePacketsDropped", note: `The kernel dropped packets ${why}` };
+}
 
 /** Returns the Event for a run without packets. @param interfaces those of the pod; none where they could not be listed. */
 export function noPackets(request: CaptureRequest, seconds: number, interfaces: readonly string[]): PodEvent {

@@ -1,6 +1,7 @@
 /** `packet-capture list`: what this node captures, from the manifests and the files. */
 import { formatBytes } from "../base/format.ts";
 import { type CaptureRequest, optionsOf } from "../spec/request.ts";
+import { droppedCell, lostPercent } from "../spec/lost.ts";
 import { optionsCell, type Row } from "../spec/row.ts";
 import { requestHash } from "../spec/annotations.ts";
 import { listRing, type RingFile } from "../store/ring.ts";
@@ -87,6 +88,7 @@ const NOTHING = {
   packets: 0,
   received: 0,
   dropped: 0,
+  lostPercent: 0,
   oldest: null,
   newest: null,
   filter: null,
@@ -98,6 +100,8 @@ const NOTHING = {
 async function rowOf({ folder, namespace, pod, uid, manifest }: Capture): Promise<Row> {
   const files = await listRing(folder, pod, { blocking: true });
   const running = manifest?.runs.filter(({ endedAt }) => endedAt === undefined) ?? [];
+  const sum = (counter: "received" | "dropped") => manifest?.runs.reduce((sum, run) => sum + run[counter], 0) ?? 0;
+  const lost = { received: sum("received"), dropped: sum("dropped") };
   const there = { files: files.length, bytes: files.reduce((sum, { bytes }) => sum + bytes, 0) };
   return {
     namespace,
@@ -109,8 +113,8 @@ async function rowOf({ folder, namespace, pod, uid, manifest }: Capture): Promis
     // What the counters of a run in progress do not know of yet is left out.
     ...(running.length === 0 ? there : manifest?.size ?? there),
     packets: running.reduce((sum, { captured }) => sum + captured, manifest?.capturedPackets ?? 0),
-    received: manifest?.runs.reduce((sum, { received }) => sum + received, 0) ?? 0,
-    dropped: manifest?.runs.reduce((sum, { dropped }) => sum + dropped, 0) ?? 0,
+    ...lost,
+    lostPercent: lostPercent(lost),
     oldest: firstOf(files, oldestIn),
     newest: firstOf(files.toReversed(), newestIn),
     ...filterAndOptions(manifest?.request),
@@ -164,7 +168,8 @@ function table(rows: readonly Row[]): string {
       `${row.namespace}/${row.pod}`,
       row.state + (row.reason ? `: ${row.reason}` : ""),
       toSeconds(row.since),
-      ...[row.files, formatBytes(row.bytes), row.packets, row.dropped].map(String),
+      ...[row.files, formatBytes(row.bytes), row.packets].map(String),
+      droppedCell(row.dropped, row.lostPercent),
       toSeconds(row.oldest),
       toSeconds(row.newest),
       optionsCell(row.options),

@@ -19,6 +19,8 @@ export interface Row {
   readonly received: number;
   /** Packets that the kernel dropped, in the same runs. */
   readonly dropped: number;
+  /** Per cent of the received ones that were dropped. */
+  readonly lostPercent: number;
   readonly oldest: string | null;
   readonly newest: string | null;
   readonly filter: string | null;

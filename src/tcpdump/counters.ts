@@ -9,6 +9,17 @@ export interface Counters {
   readonly dropped: number;
 }
 
+export const NO_PACKETS: Counters = { captured: 0, received: 0, dropped: 0 };
+
+/** Returns the counters of two runs together. */
+export function added(one: Counters, other: Counters): Counters {
+  return {
+    captured: one.captured + other.captured,
+    received: one.received + other.received,
+    dropped: one.dropped + other.dropped,
+  };
+}
+
 const COUNTER = /([0-9]+) packets? (captured|received by filter|dropped by kernel|dropped by interface)/;
 const COUNTER_KEYS = {
   "captured": "captured",
@@ -33,7 +44,7 @@ export function isCounter(line: string): boolean {
 
 /** Reads SIGUSR1's one line or one of the three at the end, which are in the same words. @param before what was known. */
 export function countersIn(line: string, before: Counters | undefined): Counters {
-  const counters = { captured: 0, received: 0, dropped: 0, ...before };
+  const counters = { ...NO_PACKETS, ...before };
   for (const [, number, what] of line.matchAll(new RegExp(COUNTER, "g"))) {
     const key = COUNTER_KEYS[what as keyof typeof COUNTER_KEYS];
     if (key !== undefined) counters[key] = widened(counters[key], Number(number));

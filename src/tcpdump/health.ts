@@ -9,8 +9,14 @@ const BUFFERED_SECONDS = 2;
 export type Finding =
   /** The process will never do its work again. */
   | { readonly is: "hopeless"; readonly why: string }
-  /** `more`: packets that were dropped since the last finding; the others are of the whole run. */
-  | { readonly is: "dropping"; readonly more: number; readonly dropped: number; readonly received: number }
+  /** `more`: packets that were dropped since the last finding; the others are of the whole run. `isSteady`: for longer than a burst. */
+  | {
+    readonly is: "dropping";
+    readonly more: number;
+    readonly dropped: number;
+    readonly received: number;
+    readonly isSteady: boolean;
+  }
   /** No packet came in the first `seconds`. */
   | { readonly is: "silent"; readonly seconds: number };
 
@@ -34,6 +40,10 @@ export class RunHealth {
   #received = { count: 0, seconds: 0 };
   /** Dropped packets as of the last finding, and performance.now() then. */
   #foundDropped = { dropped: 0, at: -Infinity };
+  /** Dropped packets when tcpdump was last about to be asked, and whether they had become more since the time before. */
+  #dropped = { count: 0, rose: false };
+  /** They have become more two times in a row since the last finding. */
+  #isSteady = false;
 
   constructor(timing: CaptureTiming["health"]) {
     this.#timing = timing;
@@ -57,7 +67,7 @@ export class RunHealth {
     if (counters.received !== this.#received.count) {
       this.#received = { count: counters.received, seconds: run.seconds };
     }
-    return [...this.#dropping(counters), ...this.#silent(run, counters)];
+    return [...(ask ? this.#dropping(counters) : []), ...this.#silent(run, counters)];
   }
 
   /**
@@ -72,10 +82,18 @@ export class RunHealth {
 
   #dropping({ dropped, received }: Counters): Finding[] {
     const now = performance.now();
+    const before = this.#dropped;
+    const rose = dropped > before.count;
+    this.#dropped = { count: dropped, rose };
+    if (rose && before.rose) this.#isSteady = true;
     const more = dropped - this.#foundDropped.dropped;
+    // It has just begun: the next look tells whether it goes on.
+    if (rose && !before.rose) return [];
     if (more <= 0 || now - this.#foundDropped.at < this.#timing.droppedAgain) return [];
+    const isSteady = this.#isSteady;
     this.#foundDropped = { dropped, at: now };
-    return [{ is: "dropping", more, dropped, received }];
+    this.#isSteady = false;
+    return [{ is: "dropping", more, dropped, received, isSteady }];
   }
 
   #silent(run: Patient, counters: Counters): Finding[] {

@@ -16,7 +16,7 @@ Deno.test("Metrics has the names, types and labels that users rely on, and nothi
   const metrics = new Metrics();
   metrics.failures.inc({ reason: "exit" });
   metrics.watchRestarts.inc({ reason: "gone" });
-  metrics.setCapture(web, { packets: 1, dropped: 0, ringBytes: 24 });
+  metrics.setCapture(web, { captured: 1, received: 1, dropped: 0, ringBytes: 24 });
   const text = await metrics.text();
   const types = Object.fromEntries(
     Array.from(text.matchAll(/^# TYPE packet_capture_(\S+) (\S+)$/gm), (m) => [m[1], m[2]]),
@@ -28,6 +28,7 @@ Deno.test("Metrics has the names, types and labels that users rely on, and nothi
     failures_total: "counter",
     packets_total: "counter",
     packets_dropped_total: "counter",
+    packets_lost_percent: "gauge",
     ring_bytes: "gauge",
     start_duration_seconds: "histogram",
     watch_restarts_total: "counter",
@@ -45,6 +46,7 @@ Deno.test("Metrics has the names, types and labels that users rely on, and nothi
     failures_total: "reason",
     packets_total: "namespace,pod",
     packets_dropped_total: "namespace,pod",
+    packets_lost_percent: "namespace,pod",
     ring_bytes: "namespace,pod",
     start_duration_seconds_bucket: "le",
     watch_restarts_total: "reason",
@@ -59,22 +61,25 @@ Deno.test("Metrics has the names, types and labels that users rely on, and nothi
 Deno.test("Metrics.setCapture() shows the latest numbers, also when a counter began again", async () => {
   const metrics = new Metrics();
   for (const packets of [10, 25, 3]) {
-    metrics.setCapture(web, { packets, dropped: packets * 2, ringBytes: packets * 100 });
+    metrics.setCapture(web, {
+      ...{ captured: packets, received: packets * 8, dropped: packets * 2, ringBytes: packets * 100 },
+    });
     const found = await samples(metrics);
     assert.equal(found.get('packet_capture_packets_total{namespace="default",pod="web-0"}'), packets);
     assert.equal(found.get('packet_capture_packets_dropped_total{namespace="default",pod="web-0"}'), packets * 2);
+    assert.equal(found.get('packet_capture_packets_lost_percent{namespace="default",pod="web-0"}'), 25);
     assert.equal(found.get('packet_capture_ring_bytes{namespace="default",pod="web-0"}'), packets * 100);
   }
 });
 
 Deno.test("Metrics.removeCapture() ends the series of that pod and of no other", async () => {
   const metrics = new Metrics();
-  const numbers = { packets: 1, dropped: 1, ringBytes: 1 };
+  const numbers = { captured: 1, received: 1, dropped: 1, ringBytes: 1 };
   for (const name of ["web-1", "web-10"]) metrics.setCapture({ namespace: "default", name }, numbers);
   metrics.setCapture({ namespace: "other", name: "web-1" }, numbers);
   metrics.removeCapture({ namespace: "default", name: "web-1" });
   const left = [...(await samples(metrics)).keys()].filter((name) => name.includes("namespace="));
-  assert.equal(left.length, 6);
+  assert.equal(left.length, 8);
   assert.ok(left.every((name) => !name.includes('namespace="default",pod="web-1"')), left.join("\n"));
 });
 

@@ -5,6 +5,7 @@ import { count, formatBytes } from "../../base/format.ts";
 import { jsonText } from "../../base/quote.ts";
 import { compareText, tableLines } from "../../base/table.ts";
 import { pause } from "../../base/timeout.ts";
+import { droppedCell } from "../../spec/lost.ts";
 import { optionsCell } from "../../spec/row.ts";
 import { Failure, Interrupted, UsageFailure } from "../failure.ts";
 import { everyNode, findCaptures, type NodeCapture, type NodeProblem, nodesOf } from "../fetch/captures.ts";
@@ -201,7 +202,7 @@ function cells(capture: ShownRow, now: number): string[] {
     String(capture.files),
     formatBytes(capture.bytes),
     String(capture.packets),
-    String(capture.dropped),
+    droppedCell(capture.dropped, capture.lostPercent),
     age(capture.oldest, now),
     age(capture.newest, now),
     optionsCell(capture.options),

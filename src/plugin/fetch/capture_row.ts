@@ -3,7 +3,7 @@ import { isDnsName, isUid } from "../../base/names.ts";
 import type { Row } from "../../spec/row.ts";
 
 /** The fields that an older controller's row lacks. */
-type Newer = Pick<Row, "request" | "listening" | "options">;
+type Newer = Pick<Row, "request" | "listening" | "options" | "lostPercent">;
 
 /** The fields of a row that the plugin needs; a newer controller's row has more, which is handed on. */
 export type CaptureRow = Omit<Row, "received" | keyof Newer> & Partial<Newer>;
@@ -27,6 +27,7 @@ const FIELDS: Readonly<Record<keyof CaptureRow, (value: unknown) => boolean>> = 
   bytes: isCount,
   packets: isCount,
   dropped: isCount,
+  lostPercent: (value) => value === undefined || (typeof value === "number" && value >= 0 && value <= 100),
   oldest: isTextOrNull,
   newest: isTextOrNull,
   filter: isTextOrNull,

@@ -95,12 +95,23 @@ Deno.test("noPackets() reports where none came, with which filter, and what inte
   );
 });
 
-Deno.test("the Event for dropped packets has no numbers, lest each is another one", () => {
-  const { type, reason, note } = notes.PACKETS_DROPPED;
-  assertEquals([type, reason, /\d/.test(note)], ["Warning", "CapturePacketsDropped", false]);
+Deno.test("packetsDropped() names what helps, without numbers, lest each is another Event", () => {
+  const note = (isSteady: boolean, isThrottled: boolean) => {
+    const { type, reason, note } = notes.packetsDropped({ isSteady, isThrottled });
+    assertEquals([type, reason, /\d/.test(note)], ["Warning", "CapturePacketsDropped", false]);
+    return note;
+  };
+  const count = "(packet-capture list shows how many)";
+  assertSame(note(false, false), `The kernel dropped packets in a burst ${count}: a larger buffer-size helps`);
   assertSame(
-    note,
-    "The kernel dropped packets because tcpdump was too slow (packet-capture list shows how many): " +
-      "a filter or a smaller snaplen helps",
+    note(true, false),
+    `The kernel dropped packets because more come than tcpdump can write ${count}: a filter or a smaller snaplen helps`,
   );
+  for (const isSteady of [false, true]) {
+    assertSame(
+      note(isSteady, true),
+      `The kernel dropped packets because the controller is at its CPU limit ${count}: a filter, a smaller snaplen or ` +
+        "a higher limit (resources.limits.cpu of the chart) helps",
+    );
+  }
 });

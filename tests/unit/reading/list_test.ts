@@ -43,6 +43,7 @@ Deno.test("list() reports for each capture its state, what it holds, and from wh
     packets: 19,
     received: 29,
     dropped: 5,
+    lostPercent: 17.24,
     oldest: time(1),
     newest: time(40),
     filter: "udp",
@@ -156,7 +157,7 @@ Deno.test("list() aligns its table, and shows no control character that a user h
   match(head!, /^POD +STATE +SINCE +FILES +BYTES +PACKETS +DROPPED +OLDEST +NEWEST +OPTIONS +FILTER$/);
   match(
     line!,
-    /^default\/web-0 +held +2026-01-31T12:00:00Z +1 +100 B +7 +3 +2023-11-14T22:13:20Z +2023-11-14T22:13:20Z +- +udp\\x1b\]0;owned\\x07 or tcp\\u202e$/,
+    /^default\/web-0 +held +2026-01-31T12:00:00Z +1 +100 B +7 +3 \(15%\) +2023-11-14T22:13:20Z +2023-11-14T22:13:20Z +- +udp\\x1b\]0;owned\\x07 or tcp\\u202e$/,
   );
   same(head!.indexOf("FILES"), line!.indexOf("1  "));
   assertEquals(rest, [""]);

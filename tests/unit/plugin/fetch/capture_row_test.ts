@@ -19,7 +19,10 @@ const ROW = {
 
 Deno.test("rowIn() takes a row, also one with more in it, and one of a capture without manifest", () => {
   for (
-    const more of [{}, { incidents: 3 }, { options: { snaplen: "64" } }, { uid: "", state: "unknown", since: null }]
+    const more of [
+      ...[{}, { incidents: 3 }, { options: { snaplen: "64" } }, { uid: "", state: "unknown", since: null }],
+      ...[{ lostPercent: 0 }, { lostPercent: 100 }],
+    ]
   ) {
     const row = { ...ROW, ...more };
     strictEqual(rowIn(row), row);
@@ -36,6 +39,7 @@ Deno.test("rowIn() refuses a row of which any field is missing or not what it mu
       [-1, 1.5, NaN, "5", null].map((value) => ({ ...ROW, [name]: value }))
     ),
     ...[null, [], "x", { snaplen: 64 }].map((options) => ({ ...ROW, options })),
+    ...[null, "1", -1, 101, NaN].map((lostPercent) => ({ ...ROW, lostPercent })),
     ...[null, undefined, "row", 7, []],
   ];
   for (const value of [...wrong, ...others]) strictEqual(rowIn(value), undefined, JSON.stringify(value));
