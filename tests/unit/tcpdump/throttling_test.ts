@@ -31,7 +31,8 @@ for (const [name, own, file] of PLACES) {
   Deno.test(`Throttling notices that the counter grows: cgroup ${name}`, async () => {
     const { now } = performance;
     let later = 0;
-    performance.now = () => now.call(performance) + later;
+    // The clock stands still between the steps, however busy the machine is.
+    performance.now = () => later;
     try {
       await using files = await tree({ "proc/self/cgroup": own, [file]: stat(7) });
       const throttling = new Throttling(files.root);
