@@ -3,6 +3,7 @@ import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/stric
 import { join } from "@std/path";
 import { waitFor } from "../../support/wait.ts";
 import { CaptureDir } from "../../../src/store/capture_dir.ts";
+import { Run } from "../../../src/tcpdump/run.ts";
 import { exists, World } from "./world.ts";
 
 Deno.test("Captures.run() adds one listener to its signal, however often it ticks", async () => {
@@ -355,4 +356,24 @@ Deno.test("Captures charges a deleted pod's files to its namespace, also after a
     }
     await waitFor("nothing of c", () => !exists(join(world.directory.path, "other")), { everyMs: 5 });
   }
+});
+
+Deno.test("Captures.countNow() counts what is in the files, also of a busy capture", async () => {
+  await using world = await World.start();
+  world.sandbox("web");
+  world.annotate("web", { "": "3" });
+  await world.capturing("web");
+  const { countNow } = Run.prototype;
+  const flushed: boolean[] = [];
+  Run.prototype.countNow = function (...args) {
+    flushed.push(...args);
+    return countNow.apply(this, args);
+  };
+  try {
+    await world.captures.countNow();
+  } finally {
+    Run.prototype.countNow = countNow;
+  }
+  // The tick may have counted meanwhile, which flushes slow captures only.
+  assert(flushed.includes(true), String(flushed));
 });
