@@ -351,6 +351,8 @@ Deno.test("stream tells a reader that is slower than the ring what it missed, at
     return before === undefined || number === before.number + 1 ? [] : [{ i, from: before.time, to: time }];
   });
   assert(gaps.length >= 1, `none in ${packets.length} packets`);
+  // On a busy machine the ring overtakes the reader before its first packet, too.
+  if (packets[0]?.comment) gaps.unshift({ i: 0, from: "the start", to: packets[0].time });
   // A remark for each gap and none elsewhere, and the same on stderr.
   assertEquals(packets.flatMap(({ comment }, i) => comment ? [i] : []), gaps.map(({ i }) => i));
   const lines = said.trimEnd().split("\n");
