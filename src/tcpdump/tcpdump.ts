@@ -228,7 +228,7 @@ export class Tcpdump {
 }
 
 /**
- * Ends processes of an earlier life of the controller that still write below `directory`, which is ours alone while its lock
+ * Ends processes that an earlier controller left and that still write below `directory`, which is ours alone while its lock
  * is held.
  *
  * @param directory absolute, without symbolic links.
