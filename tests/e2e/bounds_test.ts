@@ -8,15 +8,7 @@ const KEY = "tcpdump.antrea.io";
 const { kube, release, namespace } = fixture("bounds");
 const ports = (n: number) => `port ${Array.from({ length: n }, (_, i) => i + 1).join("||")}`;
 
-interface Event {
-  reason: string;
-  message: string;
-}
-
-async function events(pod: string): Promise<Event[]> {
-  const args = ["events", "-n", namespace, "--field-selector", `involvedObject.name=${pod}`];
-  return (await kube.get<{ items: Event[] }>(...args)).items;
-}
+const events = (pod: string) => kube.events(namespace, pod);
 
 /** Waits until the pod's tcpdump listens. @returns its process id in the controller's container. */
 async function capturing(node: string, pod: string, timeoutMs = 60_000): Promise<number> {

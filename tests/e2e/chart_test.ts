@@ -33,16 +33,6 @@ async function captured(of: Release, node: string, pod: string): Promise<void> {
   }, { timeoutMs: 30_000 });
 }
 
-interface Event extends KubeObject {
-  readonly reason: string;
-  readonly message: string;
-}
-
-async function events(pod: string): Promise<Event[]> {
-  const args = ["events", "-n", namespace, "--field-selector", `involvedObject.name=${pod}`];
-  return (await kube.get<{ items: Event[] }>(...args)).items;
-}
-
 Deno.test("helm test reports that the controllers of all nodes are ready", async () => {
   await release.upgrade(await forThisMachine(kube, {}));
   const said = await release.helm(["test", release.name, "--logs"], { timeoutMs: 120_000 });
@@ -105,7 +95,7 @@ Deno.test("without SYS_ADMIN, NET_RAW or SETGID no capture starts, and the Event
     await kube.annotate(namespace, name, { [KEY]: "2" });
     const failed = await waitFor(
       `the failure without ${capability}`,
-      async () => (await events(name)).find(({ reason }) => reason === "CaptureFailed"),
+      async () => (await kube.events(namespace, name)).find(({ reason }) => reason === "CaptureFailed"),
       { timeoutMs: 30_000 },
     );
     assert.match(failed.message, words, capability);

@@ -108,17 +108,9 @@ Deno.test("start reports which options it drops, and the Event of a typing error
       `capturing on node ${node} (8 files of 1 MB); changed: files 3 → 8, filter "icmp" → none`,
     );
     await kube.annotate(namespace, "dropped", { [`${KEY}/filter`]: "tcp prot 80" });
-    const note = await waitFor("its Event", async () => {
-      const args = [
-        "events",
-        "-n",
-        namespace,
-        "--field-selector",
-        "involvedObject.name=dropped,reason=CaptureRejected",
-      ];
-      const { items } = await kube.get<{ items: { message: string }[] }>(...args);
-      return items[0]?.message;
+    const { message } = await waitFor("its Event", async () => {
+      return (await kube.events(namespace, "dropped")).find(({ reason }) => reason === "CaptureRejected");
     });
-    assert.match(note, /; the capture that ran is stopped, and its files are kept while the annotation is there$/);
+    assert.match(message, /; the capture that ran is stopped, and its files are kept while the annotation is there$/);
     assert.equal((await row("dropped")).state, "rejected");
   }));

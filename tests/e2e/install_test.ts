@@ -148,8 +148,6 @@ Deno.test("chart captures pods of the host's network when both values allow it, 
     return left.length === 0;
   });
   // Earlier tests of this file have Events of their own pods.
-  const { items } = await kube.get<{ items: { reason: string }[] }>(
-    ...["events", "-n", namespace, "--field-selector", "involvedObject.name=on-the-node"],
-  );
-  assert.deepEqual(items.map(({ reason }) => reason).filter((reason) => reason.startsWith("Capture")), []);
+  const events = await kube.events(namespace, "on-the-node");
+  assert.deepEqual(events.map(({ reason }) => reason).filter((reason) => reason.startsWith("Capture")), []);
 });

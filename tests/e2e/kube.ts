@@ -33,6 +33,12 @@ export interface PodObject extends KubeObject {
   };
 }
 
+/** An Event, as the core API has it. */
+export interface EventObject extends KubeObject {
+  readonly reason: string;
+  readonly message: string;
+}
+
 export class Kube {
   /** @param dir the cluster's folder (`.cluster`, or CLUSTER_DIR) */
   constructor(readonly dir: string = clusterDir()) {
@@ -65,6 +71,12 @@ export class Kube {
 
   async pod(namespace: string, name: string): Promise<PodObject> {
     return await this.get<PodObject>("pod", name, "-n", namespace);
+  }
+
+  /** Returns all Events on the pods of that name, by the Events' random names. */
+  async events(namespace: string, pod: string): Promise<EventObject[]> {
+    const args = ["events", "-n", namespace, "--field-selector", `involvedObject.name=${pod}`];
+    return (await this.get<{ items: EventObject[] }>(...args)).items;
   }
 
   /** Applies objects as they are. */

@@ -81,14 +81,10 @@ Deno.test("a filter that a tunnel's packets cannot have is rejected by name, and
   const tunnel = ['ip -n "$name" tuntap add dev wg0 mode tun', 'ip -n "$name" link set wg0 up'];
   await withNetns(node, status.podIP!, tunnel);
   await kube.annotate(namespace, "tunnel", { [KEY]: "2", [`${KEY}/interface`]: "wg0", [`${KEY}/filter`]: "vlan" });
-  const note = await waitFor("its Event", async () => {
-    const selector = "involvedObject.name=tunnel,reason=CaptureRejected";
-    const { items } = await kube.get<{ items: { message: string }[] }>(
-      ...["events", "-n", namespace, "--field-selector", selector],
-    );
-    return items[0]?.message;
+  const { message } = await waitFor("its Event", async () => {
+    return (await kube.events(namespace, "tunnel")).find(({ reason }) => reason === "CaptureRejected");
   });
-  assert.match(note, /no VLAN support for Raw IP.*interface wg0 is RAW/);
+  assert.match(message, /no VLAN support for Raw IP.*interface wg0 is RAW/);
   await kube.annotate(namespace, "tunnel", { [`${KEY}/filter`]: "icmp" });
   await captures(node, "tunnel", "-i wg0");
 });

@@ -7,18 +7,9 @@ import { testPod } from "./pods.ts";
 const KEY = "tcpdump.antrea.io";
 const { kube, release, namespace } = fixture("pending");
 
-interface Event {
-  reason: string;
-  message: string;
-  source?: { component?: string };
-}
-
 async function events(pod: string): Promise<string[]> {
-  const args = ["events", "-n", namespace, "--field-selector", `involvedObject.name=${pod}`];
-  const { items } = await kube.get<{ items: Event[] }>(...args);
-  return items.filter(({ reason }) => reason.startsWith("Capture")).map(({ reason, message }) =>
-    `${reason}: ${message}`
-  );
+  const all = await kube.events(namespace, pod);
+  return all.filter(({ reason }) => reason.startsWith("Capture")).map(({ reason, message }) => `${reason}: ${message}`);
 }
 
 /** Waits until the pod has as many Events, which are these. Kubernetes lists them by their random names. */
