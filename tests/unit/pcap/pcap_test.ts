@@ -31,6 +31,23 @@ function slowly(bytes: Uint8Array, most: number): ByteSource {
   return { read: (into) => source.read(into.subarray(0, most)) };
 }
 
+/** A file that is still written: its bytes may become more. */
+class GrowingSource implements ByteSource {
+  bytes: Uint8Array;
+  #at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+
+  read(into: Uint8Array): number {
+    const n = Math.min(into.length, this.bytes.length - this.#at);
+    into.set(this.bytes.subarray(this.#at, this.#at + n));
+    this.#at += n;
+    return n;
+  }
+}
+
 const anyOptions: fc.Arbitrary<PcapOptions> = fc.record({
   littleEndian: fc.boolean(),
   digits: fc.constantFrom(6, 9),
@@ -110,19 +127,11 @@ Deno.test("PcapReader waits for the rest of a record in a growing file, wherever
   const inner = concat(Uint8Array.of(2), pcap([10, 11, 12, 13].map((n) => packet(n))));
   const whole = pcap([packet(1), { ...packet(2), data: inner }, packet(3)]);
   for (let cut = 0; cut < whole.length; cut++) {
-    let available = cut;
-    let at = 0;
-    const reader = new PcapReader({
-      read(into) {
-        const n = Math.min(into.length, available - at);
-        into.set(whole.subarray(at, at + n));
-        at += n;
-        return n;
-      },
-    }, { growing: true });
+    const file = new GrowingSource(whole.subarray(0, cut));
+    const reader = new PcapReader(file, { growing: true });
     const first = read(reader);
     assertEquals(reader.loss, WHOLE);
-    available = whole.length;
+    file.bytes = whole;
     assertEquals(numbers([...first, ...read(reader)]), [1, 2, 3], `seen first with ${cut} bytes`);
     assertEquals(reader.loss, WHOLE);
   }
@@ -307,21 +316,13 @@ Deno.test("PcapReader passes over damage of any length, in as little memory", ()
 });
 
 Deno.test("PcapReader reports when it is stuck in a growing file, and counts the damage when it finds its end", () => {
-  let bytes = concat(pcap([packet(1)]), new Uint8Array(100).fill(0xee));
-  let at = 0;
-  const reader = new PcapReader({
-    read(into) {
-      const n = Math.min(into.length, bytes.length - at);
-      into.set(bytes.subarray(at, at + n));
-      at += n;
-      return n;
-    },
-  }, { growing: true });
+  const file = new GrowingSource(concat(pcap([packet(1)]), new Uint8Array(100).fill(0xee)));
+  const reader = new PcapReader(file, { growing: true });
   assertEquals([reader.isStuck, numbers(read(reader)), reader.isStuck, reader.loss.places], [false, [1], true, 0]);
   assertEquals([reader.next(), reader.isStuck], [false, true]);
-  bytes = concat(bytes, ...GOOD);
+  file.bytes = concat(file.bytes, ...GOOD);
   assertEquals([numbers(read(reader)), reader.isStuck, reader.loss], [[4, 5, 6, 7], false, lost(100)]);
-  bytes = concat(bytes, record(packet(8)).subarray(0, 30));
+  file.bytes = concat(file.bytes, record(packet(8)).subarray(0, 30));
   assertEquals([reader.next(), reader.isStuck, reader.loss], [false, false, lost(100)]);
   // Once it grows no more, what is incomplete is lost.
   reader.growing = false;
@@ -396,18 +397,14 @@ Deno.test("PcapReader looks as far as it must to tell a run of records from dama
 Deno.test("PcapReader counts long damage in a growing file once, whenever its end comes", () => {
   const size = 1_060_000;
   const bytes = concat(pcap([packet(1)]), new Uint8Array(size).fill(0xee), ...GOOD);
-  let available = 24 + 76, at = 0;
-  const reader = new PcapReader({
-    read(into) {
-      const n = Math.min(into.length, available - at);
-      into.set(bytes.subarray(at, at + n));
-      at += n;
-      return n;
-    },
-  }, { growing: true });
+  const file = new GrowingSource(bytes.subarray(0, 24 + 76));
+  const reader = new PcapReader(file, { growing: true });
   assertEquals(numbers(read(reader)), [1]);
-  for (available of [1000, 1_055_000]) assertEquals([reader.next(), reader.loss.places], [false, 0]);
-  available = bytes.length;
+  for (const end of [1000, 1_055_000]) {
+    file.bytes = bytes.subarray(0, end);
+    assertEquals([reader.next(), reader.loss.places], [false, 0]);
+  }
+  file.bytes = bytes;
   assertEquals([numbers(read(reader)), reader.loss], [[4, 5, 6, 7], lost(size)]);
 });
 
@@ -431,17 +428,10 @@ Deno.test("PcapReader is not led astray by a last packet that ends within a reco
   const end = whole.length - 76;
   assertEquals(readAll(whole.subarray(0, end)), { packets: readAll(whole).packets.slice(0, 2), loss: WHOLE });
   for (const tail of [0, 1, 15]) {
-    let available = end + tail, at = 0;
-    const reader = new PcapReader({
-      read(into) {
-        const n = Math.min(into.length, available - at);
-        into.set(whole.subarray(at, at + n));
-        at += n;
-        return n;
-      },
-    }, { growing: true });
+    const file = new GrowingSource(whole.subarray(0, end + tail));
+    const reader = new PcapReader(file, { growing: true });
     assertEquals(numbers(read(reader)), [1, 2], String(tail));
-    available = whole.length;
+    file.bytes = whole;
     assertEquals([numbers(read(reader)), reader.loss], [[3], WHOLE], String(tail));
   }
 });

@@ -2,15 +2,7 @@ import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import fc from "fast-check";
 import { BLOCK, dataView, OPTION, optionsIn } from "../../../src/pcap/pcapng_format.ts";
 import { concat } from "../reading/files.ts";
-
-/** An option by hand, padded to four bytes. */
-function option(code: number, value: Uint8Array, littleEndian: boolean): Uint8Array {
-  const bytes = new Uint8Array(4 + value.length + (-value.length & 3));
-  new DataView(bytes.buffer).setUint16(0, code, littleEndian);
-  new DataView(bytes.buffer).setUint16(2, value.length, littleEndian);
-  bytes.set(value, 4);
-  return bytes;
-}
+import { option } from "./option.ts";
 
 /** The options in the middle of a buffer, from `front` bytes on up to `back` bytes before its end. */
 function read(bytes: Uint8Array, littleEndian: boolean, front = 0, back = 0) {

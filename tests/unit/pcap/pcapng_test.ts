@@ -11,6 +11,7 @@ import {
   sectionHeader,
 } from "../../../src/pcap/pcapng_blocks.ts";
 import { concat } from "../reading/files.ts";
+import { option } from "./option.ts";
 
 /** A block made by hand: its body is given in 32-bit words or bytes. */
 function block(type: number, littleEndian: boolean, ...body: (number | Uint8Array)[]): Uint8Array {
@@ -22,14 +23,6 @@ function block(type: number, littleEndian: boolean, ...body: (number | Uint8Arra
 function word(value: number, littleEndian: boolean): Uint8Array {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, value, littleEndian);
-  return bytes;
-}
-
-function option(code: number, value: Uint8Array, littleEndian: boolean): Uint8Array {
-  const bytes = new Uint8Array(4 + value.length + (-value.length & 3));
-  new DataView(bytes.buffer).setUint16(0, code, littleEndian);
-  new DataView(bytes.buffer).setUint16(2, value.length, littleEndian);
-  bytes.set(value, 4);
   return bytes;
 }
 
