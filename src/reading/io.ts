@@ -29,8 +29,8 @@ export interface Io {
   readonly signal: AbortSignal;
   /** Whether stdout is a terminal, which binary data would garble. */
   readonly stdoutIsTerminal: boolean;
-  /** Writes why the command fails. @param state The capture's, if it is known. */
-  refuse(words: string, code: number, state?: CaptureState): void;
+  /** Writes why the command fails. @param state The capture's, if it is known. @returns the code. */
+  refuse(code: number, words: string, state?: CaptureState): number;
 }
 
 /** The process's own. */
@@ -86,10 +86,11 @@ export function systemIo(
       }
     },
     say,
-    refuse(words, code, state) {
+    refuse(code, words, state) {
       // Plugins of version 0.1 show the last line as the reason, where nothing was written.
       if (written === 0) end(code, state);
       say(words);
+      return code;
     },
     end,
     signal,

@@ -25,11 +25,8 @@ export async function refusing(io: Io, work: () => Promise<number>): Promise<num
   } catch (error) {
     // The reader has enough, or has failed itself: as quiet as a program that SIGPIPE ends.
     if (error instanceof ReaderGone && error.waited === undefined) return 1;
-    const { code, state } = error instanceof Refusal ? error : { code: EXIT.failed, state: undefined };
-    const [words, exitCode] = io.signal.aborted
-      ? ["ended before all was written", EXIT.ended]
-      : [messageOf(error), code];
-    io.refuse(words, exitCode, state);
-    return exitCode;
+    if (io.signal.aborted) return io.refuse(EXIT.ended, "ended before all was written");
+    if (error instanceof Refusal) return io.refuse(error.code, messageOf(error), error.state);
+    return io.refuse(EXIT.failed, messageOf(error));
   }
 }

@@ -162,7 +162,10 @@ export function testIo(
     // Copied: the caller may use its array again.
     write: options.write ?? ((bytes) => Promise.resolve(void written.push(bytes.slice()))),
     say: (line) => void said.push(line),
-    refuse: (words) => void said.push(words),
+    refuse(code, words) {
+      said.push(words);
+      return code;
+    },
     signal: options.signal ?? new AbortController().signal,
     stdoutIsTerminal: options.terminal ?? false,
     said,
