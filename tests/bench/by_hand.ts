@@ -1,4 +1,7 @@
-/** A tcpdump that the benchmark starts itself, next to the controller's. */
+/** Captures to be compared: by a tcpdump that the benchmark starts itself, and by the controller. */
+import { readAnnotations } from "../../src/spec/annotations.ts";
+import type { CaptureRequest } from "../../src/spec/request.ts";
+import { KEY, type NodeRig, type TestPod } from "../rig/node.ts";
 import { type Cgroup, cpuSeconds } from "./measures.ts";
 import { until } from "./stage.ts";
 
@@ -10,6 +13,14 @@ export interface Counters {
   readonly received: number;
   readonly dropped: number;
 }
+
+/** What a pod asks for by the annotation alone. */
+export const REQUEST: CaptureRequest = (() => {
+  const limits = { maxFiles: 5, maxFileSizeMB: 1, maxBufferMB: 4, maxDurationSeconds: 1 };
+  const asked = readAnnotations({ [KEY]: "5" }, KEY, limits);
+  if (asked.kind !== "valid") throw new Error("The annotation alone is no request");
+  return asked.request;
+})();
 
 /** What the kernel holds is handed over within its second. */
 const BLOCK_MS = 1100;
@@ -50,4 +61,30 @@ export class ByHand {
       cpuSeconds: took,
     };
   }
+}
+
+/**
+ * Has the controller capture the pods, as {@linkcode REQUEST} says, while `work` is done, and holds the files while they are judged.
+ *
+ * @param judge gets the counters of each pod's run, and what the work gave.
+ */
+export async function capturedMeanwhile<T, R>(
+  node: NodeRig,
+  pods: readonly TestPod[],
+  work: () => Promise<T>,
+  judge: (counters: readonly Counters[], worked: T) => R | Promise<R>,
+): Promise<R> {
+  const all = (work: (pod: TestPod) => Promise<unknown>) => Promise.all(pods.map(work));
+  await all((pod) => node.annotate(pod, { "": String(REQUEST.files) }));
+  await all((pod) => node.capturing(pod));
+  const worked = await work();
+  await all((pod) => node.annotate(pod, { hold: "true" }));
+  await all((pod) => node.inState(pod, "held", 30_000));
+  const counters = await Promise.all(
+    pods.map(async (pod): Promise<Counters> => (await node.manifest(pod)).runs.at(-1)),
+  );
+  const judged = await judge(counters, worked);
+  await all((pod) => node.annotate(pod, { "": null, hold: null }));
+  await all((pod) => node.clean(pod));
+  return judged;
 }

@@ -51,6 +51,16 @@ export function median(samples: readonly number[]): number {
   return quantile(samples, 0.5);
 }
 
+/** The median of how much each sample is more than that of the same round. */
+export function medianOfPairs(samples: readonly number[], others: readonly number[]): number {
+  return median(samples.map((value, i) => value - others[i]!));
+}
+
+/** Half of how far apart repeats of one and the same thing are: smaller differences say nothing. */
+export function noiseOf(samples: readonly number[]): number {
+  return (Math.max(...samples) - Math.min(...samples)) / 2;
+}
+
 /** `p50 17.2, p95 23.0, max 41.7 ms`. */
 export function spread(samples: readonly number[], unit: string): string {
   return `p50 ${short(median(samples))}, p95 ${short(quantile(samples, 0.95))}, max ${

@@ -3,8 +3,8 @@ import { join } from "@std/path";
 import { tcpdumpArgv } from "../../src/tcpdump/tcpdump.ts";
 import { run } from "../support/run.ts";
 import { waitFor } from "../support/wait.ts";
-import { ByHand, type Counters } from "./by_hand.ts";
-import { type Figure, median, range, short } from "./figures.ts";
+import { ByHand, capturedMeanwhile, type Counters, REQUEST } from "./by_hand.ts";
+import { type Figure, median, medianOfPairs, noiseOf, range, short } from "./figures.ts";
 import { Cgroup } from "./measures.ts";
 import { type Contender, contenders, program, type Stage, type Station } from "./stage.ts";
 
@@ -12,7 +12,6 @@ const ROUNDS = 5;
 const SECONDS = 3;
 /** The chart's default limit. */
 const LIMIT_CORES = 0.5;
-const REQUEST = { files: 5, fileSizeMB: 1, snaplen: 262_144, interface: "any", direction: "inout" } as const;
 
 /** iperf3's words for each load. Small packets: what a flood of datagrams of 64 bytes, as many as the sender can make, gives. */
 const LOADS = {
@@ -99,17 +98,10 @@ async function byHand(
 }
 
 async function ours(road: Road, load: Load): Promise<Round> {
-  const { node } = road.stage;
-  const { pod } = road.captured;
-  await node.annotate(pod, { "": String(REQUEST.files) });
-  await node.capturing(pod);
-  const gbits = await road.load(load);
-  await node.annotate(pod, { hold: "true" });
-  await node.inState(pod, "held", 30_000);
-  const counters: Counters = (await node.manifest(pod)).runs.at(-1);
-  await node.annotate(pod, { "": null, hold: null });
-  await node.clean(pod);
-  return roundOf(counters, gbits);
+  const gbits = () => road.load(load);
+  return await capturedMeanwhile(road.stage.node, [road.captured.pod], gbits, ([counters], gbits) => {
+    return roundOf(counters!, gbits);
+  });
 }
 
 export async function loss(stage: Stage): Promise<Figure[]> {
@@ -201,7 +193,7 @@ async function catBeside(road: Road, group: Cgroup): Promise<Figure> {
     part: "loss",
     what:
       "packets lost by a capture at CPU limit 500m while cat reads it again and again, less those while nobody does",
-    value: median(lost.read.map((value, i) => value - lost.alone[i]!)),
+    value: medianOfPairs(lost.read, lost.alone),
     unit: "points",
     target: { atMost: 0 },
     beside: `read ${range(lost.read, "%")}, not read ${range(lost.alone, "%")} of some 50 thousand packets/s; ` +
@@ -227,7 +219,7 @@ function lossFigures(
       part: "loss",
       what:
         `packets lost, ${load} through a captured pod, CPU limit ${limit}: ours less the same tcpdump by hand, median of pairs`,
-      value: median(lost.ours.map((value, i) => value - lost.hand[i]!)),
+      value: medianOfPairs(lost.ours, lost.hand),
       unit: "points",
       target: { atMost: 0 },
       tolerance: noiseOf(lost.hand),
@@ -254,11 +246,6 @@ function lossFigures(
   ];
 }
 
-/** Half of how far apart two runs of one and the same command are: smaller differences say nothing. */
-function noiseOf(samples: readonly number[]): number {
-  return (Math.max(...samples) - Math.min(...samples)) / 2;
-}
-
 /** Which -B and -s lose how much, by hand, without a limit. */
 async function buffers(road: Road, group: Cgroup): Promise<Figure> {
   const settings: Readonly<Record<string, Record<string, string>>> = {
@@ -279,7 +266,7 @@ async function buffers(road: Road, group: Cgroup): Promise<Figure> {
     part: "loss",
     what:
       "packets lost of a flood of small ones with our -B 4096, by hand, less those with tcpdump's own 2048, median of pairs",
-    value: median(lost["-B 4096"]!.map((value, i) => value - lost["-B 2048"]![i]!)),
+    value: medianOfPairs(lost["-B 4096"]!, lost["-B 2048"]!),
     unit: "points",
     beside: Object.entries(lost).map(([name, values]) => `${name}: ${short(median(values))} %`).join(", "),
     stable: false,

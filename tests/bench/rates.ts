@@ -3,12 +3,10 @@
  * -U, in turns. The packets are numbered UDP datagrams of 64 to 300 bytes (flood.ts).
  */
 import { join } from "@std/path";
-import { OPTION_NAMES, OPTIONS } from "../../src/spec/options.ts";
-import type { CaptureRequest } from "../../src/spec/request.ts";
 import { tcpdumpArgv } from "../../src/tcpdump/tcpdump.ts";
 import { run } from "../support/run.ts";
-import { ByHand, type Counters } from "./by_hand.ts";
-import { type Figure, median, range } from "./figures.ts";
+import { ByHand, capturedMeanwhile, type Counters, REQUEST } from "./by_hand.ts";
+import { type Figure, median, medianOfPairs, noiseOf, range } from "./figures.ts";
 import type { Flood, Sent } from "./flood.ts";
 import { Cgroup } from "./measures.ts";
 import { checkNoGap, numbersIn } from "./numbers.ts";
@@ -43,19 +41,8 @@ export const NONE = 0.1;
 /** Of the packets sent, those that may miss the pod, in percent: more, and the generator is what is measured. */
 const ASTRAY = 1;
 const CPU = { perSecond: 100_000, seconds: 3, rounds: 5, target: 0.45 };
-const FILES = 5;
 /** How far beyond the rate at which the command with -U begins to lose, ours must lose none. */
 const AHEAD = 1.5;
-
-/** What a pod with the annotation alone asks for. */
-const REQUEST = {
-  files: FILES,
-  ...Object.fromEntries(
-    OPTION_NAMES.flatMap((name) =>
-      OPTIONS[name].initial === undefined ? [] : [[OPTIONS[name].field, OPTIONS[name].initial]]
-    ),
-  ),
-} as unknown as CaptureRequest;
 
 /** What one round gave: percent of the packets that the pods got and tcpdump did not write, and packets sent a second. */
 interface Round {
@@ -171,12 +158,11 @@ export function pointsOf(series: Figure["samples"]): Point[] {
   return [...new Set(asked)].map((rate) => {
     const at = (name: string) => series[name]!.filter((_, i) => asked[i] === rate);
     const lost = Object.fromEntries(WAYS.map((way) => [way, at(way)])) as Record<Way, number[]>;
-    const hand = lost["by hand"];
     return {
       perSecond: median(WAYS.flatMap((way) => at(`${way}, packets/s sent`))),
       lost,
-      more: median(lost.ours.map((value, i) => value - hand[i]!)),
-      noise: (Math.max(...hand) - Math.min(...hand)) / 2,
+      more: medianOfPairs(lost.ours, lost["by hand"]),
+      noise: noiseOf(lost["by hand"]),
     };
   });
 }
@@ -264,7 +250,7 @@ class Hands implements AsyncDisposable {
 
 function argvOf(way: Way, netns: string, file: string): string[] {
   if (way === "by hand") {
-    const words = ["tcpdump", "-C", "1", "-W", String(FILES), "-i", "any", "-Z", "root", "-w", file];
+    const words = ["tcpdump", "-C", "1", "-W", String(REQUEST.files), "-i", "any", "-Z", "root", "-w", file];
     return ["nsenter", `--net=${netns}`, "--", ...words];
   }
   const argv = tcpdumpArgv({ tcpdump: "tcpdump", nsenter: "nsenter", request: REQUEST, netnsPath: netns, file });
@@ -281,16 +267,9 @@ async function byHands(way: Way, place: Place, rate: number): Promise<Round> {
 async function byController(place: Place, rate: number): Promise<Round> {
   const { stage: { node }, captured } = place;
   const pods = captured.map(({ pod }) => pod);
-  await Promise.all(pods.map((pod) => node.annotate(pod, { "": String(FILES) })));
-  await Promise.all(pods.map((pod) => node.capturing(pod)));
-  const flooded = await flood(place, rate, SECONDS);
-  await Promise.all(pods.map((pod) => node.annotate(pod, { hold: "true" })));
-  await Promise.all(pods.map((pod) => node.inState(pod, "held", 30_000)));
-  const counters: Counters[] = await Promise.all(pods.map(async (pod) => (await node.manifest(pod)).runs.at(-1)));
-  const round = await roundOf(counters, pods.map((pod) => node.folderOf(pod)), flooded);
-  await Promise.all(pods.map((pod) => node.annotate(pod, { "": null, hold: null })));
-  await Promise.all(pods.map((pod) => node.clean(pod)));
-  return round;
+  return await capturedMeanwhile(node, pods, () => flood(place, rate, SECONDS), (counters, flooded) => {
+    return roundOf(counters, pods.map((pod) => node.folderOf(pod)), flooded);
+  });
 }
 
 /** Addresses of each wire's end in a captured pod: each has a wire of its own. */
